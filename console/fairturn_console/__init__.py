@@ -1,0 +1,1 @@
+"""The operator's commands and the sandbox. Never deployed."""
