@@ -1,21 +1,23 @@
 """Every fact of the trade that stops something, one exception each.
 
-    FairturnError
-    ├── SignatureRejected        the request is not signed by HubSpot              (intake answers 401)
-    ├── BodyRejected             the request is not a JSON array of objects        (intake answers 400)
-    ├── BodyTooLarge             the request is larger than HubSpot ever sends     (intake answers 413)
-    ├── EventRejected            one event of a request cannot be understood       (dead-lettered)
-    ├── MessageRejected          a queued message cannot be understood             (dead-lettered)
-    ├── PolicyInvalid            the policy has problems, each with its place
-    ├── PolicyMissing            no policy has been applied                        (dead-lettered)
-    ├── Refused                  a condition of the table did not hold; it says who won
-    │   ├── ClaimRefused         the ledger, the loads or some records have moved
-    │   └── RecordsMoved         some records have moved
-    └── Unavailable              it may work later                                 (back to the queue)
-        ├── HubSpotUnavailable
-        ├── TableUnavailable
-        ├── QueueUnavailable
-        └── SecretsUnavailable
+FairturnError
+├── SignatureRejected        the request is not signed by HubSpot              (intake answers 401)
+├── BodyRejected             the request is not a JSON array of objects        (intake answers 400)
+├── BodyTooLarge             the request is larger than HubSpot ever sends     (intake answers 413)
+├── EventRejected            one event of a request cannot be understood       (dead-lettered)
+├── MessageRejected          a queued message cannot be understood             (dead-lettered)
+├── PolicyInvalid            the policy has problems, each with its place
+├── PolicyMissing            no policy has been applied                        (dead-lettered)
+├── PolicySuperseded         the ledger has seen a newer policy than ours      (decided anew)
+├── Refused                  a condition of the table did not hold; it says who won
+│   ├── ClaimRefused         the ledger, the loads or some records have moved
+│   ├── RecordsMoved         some records have moved
+│   └── PolicyMoved          somebody else has applied a policy meanwhile
+└── Unavailable              it may work later                                 (back to the queue)
+    ├── HubSpotUnavailable
+    ├── TableUnavailable
+    ├── QueueUnavailable
+    └── SecretsUnavailable
 """
 
 from __future__ import annotations
@@ -77,6 +79,14 @@ class PolicyMissing(FairturnError):
     """No policy is in force."""
 
 
+class StackUnknown(FairturnError):
+    """There is no such deployment to be seen from here; the message says what to check."""
+
+
+class PolicySuperseded(FairturnError):
+    """Turns have been allotted under a newer policy than the one at hand."""
+
+
 class Refused(FairturnError):
     """A conditional write did not happen."""
 
@@ -107,6 +117,10 @@ class RecordsMoved(Refused):
     def __init__(self, records: Mapping[str, Record | None]) -> None:
         super().__init__(f"moved: {', '.join(records)}")
         self.records = dict(records)
+
+
+class PolicyMoved(Refused):
+    """Another version of the policy came into force first."""
 
 
 class Unavailable(FairturnError):

@@ -7,6 +7,8 @@ from enum import StrEnum
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
+NAMESPACE = "Fairturn"
+
 logger = Logger()
 """The service's name and the level come from Powertools' own variables, which the template sets."""
 
@@ -38,7 +40,7 @@ class Metric(StrEnum):
 def count(metric: Metric, value: float = 1, *, rota: str | None = None, seconds: bool = False) -> None:
     """Emit one metric at once, so that nothing is lost when a function dies later in the batch."""
     unit = MetricUnit.Seconds if seconds else MetricUnit.Count
-    with single_metric(name=metric.value, unit=unit, value=value) as single:
+    with single_metric(name=metric.value, unit=unit, value=value, namespace=NAMESPACE) as single:
         single.add_dimension(name="service", value=logger.service)
         if rota is not None:
             single.add_dimension(name="rota", value=rota)

@@ -1,0 +1,53 @@
+"""The demo: a day in the sandbox, told, measured and checked."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final
+
+import boto3
+
+from fairturn.settings import settings
+from fairturn.store import InForce, Store
+from fairturn_console.portal import Portal
+from fairturn_console.report import Report
+from fairturn_console.sandbox import REGION, Sandbox
+from fairturn_console.story import START, Story
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from fairturn.policy import Policy
+
+KEY: Final = "sandbox-sandbox-sandbox-key"
+URL: Final = f"https://sandbox.execute-api.{REGION}.amazonaws.com/hubspot/{KEY}"
+
+
+def run(seed: int, policy: Policy, log: Path, console: Console) -> bool:
+    """Run the day of this seed and show it; the functions' logs go to `log`. Returns whether everything held."""
+    console.print(f"Seed {seed}. The functions log to {log}.")
+    # Both jitter and the portal's chance follow the seed.
+    random.seed(seed)
+    chance = random.Random(seed)
+    portal = Portal(chance, token="pat-sandbox", secret="sandbox", webhook_url=URL)  # noqa: S106 - of the sandbox
+    parameters: dict[str, str | int] = {"HubSpotPortalId": portal.id, "WebhookKey": KEY}
+    with (
+        log.open("w", encoding="utf-8") as logs,
+        portal,
+        Sandbox(portal, start=START, log=logs, parameters=parameters) as sandbox,
+    ):
+        day = Story(portal, sandbox, policy, chance, console.print).tell()
+        store = Store(boto3.client("dynamodb"), settings().table)
+        report = Report(day, store, InForce(store).current(), portal, sandbox)
+        report.print(console)
+        findings = report.findings()
+    console.print()
+    for finding in findings:
+        console.print(f"{'held' if finding.held else 'BROKEN':>6}  {finding.what}")
+    console.print()
+    console.print("What to try next: change policy.yaml and run it again (fairturn policy check tells what is wrong);")
+    console.print(f"make demo SEED={seed} repeats this day; {log} has every decision.")
+    console.print(report.last_line())
+    return all(finding.held for finding in findings)

@@ -1,0 +1,207 @@
+"""Policy files: YAML 1.2, read strictly, and every problem on its line.
+
+YAML 1.2 knows no other words for true and false than these: `NO` is Norway. Of what YAML allows beyond plain
+data (anchors, aliases, tags, directives, several documents) a policy needs nothing, and gets nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentEndEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+    StreamStartEvent,
+)
+
+from fairturn.errors import PolicyInvalid, Problem
+from fairturn.policy import Policy, place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ruamel.yaml.events import Event
+
+    from fairturn.crm import HubSpot
+    from fairturn.store import Store
+
+MAX_BYTES = 256 * 1024
+MAX_STORED = 360 * 1024  # DynamoDB keeps at most 400 KB in one item
+MAX_DEPTH = 40
+
+_CONSTANTS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_FRACTION = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?")
+
+
+def load(source: Path | str) -> Policy:
+    """Read a policy from a file, or from text. Raises PolicyInvalid with every problem and its line."""
+    text = _read(source) if isinstance(source, Path) else source
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        _refuse(None, f"larger than {MAX_BYTES // 1024} KB")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if "\t" in line[: len(line) - len(line.lstrip())]:
+            _refuse(number, "indented with a tab; YAML wants blanks")
+    reader = _Reader(text)
+    data = reader.document()
+    if data is None:
+        _refuse(None, "empty: there is no policy in it")
+    try:
+        policy = Policy.read(data)
+    except PolicyInvalid as error:
+        raise PolicyInvalid([reader.located(problem) for problem in error.problems]) from error
+    if len(policy.model_dump_json(by_alias=True)) > MAX_STORED:
+        _refuse(None, "too large to be stored: take out reps, members or hours")
+    return policy
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        _refuse(None, f"larger than {MAX_BYTES // 1024} KB")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise PolicyInvalid([Problem(f"line {line}", "not UTF-8; save the file in that encoding")]) from error
+
+
+def _refuse(line: int | None, what: str) -> NoReturn:
+    raise PolicyInvalid([Problem(f"line {line}" if line else "", what)])
+
+
+class _Reader:
+    """Makes plain data of one YAML document, and remembers the line of every place in it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._lines: dict[str, int] = {}
+
+    def document(self) -> object:
+        """Give the data of the only document; None if there is nothing in the text."""
+        try:
+            return self._document(YAML(typ="safe", pure=True).parse(self._text))
+        except MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            what = ", ".join(part for part in (error.context, error.problem) if part)
+            line = f"line {mark.line + 1}" if mark else ""
+            raise PolicyInvalid([Problem(line, f"not YAML: {what}")]) from error
+        except (YAMLError, ValueError, OverflowError) as error:
+            # ruamel.yaml lets through what Python says of an escape that names no character.
+            raise PolicyInvalid([Problem("", "not YAML: it holds forbidden characters")]) from error
+
+    def located(self, problem: Problem) -> Problem:
+        """Put the line in front of a problem's place: its own, or that of what surrounds it."""
+        around = problem.place.casefold()
+        while around and around not in self._lines:
+            around = around[: max(around.rfind("."), around.rfind("["), 0)]
+        line = f"line {self._lines.get(around, 1)}"
+        return Problem(f"{line}, {problem.place}" if problem.place else line, problem.what)
+
+    def _document(self, events: Iterator[Event]) -> object:
+        data: object = None
+        documents = 0
+        for event in events:
+            match event:
+                case StreamStartEvent() | StreamEndEvent() | DocumentEndEvent():
+                    continue
+                case DocumentStartEvent():
+                    documents += 1
+                    if documents > 1:
+                        _refuse(_line(event), "a second document begins here; a policy is one")
+                    if event.version or event.tags:
+                        _refuse(_line(event), "directives (%) are not allowed in a policy")
+                case _:
+                    data = self._value(event, events, ())
+        return data
+
+    def _value(self, event: Event, events: Iterator[Event], path: tuple[str | int, ...]) -> object:
+        self._lines.setdefault(place(path).casefold(), _line(event))
+        if len(path) > MAX_DEPTH:
+            _refuse(_line(event), f"nested more than {MAX_DEPTH} deep")
+        if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor):
+            _refuse(
+                _line(event),
+                "anchors (&) and aliases (*) are not allowed; put a text that begins so in quotes",
+            )
+        match event:
+            case ScalarEvent():
+                return _scalar(event)
+            case SequenceStartEvent():
+                _refuse_tag(event)
+                items: list[object] = []
+                while not isinstance(event := next(events), SequenceEndEvent):
+                    items.append(self._value(event, events, (*path, len(items))))
+                return items
+            case MappingStartEvent():
+                _refuse_tag(event)
+                return self._mapping(events, path)
+        raise AssertionError(event)
+
+    def _mapping(self, events: Iterator[Event], path: tuple[str | int, ...]) -> dict[str, object]:
+        mapping: dict[str, object] = {}
+        while not isinstance(key := next(events), MappingEndEvent):
+            if not isinstance(key, ScalarEvent) or key.anchor:
+                _refuse(_line(key), "a key must be plain text")
+            _refuse_tag(key)
+            name = str(key.value)
+            inside = (*path, name)
+            if name in mapping:
+                first = self._lines[place(inside).casefold()]
+                _refuse(_line(key), f"{place(inside)}: this key is there already, on line {first}")
+            self._lines.setdefault(place(inside).casefold(), _line(key))
+            mapping[name] = self._value(next(events), events, inside)
+        return mapping
+
+
+def _line(event: Event) -> int:
+    return int(event.start_mark.line) + 1
+
+
+def _refuse_tag(event: Event) -> None:
+    if getattr(event, "tag", None) is not None:
+        _refuse(_line(event), "tags (!) are not allowed; put a text that begins with ! in quotes")
+
+
+def _scalar(event: ScalarEvent) -> object:
+    _refuse_tag(event)
+    text = str(event.value)
+    if event.style:  # quoted, or a block of text
+        return text
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return Decimal(text) if _FRACTION.fullmatch(text) else text
+
+
+def apply(policy: Policy, store: Store, crm: HubSpot, at: int) -> int:
+    """Put a policy into force: name its reps by owner id, write down the owners, store the next version.
+
+    `at` is epoch milliseconds. Returns the version's number. Raises PolicyInvalid for reps whom HubSpot doesn't
+    know or has deactivated, PolicyMoved if somebody else applies one at the same time, and Unavailable.
+    """
+    owners = {owner.id: owner for owner in crm.owners()}
+    resolved = policy.resolve(owners)
+    number = store.pointer()[0] + 1
+    store.put_roster(owners.values(), at)
+    store.put_policy(number, resolved, at)
+    return number

@@ -1,0 +1,389 @@
+"""A HubSpot portal in memory, real over HTTP: what the sandbox and the tests talk to instead of HubSpot.
+
+It keeps owners, contacts, companies, users and property definitions, answers calls to its API (portal_api.py)
+and sends webhooks about every change (webhooks.py). A story is told through the methods of `Portal`:
+`create_contact`, `change`, `merge` and so on. Its clock is `time.time()`, its chance one seeded `Random`, and
+its times are epoch milliseconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import RLock, Thread
+from typing import TYPE_CHECKING, Final
+
+from fairturn_console.portal_api import BAD_GATEWAY, TEN_SECONDLY, Fault, PortalApi
+from fairturn_console.webhooks import DEFAULT_SUBSCRIPTIONS, WebhookRequest, Webhooks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from random import Random
+    from typing import Self
+
+    from werkzeug.serving import BaseWSGIServer
+
+OWNER: Final = "hubspot_owner_id"
+PROPERTIES: Final = """
+    annualrevenue associatedcompanyid city company country email firstname hs_analytics_source hs_language
+    hs_latest_source hs_lead_status hubspot_owner_id hubspotscore industry jobtitle lastname lifecyclestage
+    message mobilephone numemployees phone state website zip
+""".split()  # noqa: SIM905 - a list of words
+READ_ONLY: Final = """
+    createdate hs_email_domain hs_is_unworked hs_merged_object_ids hs_object_id hs_object_source
+    hubspot_owner_assigneddate ip_country_code lastmodifieddate notes_last_contacted
+""".split()  # noqa: SIM905
+LEAD_STATUSES: Final = """
+    NEW OPEN IN_PROGRESS OPEN_DEAL UNQUALIFIED ATTEMPTED_TO_CONTACT CONNECTED BAD_TIMING
+""".split()  # noqa: SIM905
+
+
+@dataclass(slots=True)
+class PortalOwner:
+    """A user who can own records."""
+
+    id: str
+    email: str
+    first: str
+    last: str
+    user: int
+    archived: bool = False
+
+
+@dataclass(slots=True)
+class Record:
+    """A contact, company or user; `owners` is the history of its owner, latest first."""
+
+    id: str
+    properties: dict[str, str | None]
+    owners: list[dict[str, str | None]] = field(default_factory=list)
+    archived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """A property that records may have; without options, any text."""
+
+    name: str
+    options: tuple[str, ...] = ()
+    read_only: bool = False
+    group: str = "contactinformation"
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Why a property's value is refused, in HubSpot's words."""
+
+    property: str
+    code: str
+    message: str
+
+
+class Portal:
+    """One portal. Start it, or use it as a context manager; then its API answers at `url`."""
+
+    def __init__(
+        self,
+        random: Random,
+        *,
+        token: str,
+        secret: str,
+        webhook_url: str,
+        id: int = 62515,  # noqa: A002 - HubSpot's word
+        app_id: int = 54321,
+        subscriptions: Iterable[str] = DEFAULT_SUBSCRIPTIONS,
+        generic: bool = False,
+    ) -> None:
+        """`secret` signs the webhooks to `webhook_url`; for `subscriptions` and `generic` see `Webhooks`."""
+        self.id = id
+        self.app_id = app_id
+        self.token = token
+        """The access token that the API takes."""
+        self.owners: dict[str, PortalOwner] = {}
+        self.records: dict[str, dict[str, Record]] = {"contacts": {}, "companies": {}, "users": {}}
+        self.properties: dict[str, Property] = {}
+        self.groups = {"contactinformation"}
+        self.calls: Counter[tuple[str, str]] = Counter()
+        """How often each (method, path template) was called, failed calls included."""
+        self.faults: deque[Fault] = deque()
+        """What befalls the next calls, one each."""
+        self.usual_faults: Sequence[Fault] = (TEN_SECONDLY, BAD_GATEWAY)
+        self.fault_rate = 0.0
+        """How likely one of the usual faults befalls a call, 0 to 1."""
+        self.judges_each = False
+        """Whether a batch update of writes with trace ids does what is valid (207), or nothing (400)."""
+        self.random = random
+        self.lock = RLock()
+        self.webhooks = Webhooks(
+            random,
+            url=webhook_url,
+            secret=secret,
+            portal_id=id,
+            app_id=app_id,
+            subscriptions=subscriptions,
+            generic=generic,
+        )
+        self._api = PortalApi(self)
+        self._server: BaseWSGIServer | None = None
+        self._merged: dict[str, str] = {}
+        self._down_until = 0
+        self._unownable: dict[str, str] = {}
+        self._last_id = 500_000_000_000 + random.randrange(1_000_000_000)
+        for name in PROPERTIES:
+            self.define_property(name, options=LEAD_STATUSES if name == "hs_lead_status" else ())
+        for name in READ_ONLY:
+            self.define_property(name, read_only=True)
+
+    # The story ---------------------------------------------------------------------------------------------
+
+    def add_owner(self, email: str, first: str = "", last: str = "") -> str:
+        """Add an owner. Gives the owner's id."""
+        with self.lock:
+            owner = self._next_id()[-9:].lstrip("0")
+            self.owners[owner] = PortalOwner(owner, email, first, last, self.random.randrange(10**7, 10**8))
+            return owner
+
+    def deactivate_owner(self, owner: str) -> None:
+        """Deactivate the owner's user: archived from now on, the records unchanged."""
+        with self.lock:
+            self.owners[owner].archived = True
+
+    def define_property(
+        self,
+        name: str,
+        *,
+        options: Sequence[str] = (),
+        read_only: bool = False,
+        group: str = "contactinformation",
+    ) -> Property:
+        """Let records have this property."""
+        with self.lock:
+            self.properties[name] = Property(name, tuple(options), read_only, group)
+            return self.properties[name]
+
+    def create_contact(
+        self, properties: Mapping[str, str], source: str = "FORM", at: int | None = None
+    ) -> str:
+        """Create a contact. Gives its id. ValueError: the API would refuse these values."""
+        with self.lock:
+            self._check(properties)
+            record = self._new("contacts", source, at)
+            self._announce("creation", record.id, source, at, changeFlag="CREATED")
+            self.write(record, properties, source, at)
+            return record.id
+
+    def add_company(self, properties: Mapping[str, str]) -> str:
+        """Add a company. Gives its id."""
+        return self._add("companies", properties)
+
+    def add_user(self, properties: Mapping[str, str]) -> str:
+        """Add a record of the users object (0-115). Gives its id."""
+        return self._add("users", properties)
+
+    def contact(self, contact: str) -> Record:
+        """The contact of this id, or the one that it was merged into. KeyError: there is none."""
+        with self.lock:
+            return self.records["contacts"][self._survivor(contact)]
+
+    def change(
+        self, contact: str, properties: Mapping[str, str], source: str = "CRM_UI", at: int | None = None
+    ) -> None:
+        """Change a contact; an empty text clears a property. ValueError: the API would refuse that."""
+        with self.lock:
+            self._check(properties)
+            self.write(self.contact(contact), properties, source, at)
+
+    def merge(self, primary: str, merged: str, source: str = "CRM_UI", at: int | None = None) -> str:
+        """Merge the second contact into the first. Gives the survivor's id, which is new."""
+        with self.lock:
+            contacts = self.records["contacts"]
+            other, survivor = contacts.pop(merged), contacts.pop(primary)
+            survivor.id = self._next_id()
+            contacts[survivor.id] = survivor
+            self._merged |= {primary: survivor.id, merged: survivor.id}
+            moved = {
+                name: value
+                for name, value in other.properties.items()
+                if value and not survivor.properties.get(name)
+            }
+            ids = {"hs_object_id": survivor.id, "hs_merged_object_ids": f"{primary};{merged}"}
+            survivor.properties |= moved | ids
+            self._announce(
+                "merge",
+                primary,
+                source,
+                at,
+                primaryObjectId=int(primary),
+                mergedObjectIds=[int(merged)],
+                newObjectId=int(survivor.id),
+                numberOfPropertiesMoved=len(moved),
+            )
+            return survivor.id
+
+    def delete(self, contact: str, source: str = "CRM_UI", at: int | None = None) -> None:
+        """Delete a contact; it can be restored."""
+        with self.lock:
+            self.contact(contact).archived = True
+            self._announce("deletion", contact, source, at, changeFlag="DELETED")
+
+    def restore(self, contact: str, source: str = "CRM_UI", at: int | None = None) -> None:
+        """Restore a deleted contact."""
+        with self.lock:
+            self.contact(contact).archived = False
+            self._announce("restore", contact, source, at)
+
+    def privacy_delete(self, contact: str, source: str = "CRM_UI", at: int | None = None) -> None:
+        """Erase a contact for good. Two events tell of it, in any order."""
+        with self.lock:
+            del self.records["contacts"][contact]
+            self._announce("privacyDeletion", contact, source, at)
+            self._announce("deletion", contact, source, at, changeFlag="DELETED")
+
+    def refuse_owners(self, contact: str, message: str) -> None:
+        """Let a validation rule of the portal's administrator refuse every owner for this contact."""
+        with self.lock:
+            self._unownable[contact] = message
+
+    def down(self, until: int) -> None:
+        """Let every call to the API fail until then."""
+        with self.lock:
+            self._down_until = until
+
+    # Webhooks ----------------------------------------------------------------------------------------------
+
+    def next_delivery(self) -> int | None:
+        """When the next webhook is due; None: nothing is left to deliver."""
+        with self.lock:
+            return self.webhooks.next_due()
+
+    def deliver(self, post: Callable[[WebhookRequest], int]) -> int:
+        """Send all that is due by now; `post` gives the receiver's status. Gives the number of requests."""
+        with self.lock:
+            sendings = self.webhooks.due(_now())
+        for sending in sendings:
+            status = post(self.webhooks.request(sending, _now()))
+            with self.lock:
+                self.webhooks.answered(sending, status, _now())
+        return len(sendings)
+
+    # The API -----------------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """Where the API of the started portal answers."""
+        if self._server is None:
+            raise RuntimeError("the portal is not started")
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def start(self) -> None:
+        """Let the API answer, on a free port of this machine."""
+        self._server = self._api.serve()
+        Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Let the API answer no more."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def fault(self) -> Fault:
+        """What befalls the call that is being made."""
+        if _now() < self._down_until:
+            return BAD_GATEWAY
+        if self.faults:
+            return self.faults.popleft()
+        return (
+            self.random.choice(self.usual_faults) if self.random.random() < self.fault_rate else Fault(None)
+        )
+
+    def find(self, type: str, record: str) -> Record | None:  # noqa: A002
+        """The record of this id, or the one that it was merged into, unless it is deleted."""
+        found = self.records[type].get(self._survivor(record))
+        return None if found is None or found.archived else found
+
+    def flaws(self, properties: Mapping[str, str], contact: str = "") -> list[Flaw]:
+        """Why these values would be refused. An archived owner is not among the reasons."""
+        flaws = []
+        for name, value in properties.items():
+            defined = self.properties.get(name)
+            if defined is None:
+                flaws.append(Flaw(name, "PROPERTY_DOESNT_EXIST", f'Property "{name}" does not exist'))
+            elif defined.read_only:
+                flaws.append(Flaw(name, "READ_ONLY_VALUE", f'"{name}" is a read only property'))
+            elif value and defined.options and value not in defined.options:
+                flaws.append(Flaw(name, "INVALID_OPTION", f"{value} was not one of the allowed options"))
+            elif value and name == OWNER and value not in self.owners:
+                flaws.append(Flaw(name, "INVALID_OWNER_ID", f"{value} was not a valid owner ID"))
+            elif name == OWNER and contact in self._unownable:  # the code is not documented
+                flaws.append(Flaw(name, "VALIDATION_RULE", self._unownable[contact]))
+        return flaws
+
+    def write(
+        self, record: Record, properties: Mapping[str, str], source: str, at: int | None = None
+    ) -> None:
+        """Change a record; only what becomes different is an event."""
+        moment = _iso(_now() if at is None else at)
+        for name, value in properties.items():
+            if (record.properties.get(name) or "") == value:
+                continue
+            record.properties[name] = value or None
+            record.properties["lastmodifieddate"] = moment
+            if name == OWNER:
+                writer = str(self.app_id) if source == "INTEGRATION" else None
+                change = {"value": value, "timestamp": moment, "sourceType": source, "sourceId": writer}
+                record.owners.insert(0, change)
+                record.properties["hubspot_owner_assigneddate"] = moment
+            self._announce("propertyChange", record.id, source, at, propertyName=name, propertyValue=value)
+
+    # Within ------------------------------------------------------------------------------------------------
+
+    def _next_id(self) -> str:
+        self._last_id += self.random.randint(1, 50)
+        return str(self._last_id)
+
+    def _survivor(self, record: str) -> str:
+        while record in self._merged:
+            record = self._merged[record]
+        return record
+
+    def _new(self, type: str, source: str, at: int | None = None) -> Record:  # noqa: A002
+        moment, record = _iso(_now() if at is None else at), self._next_id()
+        own = {
+            "hs_object_id": record,
+            "hs_object_source": source,
+            "createdate": moment,
+            "lastmodifieddate": moment,
+        }
+        self.records[type][record] = Record(record, {**own})
+        return self.records[type][record]
+
+    def _add(self, type: str, properties: Mapping[str, str]) -> str:  # noqa: A002
+        with self.lock:
+            record = self._new(type, "CRM_UI")
+            record.properties |= properties
+            return record.id
+
+    def _check(self, properties: Mapping[str, str]) -> None:
+        if flaws := self.flaws(properties):
+            raise ValueError("; ".join(flaw.message for flaw in flaws))
+
+    def _announce(self, kind: str, record: str, source: str, at: int | None, **details: object) -> None:
+        self.webhooks.announce(kind, record, source, _now() if at is None else at, **details)
+
+
+def _now() -> int:
+    return round(time.time() * 1_000)  # rounded, so that a clock set to a millisecond is at that millisecond
+
+
+def _iso(at: int) -> str:
+    return datetime.fromtimestamp(at / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

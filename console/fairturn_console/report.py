@@ -1,0 +1,225 @@
+"""What the demo shows of its day, and whether everything held that has to hold."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from statistics import quantiles
+from typing import TYPE_CHECKING, Final
+
+from rich.table import Table
+
+from fairturn.claim import seat
+from fairturn.explain import story
+from fairturn.ledger import TURN, Claim, Ledger
+from fairturn.record import State, lead_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+
+    from fairturn.ledger import Booking, GivingBack
+    from fairturn.record import Record
+    from fairturn.store import Snapshot, Store, Terms
+    from fairturn_console.portal import Portal
+    from fairturn_console.sandbox import Sandbox
+    from fairturn_console.story import Day
+
+AT_ONCE: Final = 90
+"""Records read in one request."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that has to hold, and whether it did."""
+
+    what: str
+    held: bool
+
+
+class Report:
+    """The day's books, read from the table and from HubSpot, and compared."""
+
+    def __init__(self, day: Day, store: Store, terms: Terms, portal: Portal, sandbox: Sandbox) -> None:
+        self._day = day
+        self._store = store
+        self._terms = terms
+        self._portal = portal
+        self._sandbox = sandbox
+        self._names = {owner.id: owner.email.partition("@")[0] for owner in portal.owners.values()}
+        self._records = self._read_records()
+        self._snapshot: Snapshot = store.read(terms.policy.rotas, [])
+        self._journals = {rota: self._read_journals(rota) for rota in terms.policy.rotas}
+        self._dead = sandbox.dead_letters()
+        states = Counter(
+            record.state if (record := self._records.get(lead_key("contact", lead))) else None for lead in day.leads
+        )
+        self.assigned, self.waiting, self.dead = states[State.HANDED], states[State.WAITING], states[State.REFUSED]
+        self.dropped = states[None] + states[State.ELSEWHERE] + states[State.GONE]
+        self.gap = max(
+            (abs(ledger.total(rep)) / TURN for ledger in self._snapshot.ledgers.values() for rep in ledger.reps()),
+            default=0.0,
+        )
+
+    def findings(self) -> list[Finding]:
+        """Everything that has to hold at the end of a day."""
+        handed = [record for record in self._records.values() if record.state is State.HANDED]
+        held = Counter(record.holder for record in self._records.values() if record.holder is not None)
+        loads = {rep: load for rep, load in self._snapshot.loads.items() if load}
+        rows = [row for ledger in self._snapshot.ledgers.values() for row in ledger.balances.values()]
+        webhooks = self._portal.webhooks
+        resent = webhooks.redelivered + self._sandbox.redelivered
+        return [
+            Finding(
+                "each assigned lead has one owner, the same in the table and in HubSpot",
+                all(self._owner(record.id) == record.rep for record in handed),
+            ),
+            Finding("each rep's load equals his open leads", loads == dict(held)),
+            Finding("every lane of every ledger sums to 0", all(sum(row.values()) == 0 for row in rows)),
+            Finding(
+                "every decision can be recomputed from its journal, from the first to the last",
+                all(self._replays(rota) for rota in self._journals),
+            ),
+            Finding(
+                f"{webhooks.duplicated} duplicates and {resent} redeliveries came and changed nothing",
+                webhooks.duplicated > 0 and resent > 0,
+            ),
+            Finding(
+                "every lead is assigned, waiting, dead-lettered or dropped; none is lost or counted twice",
+                self.assigned + self.waiting + self.dead + self.dropped == len(self._day.leads)
+                and len(set(self._day.leads)) == len(self._day.leads)
+                and self._dead_leads() == {r.id for r in self._records.values() if r.state is State.REFUSED}
+                and webhooks.lost == 0
+                and not self._sandbox.is_busy(),
+            ),
+        ]
+
+    def print(self, console: Console) -> None:
+        """Show the day: a table per rota, the times, the dead letters, one lead's story."""
+        for rota in self._terms.policy.rotas:
+            console.print(self._table(rota))
+        self._print_times(console)
+        self._print_dead_letters(console)
+        self._print_a_story(console)
+
+    def last_line(self) -> str:
+        """The day in one line."""
+        return (
+            f"{len(self._day.leads)} leads: {self.assigned} assigned, {self.waiting} waiting, "
+            f"{self.dead} dead-lettered, {self.dropped} dropped; largest gap {self.gap:.2f} turns"
+        )
+
+    # What is shown
+
+    def _table(self, rota: str) -> Table:
+        ledger = self._snapshot.ledgers[rota]
+        credits: Counter[str] = Counter()
+        got: Counter[str] = Counter()
+        for sign, booking in self._bookings(rota):
+            got[booking.winner] += sign
+            for rep, share in booking.shares.items():
+                credits[rep] += sign * share
+        waiting = sum(record.state is State.WAITING and record.rota == rota for record in self._records.values())
+        table = Table(title=f"Rota {rota}: {got.total()} leads, {waiting} waiting", title_justify="left")
+        for name in ("rep", "on duty, or why not", "weight", "leads", "fair share", "owed", "load/capacity"):
+            table.add_column(name, justify="left" if name in {"rep", "on duty, or why not"} else "right")
+        for rep, member in seat(rota, self._terms, self._snapshot.loads, self._sandbox.now).items():
+            capacity = "-" if member.capacity is None else str(member.capacity)
+            why = member.why if not member.on_duty or member.has_room() else "full"
+            table.add_row(
+                self._names.get(rep, rep),
+                why,
+                str(member.weight),
+                str(got[rep]),
+                f"{credits[rep] / TURN:.2f}",
+                f"{ledger.total(rep) / TURN:+.2f}",
+                f"{member.load}/{capacity}",
+            )
+        return table
+
+    def _print_times(self, console: Console) -> None:
+        handed = [record for record in self._records.values() if record.state is State.HANDED]
+        real = [
+            self._day.owned[record.id] - self._day.born[record.id] for record in handed if record.id in self._day.owned
+        ]
+        told = [((record.handed_at or 0) - record.occurred_at) / 1000 for record in handed]
+        console.print()
+        if len(real) > 1:
+            console.print(
+                f"From event to owner: p50 {_quantile(told, 50):.1f} s, p95 {_quantile(told, 95):.1f} s on the day's "
+                f"clock, settling and HubSpot's outages included;"
+            )
+            console.print(
+                f"of that, work on this machine: p50 {_quantile(real, 50):.2f} s, p95 {_quantile(real, 95):.2f} s."
+            )
+
+    def _print_dead_letters(self, console: Console) -> None:
+        console.print()
+        console.print(f"Dead letters: {len(self._dead)}")
+        for body, reason in self._dead:
+            console.print(f"  contact {json.loads(body).get('id', '?')}: {reason}", soft_wrap=True)
+
+    def _print_a_story(self, console: Console) -> None:
+        told = [
+            record
+            for record in self._records.values()
+            if record.state is State.HANDED and record.policy == self._terms.number and record.lane != "any"
+        ]
+        if not told:
+            return
+        record = max(told, key=lambda record: record.claimed_at or 0)
+        claim = self._store.journal(record.rota or "", record.claim or 0)
+        if isinstance(claim, Claim):
+            console.print()
+            console.print("Why one lead went where it went:")
+            for line in story(record, claim, self._terms.policy, self._names):
+                console.print(f"  {line}", soft_wrap=True, highlight=False)
+
+    # The books
+
+    def _read_records(self) -> dict[str, Record]:
+        records: dict[str, Record] = {}
+        for start in range(0, len(self._day.leads), AT_ONCE):
+            leads = [("contact", lead) for lead in self._day.leads[start : start + AT_ONCE]]
+            records |= self._store.read([], leads).records
+        return records
+
+    def _read_journals(self, rota: str) -> list[Claim | GivingBack]:
+        last = self._snapshot.ledgers[rota].version
+        return [self._store.journal(rota, version) for version in range(1, last + 1)]
+
+    def _bookings(self, rota: str) -> Iterable[tuple[int, Booking]]:
+        """Every booking, with 1 where it was made and -1 where it was given back."""
+        claims: dict[int, Claim] = {}
+        for journal in self._journals[rota]:
+            if isinstance(journal, Claim):
+                claims[journal.version] = journal
+                yield from ((1, booking) for booking in journal.recompute().bookings if booking is not None)
+            else:
+                yield from ((-1, claims[version].booking(lead)) for lead, version in journal.leads)
+
+    def _replays(self, rota: str) -> bool:
+        """Whether each claim decides the same again, and each begins where the one before it ended."""
+        ledger: Ledger | None = Ledger()
+        for journal in self._journals[rota]:
+            if not isinstance(journal, Claim):
+                ledger = None  # the next claim says how it ended
+                continue
+            decided = journal.recompute()
+            winners = [booking.winner for booking in decided.bookings if booking is not None]
+            if winners != [winner for *_, winner in journal.leads] or ledger not in (None, journal.before):
+                return False
+            ledger = decided.ledger
+        return ledger is None or ledger == self._snapshot.ledgers[rota]
+
+    def _owner(self, contact: str) -> str | None:
+        return self._portal.contact(contact).properties.get("hubspot_owner_id") or None
+
+    def _dead_leads(self) -> set[str]:
+        return {str(json.loads(body).get("id")) for body, _ in self._dead}
+
+
+def _quantile(values: Sequence[float], percent: int) -> float:
+    return quantiles(values, n=100, method="inclusive")[percent - 1]

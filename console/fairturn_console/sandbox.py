@@ -1,0 +1,308 @@
+"""The sandbox: the real handlers, wired as template.yaml wires them, on one machine with no account.
+
+moto's server stands in for DynamoDB, SQS and Secrets Manager, a portal in memory for HubSpot. The clock is
+simulated for the whole process, so a story that lasts a day takes seconds and repeats for its seed; only
+`time.perf_counter()` and `time.monotonic()` stay real. Functions run one after the other: moto does not keep
+transactions apart, so nothing here says anything about concurrency.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import logging
+import os
+import time
+from contextlib import ExitStack, redirect_stdout
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from unittest.mock import patch
+
+import boto3
+import time_machine
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from moto.server import ThreadedMotoServer
+
+from fairturn.settings import settings
+from fairturn.telemetry import logger
+from fairturn_console import events
+from fairturn_console.template import PATH, Template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import Self, TextIO
+
+    from fairturn_console.portal import Portal
+    from fairturn_console.webhooks import WebhookRequest
+
+REGION: Final = "eu-west-1"
+ACCOUNT: Final = "123456789012"
+STACK: Final = "fairturn"
+COLD_AFTER: Final = 600
+"""Seconds without a call after which Lambda is taken to have thrown a function's instance away."""
+RECEIVED_AT_ONCE: Final = 10
+
+
+class Sandbox:
+    """AWS and the functions, as the template describes them. A context manager, within a portal's."""
+
+    def __init__(
+        self, portal: Portal, *, start: datetime, log: TextIO, parameters: Mapping[str, str | int]
+    ) -> None:
+        """`log` takes what the functions log; `parameters` are the template's."""
+        self.portal = portal
+        self.redelivered = 0
+        """Messages that a queue gave out more than once."""
+        self.unheard = 0
+        """Answers to webhooks that never reached HubSpot."""
+        self.lose_answers: Callable[[], bool] = lambda: False
+        """Whether the answer to the next webhook is lost on its way."""
+        self._log = log
+        self._parameters = parameters
+        self._template = Template()
+        self._queues = self._template.resources("AWS::SQS::Queue")
+        self._stack = ExitStack()
+        self._clock = time_machine.travel(start, tick=False)
+        self._aws = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._functions: dict[str, Function] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._traveller = stack.enter_context(self._clock)
+            logging.getLogger("werkzeug").setLevel(logging.ERROR)
+            self._aws.start()
+            stack.callback(self._aws.stop)
+            host, port = self._aws.get_host_and_port()
+            environment = {
+                "AWS_ACCESS_KEY_ID": "sandbox",
+                "AWS_SECRET_ACCESS_KEY": "sandbox",
+                "AWS_DEFAULT_REGION": REGION,
+                "AWS_CONFIG_FILE": os.devnull,
+                "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+                "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+                "NO_PROXY": "127.0.0.1,localhost",
+                "HUBSPOT_API_URL": self.portal.url,
+            }
+            stack.enter_context(patch.dict(os.environ, environment))
+            os.environ.pop("AWS_PROFILE", None)
+            boto3.setup_default_session()
+            self._sqs = boto3.client("sqs")
+            self._references = self._deploy()
+            handler = logger.registered_handler
+            stack.callback(handler.setStream, handler.setStream(self._log))  # type: ignore[attr-defined]
+            for name, properties in self._template.functions().items():
+                self._functions[name] = Function(name, self._resolve(properties), self._log)
+            stack.enter_context(patch.dict(os.environ, self._functions["AssignFunction"].environment))
+            settings.cache_clear()
+            stack.callback(settings.cache_clear)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    # Time
+
+    @property
+    def now(self) -> datetime:
+        """The simulated time."""
+        return datetime.now(UTC)
+
+    def travel(self, to: datetime) -> None:
+        """Let time pass, at once."""
+        if to > self.now:
+            self._traveller.move_to(to)
+
+    # What AWS does
+
+    def post(self, request: WebhookRequest) -> int:
+        """Do as API Gateway does with a request: make an event of it, call intake, answer with its status."""
+        answer = self._functions["IntakeFunction"].invoke(_http_event(request))
+        if self.lose_answers():
+            self.unheard += 1
+            return 504
+        status: int = answer["statusCode"]
+        return status
+
+    def poll(self) -> int:
+        """Do once as Lambda's pollers do: hand each function a batch of what its queue holds.
+
+        Returns the number of messages handed out.
+        """
+        handed = 0
+        for function in self._functions.values():
+            for source in function.queues():
+                records = self._receive(source["Queue"], int(source["BatchSize"]))
+                if not records:
+                    continue
+                handed += len(records)
+                answer = function.invoke({"Records": records})
+                failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+                for record in records:
+                    if record["messageId"] not in failed:
+                        self._sqs.delete_message(
+                            QueueUrl=self._url(source["Queue"]), ReceiptHandle=record["receiptHandle"]
+                        )
+        return handed
+
+    def is_busy(self) -> bool:
+        """Whether a queue that a function reads still holds messages."""
+        sources = [source for function in self._functions.values() for source in function.queues()]
+        return any(self.depth(self._url(source["Queue"])) for source in sources)
+
+    def depth(self, url: str) -> int:
+        """Messages in a queue: visible, delayed or being worked on."""
+        attributes = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        return sum(int(count) for name, count in attributes.items() if name.startswith("ApproximateNumberOf"))
+
+    def dead_letters(self) -> list[tuple[str, str]]:
+        """Body and reason of every dead letter of the leads queue. They stay where they are."""
+        letters: dict[str, tuple[str, str]] = {}
+        while batch := self._sqs.receive_message(
+            QueueUrl=settings().leads_dead_letters,
+            MaxNumberOfMessages=RECEIVED_AT_ONCE,
+            MessageAttributeNames=["All"],
+            VisibilityTimeout=60,
+        ).get("Messages", []):
+            for message in batch:
+                reason = message.get("MessageAttributes", {}).get("reason")
+                why = "received too often" if reason is None else reason["StringValue"]
+                letters[message["MessageId"]] = (message["Body"], why)
+        return list(letters.values())
+
+    def _receive(self, arn: str, most: int) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = []
+        while len(records) < most:
+            messages = self._sqs.receive_message(
+                QueueUrl=self._url(arn),
+                MaxNumberOfMessages=min(RECEIVED_AT_ONCE, most - len(records)),
+                MessageSystemAttributeNames=["All"],
+                MessageAttributeNames=["All"],
+            ).get("Messages", [])
+            if not messages:
+                break
+            for message in messages:
+                self.redelivered += message["Attributes"]["ApproximateReceiveCount"] != "1"
+                records.append(
+                    {
+                        "messageId": message["MessageId"],
+                        "receiptHandle": message["ReceiptHandle"],
+                        "body": message["Body"],
+                        "attributes": message["Attributes"],
+                        "messageAttributes": {},
+                        "md5OfBody": message["MD5OfBody"],
+                        "eventSource": "aws:sqs",
+                        "eventSourceARN": arn,
+                        "awsRegion": REGION,
+                    }
+                )
+        return records
+
+    # Deployment
+
+    def _deploy(self) -> dict[str, str]:
+        """Make the template's queues, table and secrets. Returns what its references stand for."""
+        references = {
+            "AWS::Region": REGION,
+            "AWS::AccountId": ACCOUNT,
+            "AWS::Partition": "aws",
+            "AWS::URLSuffix": "amazonaws.com",
+            "AWS::StackName": STACK,
+            "Api": "sandbox",
+            "CoreLayer": "layer",
+        }
+        for kind in ("AWS::Serverless::Function", "AWS::IAM::Role", "AWS::Logs::LogGroup"):
+            for name in self._template.resources(kind):
+                references |= {name: name, f"{name}.Arn": f"arn:aws:sandbox:{name}"}
+        self._references = references
+        secrets = boto3.client("secretsmanager")
+        values = {
+            "WebhookSecret": {"current": self.portal.webhooks.secret},
+            "HubSpotToken": {"token": self.portal.token},
+        }
+        for name, value in values.items():
+            references[name] = secrets.create_secret(Name=name, SecretString=json.dumps(value))["ARN"]
+        for name, properties in sorted(self._queues.items(), key=lambda queue: "RedrivePolicy" in queue[1]):
+            attributes = self._resolve(properties)
+            queue = attributes.pop("QueueName")
+            text: Any = {
+                each: value if isinstance(value, str) else json.dumps(value) for each, value in attributes.items()
+            }
+            references[name] = self._sqs.create_queue(QueueName=queue, Attributes=text)["QueueUrl"]
+            references[f"{name}.Arn"] = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}"
+        table = self._resolve(self._template.resources("AWS::DynamoDB::Table")["Table"])
+        wanted = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
+        boto3.client("dynamodb").create_table(TableName=STACK, **{each: table[each] for each in wanted})
+        references["Table"] = STACK
+        return references
+
+    def _resolve(self, value: Any) -> Any:
+        return self._template.resolve(value, self._parameters, self._references)
+
+    def _url(self, arn: str) -> str:
+        urls = {self._references[f"{name}.Arn"]: self._references[name] for name in self._queues}
+        return urls[arn]
+
+
+class Function:
+    """One Lambda function of the template, run in this process."""
+
+    def __init__(self, name: str, properties: Mapping[str, Any], log: TextIO) -> None:
+        self.name = name
+        self.environment: dict[str, str] = {
+            variable: str(value) for variable, value in properties["Environment"]["Variables"].items()
+        }
+        self._properties = properties
+        self._log = log
+        self._handler: Callable[..., Any] | None = None
+        self._used_at = 0.0
+
+    def queues(self) -> list[dict[str, Any]]:
+        """The queues that it is called with, as the template says."""
+        events = self._properties.get("Events", {}).values()
+        return [event["Properties"] for event in events if event["Type"] == "SQS"]
+
+    def invoke(self, event: Mapping[str, Any]) -> Any:
+        """Call the handler; after a long pause the function starts anew, knowing nothing."""
+        now = time.time()
+        with redirect_stdout(self._log):
+            if self._handler is None or now - self._used_at > COLD_AFTER:
+                self._handler = self._start()
+            self._used_at = now
+            return self._handler(deepcopy(event), _context(self.name, self._properties))
+
+    def _start(self) -> Callable[..., Any]:
+        module_name, _, function = self._properties["Handler"].partition(".")
+        path = PATH.parent / self._properties["CodeUri"] / f"{module_name}.py"
+        spec = importlib.util.spec_from_file_location(f"sandbox_{self.name}", path)
+        if spec is None or spec.loader is None:
+            raise FileNotFoundError(path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        handler: Callable[..., Any] = getattr(module, function)
+        return handler
+
+
+def _http_event(request: WebhookRequest) -> dict[str, Any]:
+    """The event that an HTTP API makes of a request; the rest is as AWS sends it."""
+    event = events.addressed(events.load("contact-created"), request.url, int(time.time() * 1000))
+    event["headers"] = {name.lower(): value for name, value in request.headers.items()}
+    try:
+        event["body"], event["isBase64Encoded"] = request.body.decode(), False
+    except UnicodeDecodeError:
+        event["body"], event["isBase64Encoded"] = base64.b64encode(request.body).decode(), True
+    return event
+
+
+def _context(name: str, properties: Mapping[str, Any]) -> LambdaContext:
+    context = LambdaContext()
+    context._function_name = name  # noqa: SLF001 - Powertools' class has no other way in
+    context._memory_limit_in_mb = int(properties["MemorySize"])  # noqa: SLF001
+    context._invoked_function_arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"  # noqa: SLF001
+    context._aws_request_id = "sandbox"  # noqa: SLF001
+    return context

@@ -1,0 +1,217 @@
+"""The demo's story: a day of some 300 leads in a portal, with all that goes wrong on such a day.
+
+It is told through the portal and the sandbox only: what Fairturn makes of it is Fairturn's own doing. The
+policy is the one in policy.yaml. For half of the day one rep has not joined yet and another one is away.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+
+from fairturn.crm import HubSpot
+from fairturn.explain import PROPERTIES
+from fairturn.policy import Policy
+from fairturn.settings import settings
+from fairturn.store import Store
+from fairturn_console import policies
+from fairturn_console.portal_api import BAD_GATEWAY, TEN_SECONDLY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from random import Random
+
+    from fairturn_console.portal import Portal
+    from fairturn_console.sandbox import Sandbox
+
+START: Final = datetime(2026, 12, 28, 9, 0, tzinfo=UTC)
+"""A Monday."""
+HALF: Final = timedelta(hours=4)
+LEADS_PER_HALF: Final = 150
+CAMPAIGN: Final = 40
+"""Leads of each half that come within one minute."""
+OWNED: Final = 0.05
+"""How many come with an owner already, 0 to 1."""
+MOMENTS: Final = 20_000
+"""Steps of the clock, at most, until the day is over."""
+
+VISITORS: Final[Mapping[str, tuple[int, dict[str, str]]]] = {
+    "French": (20, {"country": "France", "numemployees": "25-50"}),
+    "from Réunion": (4, {"country": "reunion ", "numemployees": "5-25"}),
+    "German": (12, {"country": "GERMANY", "numemployees": "50-100"}),
+    "Austrian": (4, {"country": "Austria"}),
+    "American": (30, {"country": "United States", "numemployees": "5-25"}),
+    "British": (14, {"country": "United Kingdom"}),
+    "a large company": (8, {"country": "United States", "numemployees": "1000+"}),
+    "a student": (5, {"country": "Italy", "jobtitle": "Student"}),
+    "a competitor": (3, {"country": "Spain"}),
+}
+"""Who fills in the form → how many of a hundred, and what they say."""
+
+
+@dataclass
+class Day:
+    """The day as it went."""
+
+    leads: list[str] = field(default_factory=list)
+    """Every contact that arrived as a lead."""
+    born: dict[str, float] = field(default_factory=dict)
+    owned: dict[str, float] = field(default_factory=dict)
+    """Contact → when it was created, and when it had its owner, in real seconds."""
+
+
+class Story:
+    """Tells the day to the portal and lets the sandbox work on it."""
+
+    def __init__(
+        self, portal: Portal, sandbox: Sandbox, policy: Policy, random: Random, say: Callable[[str], None]
+    ) -> None:
+        """`say` takes a line of progress."""
+        self.day = Day()
+        self._portal = portal
+        self._sandbox = sandbox
+        self._policy = policy
+        self._random = random
+        self._say = say
+        self._store = Store(boto3.client("dynamodb"), settings().table)
+        self._crm = HubSpot(lambda _: portal.token, portal.url)
+        self._to_come: list[tuple[datetime, int, Callable[[], None]]] = []
+
+    def tell(self) -> Day:
+        """Let the whole day happen."""
+        for name in PROPERTIES:
+            self._portal.define_property(name)
+        for rep in self._policy.reps:
+            self._portal.add_owner(rep)
+        self._portal.webhooks.duplicates = 0.05
+        self._portal.webhooks.disorder = 2.0
+        joiner, returner = _joiner(self._policy), _returner(self._policy)
+        self._apply(_without(self._policy, joiner, returner, START + HALF))
+        self._say(f"09:00  The day begins. {returner} is away until 13:00; {joiner} has not joined yet.")
+        self._half(START)
+        self._at(START + timedelta(minutes=50), self._lose_an_answer)
+        self._at(START + timedelta(hours=1, minutes=30), self._hubspot_is_busy)
+        self._at(START + timedelta(hours=2), self._hubspot_is_down)
+        for hours in (1, 5):
+            self._at(START + timedelta(hours=hours), self._locked_lead)
+        self._at(START + HALF, lambda: self._join(joiner, returner))
+        self._half(START + HALF)
+        self._go()
+        return self.day
+
+    # What happens
+
+    def _half(self, begin: datetime) -> None:
+        single = LEADS_PER_HALF - CAMPAIGN
+        moments = [begin + HALF * self._random.random() for _ in range(single)]
+        campaign = begin + HALF * 0.6
+        moments += [campaign + timedelta(minutes=self._random.random()) for _ in range(CAMPAIGN)]
+        for moment in moments:
+            self._at(moment, self._visit)
+        self._at(campaign, lambda: self._say(f"{self._clock()}  A campaign: {CAMPAIGN} leads within a minute."))
+
+    def _visit(self) -> None:
+        visitors = list(VISITORS.values())
+        ((_, said),) = self._random.choices(visitors, [often for often, _ in visitors])
+        number = len(self.day.leads) + 1
+        host = "rival.example.com" if said["country"] == "Spain" else "example.net"
+        contact = {"email": f"lead{number}@{host}", **said}
+        if self._random.random() < OWNED:
+            contact["hubspot_owner_id"] = self._random.choice(sorted(self._portal.owners))
+        self._arrive(contact)
+
+    def _locked_lead(self) -> None:
+        contact = self._arrive({"email": "locked@example.net", "country": "United States"})
+        self._portal.refuse_owners(contact, "An administrator's rule wants a phone number before there is an owner")
+        self._say(f"{self._clock()}  A lead comes whose owner HubSpot will refuse, by an administrator's rule.")
+
+    def _arrive(self, contact: dict[str, str]) -> str:
+        lead = self._portal.create_contact(contact, source="CRM_UI" if "hubspot_owner_id" in contact else "FORM")
+        self.day.leads.append(lead)
+        self.day.born[lead] = time.perf_counter()
+        if len(self.day.leads) % 50 == 0:
+            self._say(f"{self._clock()}  {len(self.day.leads)} leads so far.")
+        return lead
+
+    def _lose_an_answer(self) -> None:
+        lost = iter([True])
+        self._sandbox.lose_answers = lambda: next(lost, False)
+        self._say(f"{self._clock()}  An answer to HubSpot gets lost; HubSpot will send those events again.")
+
+    def _hubspot_is_busy(self) -> None:
+        self._portal.faults.extend([TEN_SECONDLY, BAD_GATEWAY, TEN_SECONDLY])
+        self._say(f"{self._clock()}  HubSpot says 429 and 502 for a while.")
+
+    def _hubspot_is_down(self) -> None:
+        self._portal.down(_ms(self._sandbox.now + timedelta(minutes=5)))
+        self._say(f"{self._clock()}  HubSpot's API is down for five minutes.")
+
+    def _join(self, joiner: str, returner: str) -> None:
+        self._apply(self._policy)
+        self._say(f"{self._clock()}  {joiner} joins by a new version of the policy; {returner} is back.")
+
+    def _apply(self, policy: Policy) -> None:
+        policies.apply(policy, self._store, self._crm, _ms(self._sandbox.now))
+
+    # How time goes by
+
+    def _at(self, moment: datetime, happens: Callable[[], None]) -> None:
+        self._to_come.append((moment, len(self._to_come), happens))
+
+    def _go(self) -> None:
+        self._to_come.sort(key=lambda happening: happening[:2])
+        for _ in range(MOMENTS):
+            while self._to_come and self._to_come[0][0] <= self._sandbox.now:
+                self._to_come.pop(0)[2]()
+            self._portal.deliver(self._sandbox.post)
+            self._sandbox.poll()
+            self._note_owners()
+            coming = [moment for moment, *_ in self._to_come[:1]]
+            if (delivery := self._portal.next_delivery()) is not None:
+                coming.append(datetime.fromtimestamp(delivery / 1000, UTC) + timedelta(milliseconds=1))
+            if self._sandbox.is_busy():
+                coming.append(self._sandbox.now + timedelta(seconds=1))
+            if not coming:
+                return
+            self._sandbox.travel(min(coming))
+        raise TimeoutError(f"the day was not over after {MOMENTS} steps")
+
+    def _note_owners(self) -> None:
+        for lead in self.day.born.keys() - self.day.owned.keys():
+            if self._portal.contact(lead).properties.get("hubspot_owner_id"):
+                self.day.owned[lead] = time.perf_counter()
+
+    def _clock(self) -> str:
+        return self._sandbox.now.strftime("%H:%M")
+
+
+def _joiner(policy: Policy) -> str:
+    """The last member of the catch-all's rota."""
+    return policy.rotas[policy.otherwise.rota].members[-1]
+
+
+def _returner(policy: Policy) -> str:
+    """The last rep, the joiner apart, who has no absence of his own and serves the most rotas."""
+    rotas = {rep: sum(rep in rota.members for rota in policy.rotas.values()) for rep in policy.reps}
+    free = [rep for rep in policy.reps if not policy.reps[rep].absences and rep != _joiner(policy)]
+    return max(reversed(free), key=lambda rep: rotas[rep])
+
+
+def _without(policy: Policy, joiner: str, returner: str, back: datetime) -> Policy:
+    """The policy without one rep, and with another one away until he is back."""
+    data: dict[str, Any] = policy.model_dump(mode="json", by_alias=True)
+    for rota in data["rotas"].values():
+        rota["members"] = [member for member in rota["members"] if member != joiner]
+    del data["reps"][joiner]
+    data["reps"][returner]["absences"] = [
+        {"from": (back - timedelta(days=7)).isoformat(), "to": back.isoformat()}
+    ]
+    return Policy.read(data)
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)

@@ -1,0 +1,440 @@
+"""Assign: leads from the queue → routed → claimed → handed over in HubSpot.
+
+A batch is taken as a whole: one read from HubSpot, one read of the table, one claim per rota, one write to
+HubSpot, one write that marks them handed over. A message is done only when its lead's record says what
+became of it; wherever the code dies, the message comes again and the record tells how far it got.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from fairturn.claim import Candidate, seat
+from fairturn.errors import (
+    MessageRejected,
+    PolicyInvalid,
+    PolicyMissing,
+    PolicySuperseded,
+    TableUnavailable,
+    Unavailable,
+)
+from fairturn.events import Message
+from fairturn.handover import OWNER, write_moves
+from fairturn.ledger import allot, settle
+from fairturn.policy import Mode
+from fairturn.queues import Letter, growing_delay
+from fairturn.record import ENDED, Move, Record, State, lead_key, may_start, move
+from fairturn.routing import Ignored, Lead, Route, route
+from fairturn.store import MAX_RECORDS
+from fairturn.telemetry import Metric, count, logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from fairturn.claim import Claims
+    from fairturn.crm import HubSpot
+    from fairturn.handover import Handover
+    from fairturn.ledger import Booking
+    from fairturn.queues import Queue, Received
+    from fairturn.store import InForce, Snapshot, Store, Terms
+
+MAX_READ: Final = 100
+"""Records in one batch read at HubSpot."""
+ROUNDS: Final = 4
+"""How often one batch is decided anew: a newer policy came into force, or HubSpot refused a rep."""
+SUSPECT_FROM: Final = 3
+"""A message received so often, with no fault noted for its lead, may be what kills the process."""
+MAX_REASON: Final = 256
+"""Characters of a reason in a dead letter's attributes."""
+MAX_SHOWN: Final = 60
+"""Characters of a shown value that a record keeps."""
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """A lead of this batch, with what HubSpot says of it; `properties` is None where HubSpot doesn't know it."""
+
+    message: Message
+    properties: Mapping[str, str | None] | None = None
+
+    @property
+    def key(self) -> str:
+        return lead_key(self.message.type, self.message.id)
+
+    @property
+    def owner(self) -> str | None:
+        return (self.properties or {}).get(OWNER) or None
+
+
+class Assign:
+    """Gives the leads of a batch of messages to reps."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        in_force: InForce,
+        crm: HubSpot,
+        claims: Claims,
+        handover: Handover,
+        leads: Queue,
+        dead_letters: Queue,
+        now: Callable[[], datetime],
+        jitter: Callable[[], float],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`now` is the time as an aware datetime, `clock` in seconds; `jitter` a random number from 0 to 1."""
+        self._store = store
+        self._in_force = in_force
+        self._crm = crm
+        self._claims = claims
+        self._handover = handover
+        self._leads = leads
+        self._dead_letters = dead_letters
+        self._now = now
+        self._jitter = jitter
+        self._clock = clock
+
+    def take(self, batch: Sequence[Received]) -> list[Received]:
+        """Bring each message's lead as far as it goes; returns those that must stay in the queue.
+
+        A suspect is handled alone, after the others are out of the queue, so that a message which kills the
+        process takes none of them along.
+        """
+        messages: dict[Received, Message] = {}
+        left: list[Received] = []
+        for received in batch:
+            try:
+                messages[received] = Message.read(received.body)
+            except MessageRejected as error:
+                left += self._bury({received: str(error)})
+        suspects = self._suspects(messages)
+        left += self._try(
+            {received: message for received, message in messages.items() if received not in suspects}
+        )
+        if suspects:
+            self._forget(
+                [received for received in batch if received not in suspects and received not in left]
+            )
+        while suspects:
+            suspect = suspects.pop(0)
+            kept = self._try({suspect: messages[suspect]}, {other: messages[other] for other in suspects})
+            if kept:
+                return left + kept
+            self._forget([suspect])
+        return left
+
+    # How a batch fails
+
+    def _suspects(self, messages: Mapping[Received, Message]) -> list[Received]:
+        often = [received for received in messages if received.receipts >= SUSPECT_FROM]
+        if not often:
+            return []
+        try:
+            faults = self._store.faults(
+                (messages[received].type, messages[received].id) for received in often
+            )
+        except TableUnavailable:
+            return []  # then nothing goes through anyway, and that will be noted
+        return [
+            received
+            for received in often
+            if lead_key(messages[received].type, messages[received].id) not in faults
+        ]
+
+    def _try(
+        self, messages: Mapping[Received, Message], behind: Mapping[Received, Message] | None = None
+    ) -> list[Received]:
+        """Settle the messages; returns those to be received again, with growing delays already set.
+
+        Where a neighbour is down, those `behind` would fare no better: they are put back with the rest.
+        """
+        if not messages:
+            return []
+        latest: dict[str, Message] = {}
+        for message in sorted(messages.values(), key=lambda message: message.occurred_at):
+            latest[lead_key(message.type, message.id)] = message
+        try:
+            refused = self._settle(latest)
+        except (PolicyMissing, PolicyInvalid) as error:
+            count(Metric.POLICY_MISSING)
+            logger.error("no policy to decide by", extra={"reason": str(error)})
+            refused = dict.fromkeys(latest, str(error))
+        except Unavailable as error:
+            together = {**messages, **(behind or {})}
+            self._put_back(together, error)
+            return list(together)
+        return self._bury(
+            {
+                received: refused[lead_key(message.type, message.id)]
+                for received, message in messages.items()
+                if lead_key(message.type, message.id) in refused
+            }
+        )
+
+    def _put_back(self, messages: Mapping[Received, Message], error: Unavailable) -> None:
+        count(Metric.LEADS_PUT_BACK, len(messages))
+        logger.warning("put back", extra={"messages": len(messages), "reason": str(error)})
+        at = _ms(self._now())
+        try:
+            self._store.note_faults({(m.type, m.id) for m in messages.values()}, str(error), at)
+        except TableUnavailable as down:
+            logger.warning("faults not noted", extra={"reason": str(down)})
+        delays = [
+            (
+                received,
+                max(growing_delay(received.receipts, 0.8 + 0.2 * self._jitter()), int(error.retry_after)),
+            )
+            for received in messages
+        ]
+        try:
+            self._leads.put_back(delays)
+        except Unavailable as down:  # they come back by themselves when their visibility ends
+            logger.warning("delays not set", extra={"reason": str(down)})
+
+    def _bury(self, reasons: Mapping[Received, str]) -> list[Received]:
+        """Dead-letter messages, bodies unchanged; returns those that the queue didn't take."""
+        if not reasons:
+            return []
+        letters = [
+            Letter(
+                received.body,
+                {
+                    "reason": reason[:MAX_REASON],
+                    "stage": "assign",
+                    "message": received.id,
+                    "receipts": str(received.receipts),
+                },
+            )
+            for received, reason in reasons.items()
+        ]
+        try:
+            self._dead_letters.send(letters)
+        except Unavailable as error:
+            logger.error("not dead-lettered", extra={"messages": len(letters), "reason": str(error)})
+            return list(reasons)
+        count(Metric.LEADS_DEAD_LETTERED, len(letters))
+        for received, reason in reasons.items():
+            logger.error("dead-lettered", extra={"message_id": received.id, "reason": reason})
+        return []
+
+    def _forget(self, done: Sequence[Received]) -> None:
+        try:
+            self._leads.delete(done)
+        except Unavailable as error:  # they come again and are found done
+            logger.warning("not deleted", extra={"messages": len(done), "reason": str(error)})
+
+    # How a batch goes through
+
+    def _settle(self, messages: Mapping[str, Message]) -> dict[str, str]:
+        """Settle each lead. Returns the leads that HubSpot refuses for good, with the reason."""
+        refused: dict[str, str] = {}
+        for _ in range(ROUNDS):
+            try:
+                again = self._round([_Arrival(message) for message in messages.values()], refused)
+            except PolicySuperseded as newer:
+                logger.info("policy superseded", extra={"reason": str(newer)})
+                self._in_force.forget()
+                continue
+            if not again:
+                return refused
+            self._in_force.forget()
+            messages = {key: messages[key] for key in again}
+        raise TableUnavailable(f"{len(messages)} leads not settled in {ROUNDS} rounds")
+
+    def _round(self, arrivals: Sequence[_Arrival], refused: dict[str, str]) -> list[str]:
+        """Decide, claim and hand over. Returns the keys of the leads to be decided anew."""
+        terms = self._in_force.current()
+        read_at = self._clock()
+        self._read(arrivals, terms)
+        decisions = {
+            arrival.key: _decide(arrival.message, arrival.properties, terms)
+            for arrival in arrivals
+            if arrival.properties is not None
+        }
+        rotas = {decision.rota for decision in decisions.values() if isinstance(decision, Route)}
+        leads = [(arrival.message.type, arrival.message.id) for arrival in arrivals]
+        snapshot = self._store.read(rotas, leads)
+
+        moves: list[tuple[Record | None, Record]] = []
+        claimed: list[tuple[Record, Booking | None]] = []
+        candidates: defaultdict[str, list[Candidate]] = defaultdict(list)
+        for arrival in arrivals:
+            record = snapshot.records.get(arrival.key)
+            decision = decisions.get(arrival.key)
+            if record is not None and record.state is State.CLAIMED:
+                claimed.append((record, None))
+            elif not may_start(record, arrival.message.occurred_at):
+                self._drop(arrival, "known already")
+            elif decision is None:
+                count(Metric.LEADS_GONE)
+                moves.append((record, self._move(arrival, record, Move.LOSE)))
+            elif isinstance(decision, Ignored):
+                self._drop(arrival, decision.reason, rule=decision.rule)
+            elif arrival.owner and terms.policy.leads.keep_owner:
+                self._drop(arrival, "has an owner", owner=arrival.owner)
+                moves.append((record, self._move(arrival, record, Move.LEAVE, rep=arrival.owner)))
+            elif terms.policy.mode is Mode.PAUSE:
+                moves.append((record, self._wait(arrival, record, decision, terms, "paused")))
+            else:
+                candidates[decision.rota].append(_candidate(arrival, record, decision, terms))
+
+        for rota, waiting_in_turn in sorted(candidates.items()):
+            in_order = sorted(waiting_in_turn, key=_urgent_then_oldest)
+            if terms.policy.mode is Mode.OBSERVE:
+                moves += self._observe(rota, in_order, terms, snapshot)
+            else:
+                claimed += self._claim(rota, in_order, terms, snapshot, moves)
+        write_moves(self._store, moves)
+        return self._hand_over(claimed, arrivals, read_at, refused)
+
+    def _read(self, arrivals: Sequence[_Arrival], terms: Terms) -> None:
+        by_type: defaultdict[str, list[_Arrival]] = defaultdict(list)
+        for arrival in arrivals:
+            by_type[arrival.message.type].append(arrival)
+        for record_type, batch in by_type.items():
+            for start in range(0, len(batch), MAX_READ):
+                part = batch[start : start + MAX_READ]
+                found = self._crm.read(record_type, [a.message.id for a in part], terms.policy.properties())
+                for arrival in part:
+                    arrival.properties = found.get(arrival.message.id)
+
+    def _claim(
+        self,
+        rota: str,
+        candidates: Sequence[Candidate],
+        terms: Terms,
+        snapshot: Snapshot,
+        moves: list[tuple[Record | None, Record]],
+    ) -> list[tuple[Record, Booking | None]]:
+        """Claim for one rota; those that nobody can take are added to the moves, as waiting."""
+        claimed = []
+        ledger, loads = snapshot.ledgers[rota], dict(snapshot.loads)
+        for start in range(0, len(candidates), MAX_RECORDS):
+            if start:
+                ledger = self._store.read([rota], []).ledgers[rota]
+            result = self._claims.claim(rota, candidates[start : start + MAX_RECORDS], terms, ledger, loads)
+            claimed += result.bookings
+            for lead in result.waiting:
+                count(Metric.LEADS_WAITING, rota=rota)
+                logger.info("waiting", extra={"lead": lead.key, "rota": rota, "lane": lead.lane})
+                at = _ms(self._now())
+                moves.append(
+                    (
+                        lead.record,
+                        move(lead.record, Move.WAIT, at, **lead.facts, reason="nobody can take it now"),
+                    )
+                )
+        return claimed
+
+    def _observe(
+        self, rota: str, candidates: Sequence[Candidate], terms: Terms, snapshot: Snapshot
+    ) -> list[tuple[Record | None, Record]]:
+        """What would be done: nothing but the records is written."""
+        now = self._now()
+        members = seat(rota, terms, snapshot.loads, now)
+        ledger = settle(snapshot.ledgers[rota], members, terms.policy.lanes(rota))
+        bookings = allot(ledger, [lead.lane for lead in candidates], members).bookings
+        count(Metric.LEADS_OBSERVED, len(candidates), rota=rota)
+        moves = []
+        for lead, booking in zip(candidates, bookings, strict=True):
+            rep = None if booking is None else booking.winner
+            logger.info("observed", extra={"lead": lead.key, "rota": rota, "lane": lead.lane, "rep": rep})
+            moves.append((lead.record, move(lead.record, Move.OBSERVE, _ms(now), **lead.facts, rep=rep)))
+        return moves
+
+    def _hand_over(
+        self,
+        claimed: Sequence[tuple[Record, Booking | None]],
+        arrivals: Sequence[_Arrival],
+        read_at: float,
+        refused: dict[str, str],
+    ) -> list[str]:
+        if not claimed:
+            return []
+        owners = {arrival.key: arrival.owner for arrival in arrivals if arrival.properties is not None}
+        outcome = self._handover.hand_over(claimed, owners, read_at)
+        for record in outcome.handed:
+            took = ((record.handed_at or record.changed_at) - record.occurred_at) / 1000
+            count(Metric.LEADS_ASSIGNED, rota=record.rota)
+            count(Metric.SECONDS_TO_OWNER, took, rota=record.rota, seconds=True)
+            logger.info(
+                "assigned",
+                extra={
+                    "lead": record.key,
+                    "rota": record.rota,
+                    "lane": record.lane,
+                    "rule": record.rule,
+                    "rep": record.rep,
+                    "claim": record.claim,
+                    "policy": record.policy,
+                },
+            )
+        if outcome.taken:
+            count(Metric.LEADS_TAKEN_BY_OTHERS, len(outcome.taken))
+        if outcome.gone:
+            count(Metric.LEADS_GONE, len(outcome.gone))
+        refused |= outcome.refused
+        return outcome.again
+
+    def _drop(self, arrival: _Arrival, reason: str, **ids: str | None) -> None:
+        count(Metric.LEADS_DROPPED)
+        logger.info("dropped", extra={"lead": arrival.key, "reason": reason, **ids})
+
+    def _move(self, arrival: _Arrival, record: Record | None, what: Move, **facts: Any) -> Record:
+        message = arrival.message
+        return move(
+            record,
+            what,
+            _ms(self._now()),
+            type=message.type,
+            id=message.id,
+            occurred_at=message.occurred_at,
+            source=message.change_source,
+            **facts,
+        )
+
+    def _wait(
+        self, arrival: _Arrival, record: Record | None, decision: Route, terms: Terms, reason: str
+    ) -> Record:
+        lead = _candidate(arrival, record, decision, terms)
+        return move(record, Move.WAIT, _ms(self._now()), **lead.facts, reason=reason)
+
+
+def _decide(message: Message, properties: Mapping[str, str | None], terms: Terms) -> Route | Ignored:
+    return route(
+        Lead(message.type, message.id, properties, message.change_source, message.occurred_at), terms.policy
+    )
+
+
+def _candidate(arrival: _Arrival, record: Record | None, decision: Route, terms: Terms) -> Candidate:
+    message, properties = arrival.message, arrival.properties or {}
+    shown = {name: properties.get(name) for name in terms.policy.leads.show}
+    facts: dict[str, Any] = {
+        "type": message.type,
+        "id": message.id,
+        "occurred_at": message.occurred_at,
+        "source": message.change_source,
+        "rota": decision.rota,
+        "lane": decision.lane,
+        "priority": decision.priority.value,
+        "rule": decision.rule,
+        "trace": decision.trace,
+        "policy": terms.number,
+        "found_owner": arrival.owner,
+        "shown": {name: value[:MAX_SHOWN] for name, value in shown.items() if value},
+        "round": 1 if record is None else record.round + (record.state in ENDED),
+    }
+    return Candidate(arrival.key, decision.lane, message.occurred_at, decision.priority.rank, facts, record)
+
+
+def _urgent_then_oldest(lead: Candidate) -> tuple[int, int, int, str]:
+    return lead.rank, lead.occurred_at, len(lead.key), lead.key
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)

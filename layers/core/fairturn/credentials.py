@@ -1,0 +1,102 @@
+"""The two secrets: kept for five minutes, and read again early when one of them is doubted."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar, cast
+
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from fairturn.errors import SecretsUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aws_lambda_powertools.utilities.parameters import SecretsProvider
+
+MAX_AGE: Final = 300
+"""Seconds for which a secret that was read is taken as it is."""
+MIN_REFRESH_INTERVAL: Final = 60.0
+"""Seconds between two early readings of one secret: a flood of bad signatures costs one request a minute."""
+
+_Pasted = Annotated[str, StringConstraints(strip_whitespace=True)]
+
+
+class _Secret(BaseModel):
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+
+class _WebhookSecret(_Secret):
+    """What the operator puts into Secrets Manager for the webhook."""
+
+    current: _Pasted
+    previous: _Pasted | None = None
+
+
+class _TokenSecret(_Secret):
+    """What the operator puts into Secrets Manager for HubSpot's API."""
+
+    token: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+S = TypeVar("S", bound=_Secret)
+
+
+class Credentials:
+    """The app's client secrets and its token, from AWS Secrets Manager.
+
+    Both methods raise SecretsUnavailable, which says what to put there, and never what is there. With
+    `refresh` they read Secrets Manager again, at most once a minute for each secret, and otherwise answer as
+    without.
+    """
+
+    def __init__(
+        self,
+        provider: SecretsProvider,
+        webhook_secret_arn: str,
+        token_arn: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._provider = provider
+        self._webhook_secret_arn = webhook_secret_arn
+        self._token_arn = token_arn
+        self._clock = clock
+        self._refreshed: dict[str, float] = {}
+
+    def webhook_secrets(self, refresh: bool = False) -> tuple[str, ...]:  # noqa: FBT001, FBT002
+        """Give what HubSpot may have signed with: the current secret and, if it is there, the previous."""
+        what = (
+            '{"current": "<client secret of the HubSpot app>"}, and "previous" beside it while it is replaced'
+        )
+        secret = self._read(self._webhook_secret_arn, _WebhookSecret, what, refresh=refresh)
+        secrets = tuple(each for each in (secret.current, secret.previous) if each)
+        if not secrets:
+            raise self._useless(self._webhook_secret_arn, what)
+        return secrets
+
+    def hubspot_token(self, refresh: bool = False) -> str:  # noqa: FBT001, FBT002  called as Callable[[bool], str]
+        """Give the access token for HubSpot's API."""
+        what = '{"token": "<access token of the HubSpot app>"}'
+        return self._read(self._token_arn, _TokenSecret, what, refresh=refresh).token
+
+    def _read(self, arn: str, kind: type[S], what: str, *, refresh: bool) -> S:
+        try:
+            text = self._provider.get(arn, max_age=MAX_AGE, force_fetch=refresh and self._may_refresh(arn))
+        except GetParameterError as error:
+            raise SecretsUnavailable(f"cannot read {arn}; it should hold {what}") from error
+        try:
+            return kind.model_validate_json(cast("str | bytes", text))  # as no transform is asked for
+        except ValidationError as error:
+            raise self._useless(arn, what) from error
+
+    def _may_refresh(self, arn: str) -> bool:
+        now = self._clock()
+        if now - self._refreshed.get(arn, -MIN_REFRESH_INTERVAL) < MIN_REFRESH_INTERVAL:
+            return False
+        self._refreshed[arn] = now
+        return True
+
+    def _useless(self, arn: str, what: str) -> SecretsUnavailable:
+        self._provider.store.clear()  # so that a mended secret counts at once
+        return SecretsUnavailable(f"{arn} is of no use; it should hold {what}")

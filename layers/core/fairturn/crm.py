@@ -1,0 +1,436 @@
+"""HubSpot through its own client: held, bounded, and translated once.
+
+Every call has a timeout and at most three attempts, a second apart at most and only for what passes in a
+moment. Whatever wants a longer wait is raised as `HubSpotUnavailable`, so that the queue waits instead of the
+function. HubSpot's answers hold personal data: only status, category, codes, property names and scopes leave
+this module, and no exception of ours is chained to one of the client's, whose text holds the whole answer.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, TypeVar, cast
+
+import urllib3
+from hubspot.crm import objects, owners
+from hubspot.crm.objects.exceptions import ApiException as ObjectsApiException
+from hubspot.crm.owners.exceptions import ApiException as OwnersApiException
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, stop_after_delay, wait_random
+
+from fairturn.errors import HubSpotUnavailable
+from fairturn.roster import Owner
+from fairturn.telemetry import logger
+
+OWNER: Final = "hubspot_owner_id"
+BATCH_LIMIT: Final = 100
+"""Records in one batch read or update: HubSpot's limit."""
+OWNERS_PER_PAGE: Final = 500
+OWNER_PAGES: Final = 40
+"""Pages of owners read at most, of the active and of the archived ones each."""
+CONNECT_TIMEOUT: Final = 2.0
+READ_TIMEOUT: Final = 8.0
+ATTEMPTS: Final = 3
+TRYING_FOR: Final = 5.0
+"""Seconds after which no further attempt begins: three calls fit into one run of a function."""
+MOMENT: Final = wait_random(0.2, 0.6)
+"""Seconds between attempts after a failed connection, a timeout or a 5xx."""
+SECOND: Final = wait_random(1.0, 1.3)
+"""Seconds between attempts after the limit per second."""
+TEN_SECONDS: Final = 10.0
+"""Seconds to wait after the limit per ten seconds."""
+QUARTER_HOUR: Final = 900.0
+"""Seconds to wait after the limit per day."""
+LOCKED_FOR: Final = 2.0
+"""Seconds to wait for a locked record or portal."""
+LONGEST_RETRY_AFTER: Final = 86_400.0
+"""HubSpot asks for 24 hours at most, while it moves a portal."""
+
+UNAUTHORIZED: Final = 401
+LOCKED: Final = 423
+TOO_MANY: Final = 429
+SERVER_ERROR: Final = 500
+REJECTIONS: Final = frozenset({400, 404, 409, 413, 422})
+"""Statuses that say: this request will never be right."""
+PASSING_CATEGORIES: Final = frozenset({"RATE_LIMITS", "INTERNAL_ERROR"})
+"""Categories of one record's error that say: later it may be right."""
+CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,59}")
+PROPERTY: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
+SCOPE: Final = re.compile(r"[a-z][a-z0-9._-]{1,79}")
+# Validation errors come as fields of `errors`, or as JSON within the message.
+CODE_IN_MESSAGE: Final = re.compile(r'"error"\s*:\s*"([A-Z][A-Z0-9_]{1,59})"')
+PROPERTY_IN_MESSAGE: Final = re.compile(r'"name"\s*:\s*"([a-z][a-z0-9_]{0,99})"')
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerWrite:
+    """The owner of one record, and the properties that explain him (name → value)."""
+
+    id: str
+    owner: str
+    explanation: Mapping[str, str]
+
+
+class Refusal(StrEnum):
+    """Why HubSpot will never take a write."""
+
+    OWNER = "owner"
+    """It knows no such owner. An archived owner it takes: sort those out beforehand."""
+    GONE = "gone"
+    """It knows no such record."""
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a batch of writes; every record that is not in `refused` has its owner."""
+
+    refused: Mapping[str, tuple[Refusal, str]]
+    """Record id → kind, and a short reason without personal data."""
+    explained: bool = True
+    """False: HubSpot refused a property of the explanation, and owners were written without it."""
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, coerce_numbers_to_str=True)
+
+
+class _Error(_Answer):
+    """HubSpot's error, of a request or of one record: any field may be missing."""
+
+    category: str | None = None
+    code: str | None = None
+    message: str | None = None
+    policy_name: str | None = None
+    context: Mapping[str, Any] | None = None
+    errors: Sequence[_Error] | None = None
+
+    def parts(self) -> Iterator[_Error]:
+        """This error and those that it is made of."""
+        yield self
+        for error in self.errors or ():
+            yield from error.parts()
+
+    def listed(self, key: str) -> tuple[str, ...]:
+        """The texts under one key of the context, of all parts."""
+        texts: list[str] = []
+        for part in self.parts():
+            value = (part.context or {}).get(key) or []
+            texts += [str(text) for text in (value if isinstance(value, list) else [value])]
+        return tuple(texts)
+
+    def ids(self) -> frozenset[str]:
+        """The records that it is about. Our trace id of a write is the record's id."""
+        return frozenset([*self.listed("objectWriteTraceId"), *self.listed("ids")])
+
+    def codes(self) -> tuple[str, ...]:
+        """Categories and codes, wherever they stand; only what looks like one."""
+        found: dict[str, None] = {}
+        for part in self.parts():
+            stated = [text for text in (part.category, part.code) if text and CODE.fullmatch(text)]
+            found |= dict.fromkeys([*stated, *CODE_IN_MESSAGE.findall(part.message or "")])
+        return tuple(found)
+
+    def properties(self) -> tuple[str, ...]:
+        """The properties that it is about; only what looks like a name."""
+        found = [name for name in self.listed("propertyName") if PROPERTY.fullmatch(name)]
+        for part in self.parts():
+            found += PROPERTY_IN_MESSAGE.findall(part.message or "")
+        return tuple(dict.fromkeys(found))
+
+    def names(self, properties: frozenset[str]) -> frozenset[str]:
+        """Which of these properties it names, if only in the words of its message."""
+        words = {word for part in self.parts() for word in PROPERTY.findall(part.message or "")}
+        return properties & (words | set(self.properties()))
+
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes that the token lacks."""
+        scopes = [*self.listed("requiredGranularScopes"), *self.listed("missingScopes")]
+        return tuple(dict.fromkeys(scope for scope in scopes if SCOPE.fullmatch(scope)))
+
+    def refusal(self) -> Refusal:
+        """What it means for the write of one record."""
+        codes = self.codes()
+        if "INVALID_OWNER_ID" in codes:
+            return Refusal.OWNER
+        return Refusal.GONE if "OBJECT_NOT_FOUND" in codes else Refusal.OTHER
+
+    def summary(self) -> str:
+        """Codes, properties and scopes: what may be logged."""
+        return " ".join([*self.codes(), *self.properties(), *self.scopes()]) or "without a reason"
+
+
+class _Record(_Answer):
+    id: str
+    properties: Mapping[str, str | None] = {}
+    object_write_trace_id: str | None = None
+
+
+class _Batch(_Answer):
+    """The answer to a batch, 200 or 207."""
+
+    results: Sequence[_Record]
+    errors: Sequence[_Error] = ()
+
+
+class _Owner(_Answer):
+    id: str
+    email: str | None = None
+    archived: bool = False
+
+
+class _Next(_Answer):
+    after: str
+
+
+class _Paging(_Answer):
+    next: _Next | None = None
+
+
+class _OwnerPage(_Answer):
+    results: Sequence[_Owner]
+    paging: _Paging | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A call that brought no answer."""
+
+    status: int
+    """0: no answer of HubSpot's at all."""
+    error: _Error
+    what: str
+    retry_after: float = 0.0
+    again: wait_random | None = None
+    """How long to pause before the next attempt in this process; None: no attempt."""
+
+    @property
+    def rejected(self) -> bool:
+        """Whether HubSpot itself, and nothing on the way to it, says that this will never be right."""
+        return self.status in REJECTIONS and self.error.category is not None
+
+    def unavailable(self) -> HubSpotUnavailable:
+        return HubSpotUnavailable(self.what, retry_after=self.retry_after)
+
+
+_Shape = TypeVar("_Shape", bound=_Answer)
+
+
+class HubSpot:
+    """One portal. The client's API objects, and with them the connections, are kept for life."""
+
+    def __init__(
+        self,
+        token: Callable[[bool], str],
+        url: str = "https://api.hubapi.com",
+        *,
+        timeout: tuple[float, float] = (CONNECT_TIMEOUT, READ_TIMEOUT),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`token(refresh)` gives the access token; with refresh it is read anew, after a 401.
+
+        `timeout` is that of connecting and of reading, in seconds. `sleep` pauses between two attempts.
+        """
+        self._token = token
+        self._timeout = timeout
+        self._objects = objects.BatchApi(_client(objects, url))
+        self._owners = owners.OwnersApi(_client(owners, url))
+        self._retrying = Retrying(
+            sleep=sleep,
+            stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(TRYING_FOR),
+            retry=retry_if_result(
+                lambda outcome: isinstance(outcome, _Failure) and outcome.again is not None
+            ),
+            wait=_pause,
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        )
+
+    def read(
+        self,
+        type: str,  # noqa: A002 - the word of the trade
+        ids: Sequence[str],
+        properties: Sequence[str],
+    ) -> dict[str, Mapping[str, str | None]]:
+        """Read up to 100 records in one request: id → properties.
+
+        Records that HubSpot doesn't know are absent. A record merged into another answers under the id of
+        the survivor. Raises HubSpotUnavailable.
+        """
+        if len(ids) > BATCH_LIMIT:
+            raise ValueError(f"at most {BATCH_LIMIT} records at once")
+        if not ids:
+            return {}
+        body = {"inputs": [{"id": record} for record in dict.fromkeys(ids)], "properties": list(properties)}
+        batch = self._call(_Batch, self._objects.read, f"{type}s", body)
+        if isinstance(batch, _Failure):
+            raise batch.unavailable()
+        for error in batch.errors:
+            if error.refusal() is not Refusal.GONE:
+                raise HubSpotUnavailable(f"HubSpot could not read some records: {error.summary()}")
+        return {record.id: record.properties for record in batch.results}
+
+    def write_owners(self, type: str, writes: Sequence[OwnerWrite]) -> Written:  # noqa: A002 - as above
+        """Give up to 100 records, each named once, their owners: one request when all goes well.
+
+        When HubSpot refuses the whole for the sake of some, these are found by halving: at most two requests
+        per record. Raises HubSpotUnavailable; some owners may then have been written, and the whole can be
+        repeated.
+        """
+        if len(writes) > BATCH_LIMIT:
+            raise ValueError(f"at most {BATCH_LIMIT} records at once")
+        refused: dict[str, tuple[Refusal, str]] = {}
+        explanation = frozenset(name for write in writes for name in write.explanation)
+        explained = True
+        # Sorted by owner, because one bad owner is the likeliest reason to halve.
+        parts = [sorted(writes, key=lambda write: write.owner)] if writes else []
+        while parts:
+            part = parts.pop()
+            batch = self._update(type, part, explained=explained)
+            errors = _errors(part, batch)
+            unexplained = [
+                write for write in part if write.id in errors and errors[write.id].names(explanation)
+            ]
+            if explained and unexplained:
+                logger.warning("HubSpot refuses the explanation", why=errors[unexplained[0].id].summary())
+                explained = False
+                parts.append(unexplained)
+                errors = {lead: error for lead, error in errors.items() if not error.names(explanation)}
+            elif isinstance(batch, _Failure) and _worth_halving(part, batch.error):
+                half = len(part) // 2
+                parts += [part[half:], part[:half]]
+                continue
+            refused |= {lead: (error.refusal(), error.summary()) for lead, error in errors.items()}
+        return Written(refused, explained=explained)
+
+    def owners(self) -> list[Owner]:
+        """Every owner of the portal, archived ones (deactivated users) last. Raises HubSpotUnavailable."""
+        return [
+            Owner(id=owner.id, email=owner.email or "", archived=archived)
+            for archived in (False, True)
+            for owner in self._listed(archived=archived)
+        ]
+
+    def _listed(self, *, archived: bool) -> Iterator[_Owner]:
+        position: dict[str, str] = {}
+        for _ in range(OWNER_PAGES):
+            page = self._call(
+                _OwnerPage, self._owners.get_page, limit=OWNERS_PER_PAGE, archived=archived, **position
+            )
+            if isinstance(page, _Failure):
+                raise page.unavailable()
+            yield from page.results
+            if page.paging is None or page.paging.next is None:
+                return
+            position = {"after": page.paging.next.after}
+        raise HubSpotUnavailable(f"HubSpot lists owners beyond {OWNER_PAGES} pages")
+
+    def _update(self, type: str, writes: Sequence[OwnerWrite], *, explained: bool) -> _Batch | _Failure:  # noqa: A002
+        inputs = [
+            {
+                "id": write.id,
+                "objectWriteTraceId": write.id,
+                "properties": {**(write.explanation if explained else {}), OWNER: write.owner},
+            }
+            for write in writes
+        ]
+        return self._call(_Batch, self._objects.update, f"{type}s", {"inputs": inputs})
+
+    def _call(
+        self, shape: type[_Shape], call: Callable[..., Any], *arguments: Any, **options: Any
+    ) -> _Shape | _Failure:
+        """One request, with its attempts. Gives the answer or HubSpot's rejection; raises all else."""
+        outcome: _Shape | _Failure
+        for refresh in (False, True):
+            access_token = self._token(refresh)
+            for api in (self._objects, self._owners):
+                api.api_client.configuration.access_token = access_token
+            outcome = self._retrying(self._attempt, shape, call, *arguments, **options)
+            if not (isinstance(outcome, _Failure) and outcome.status == UNAUTHORIZED):
+                break
+        if isinstance(outcome, _Failure) and not outcome.rejected:
+            raise outcome.unavailable()
+        return outcome
+
+    def _attempt(
+        self, shape: type[_Shape], call: Callable[..., Any], *arguments: Any, **options: Any
+    ) -> _Shape | _Failure:
+        # The plain response, because the client's own models turn all that they don't know into None.
+        try:
+            response = call(*arguments, **options, _preload_content=False, _request_timeout=self._timeout)
+            return shape.model_validate_json(response.data)
+        except (ObjectsApiException, OwnersApiException) as error:
+            return _failure(error.status, error.headers or {}, error.body or "")
+        except urllib3.exceptions.HTTPError as error:
+            reason = getattr(error, "reason", None) or error
+            return _Failure(0, _Error(), f"HubSpot does not answer: {type(reason).__name__}", again=MOMENT)
+        except (ValidationError, UnicodeDecodeError):  # the client decodes bodies of errors strictly
+            return _Failure(0, _Error(), "HubSpot answers something else than expected", again=MOMENT)
+
+
+def _client(package: Any, url: str) -> Any:
+    configuration = package.Configuration(host=url.rstrip("/"))
+    # None of urllib3's own retries: they sleep for as long as a header says. And no redirects: the token
+    # stays with HubSpot. (False instead of a Retry would make the client trip over errors of TLS.)
+    configuration.retries = urllib3.Retry(0, raise_on_redirect=False)
+    return package.ApiClient(configuration)
+
+
+def _pause(state: RetryCallState) -> float:
+    failure = cast("_Failure", state.outcome and state.outcome.result())
+    logger.info("HubSpot is asked again", why=failure.what, attempt=state.attempt_number)
+    return failure.again(state) if failure.again else 0.0
+
+
+def _failure(status: int, headers: Mapping[str, str], body: str) -> _Failure:
+    """What a status other than 2xx means."""
+    try:
+        error = _Error.model_validate_json(body)
+    except ValidationError:  # a gateway's HTML
+        error = _Error()
+    again = None
+    retry_after = _seconds(headers.get("Retry-After"))
+    if status == TOO_MANY:
+        limit = f"{error.policy_name} {error.message}".upper()
+        if "DAILY" in limit:
+            retry_after = QUARTER_HOUR
+        elif "SECONDLY" in limit and "TEN_SECONDLY" not in limit:
+            again, retry_after = SECOND, 1.0
+        else:
+            retry_after = TEN_SECONDS
+    elif status == LOCKED:
+        retry_after = LOCKED_FOR
+    elif status >= SERVER_ERROR:
+        again = MOMENT
+    return _Failure(status, error, f"HubSpot answers {status} {error.summary()}", retry_after, again)
+
+
+def _seconds(retry_after: str | None) -> float:
+    if retry_after is None or not retry_after.isdecimal():
+        return 0.0
+    return min(float(retry_after), LONGEST_RETRY_AFTER)
+
+
+def _errors(writes: Sequence[OwnerWrite], batch: _Batch | _Failure) -> dict[str, _Error]:
+    """The error of each write that failed; of all of them when the whole batch was rejected."""
+    if isinstance(batch, _Failure):
+        return {write.id: batch.error for write in writes}
+    for error in batch.errors:
+        if PASSING_CATEGORIES & set(error.codes()):
+            raise HubSpotUnavailable(f"HubSpot could not write some records: {error.summary()}")
+    named = {lead: error for error in batch.errors for lead in error.ids()}
+    nameless = next((error for error in batch.errors if not error.ids()), None)
+    written = {lead for record in batch.results for lead in (record.id, record.object_write_trace_id)}
+    errors = {write.id: named.get(write.id, nameless) for write in writes if write.id not in written}
+    return {lead: error for lead, error in errors.items() if error is not None}
+
+
+def _worth_halving(writes: Sequence[OwnerWrite], error: _Error) -> bool:
+    """Whether a part of a rejected batch may pass: not of one record, nor of one unknown owner."""
+    if error.refusal() is Refusal.OWNER:
+        return len({write.owner for write in writes}) > 1
+    return len(writes) > 1

@@ -1,0 +1,233 @@
+"""HubSpot's webhook events, and the messages that we make of them.
+
+HubSpot names an event `contact.creation` (classic) or `object.creation` with an `objectTypeId` (generic).
+Events come late, twice, in any order, and several for one action: so all that one request says about a
+record becomes one message, and a message never carries a property's value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fairturn.errors import EventRejected, MessageRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+CONTACT: Final = "contact"
+CONTACT_TYPE_ID: Final = "0-1"
+
+BULK_SOURCES: Final = frozenset(
+    {"IMPORT", "CRM_UI_BULK_ACTION", "MIGRATION", "INTEGRATIONS_SYNC", "BATCH_UPDATE"}
+)
+"""Change sources that touch thousands of records at once; their events never stand before a single lead."""
+
+UNKNOWN_SOURCE: Final = "UNKNOWN"
+MAX_SOURCE_LENGTH: Final = 64
+MAX_ID: Final = 2**63 - 1
+MAX_TIME: Final = 9_999_999_999_999
+MAX_MERGED_PER_EVENT: Final = 1_000
+MAX_MERGED_PER_MESSAGE: Final = 32
+"""With ids of nineteen digits a message still stays below 1 KB."""
+
+
+class Kind(StrEnum):
+    """What happened to a record, in HubSpot's words."""
+
+    CREATION = "creation"
+    RESTORE = "restore"
+    PROPERTY_CHANGE = "propertyChange"
+    MERGE = "merge"
+    DELETION = "deletion"
+    PRIVACY_DELETION = "privacyDeletion"
+
+
+def _whole(value: object) -> int:
+    """A positive whole number as HubSpot writes ids and times: an integer, or its digits as a string."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_ID:
+        raise ValueError("not a positive 64-bit whole number")
+    return value
+
+
+def _source(value: object) -> str:
+    """The set of sources is open, so any is let through, but only as a short plain name."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", value)[:MAX_SOURCE_LENGTH] if isinstance(value, str) else ""
+    return name or UNKNOWN_SOURCE
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Time = Annotated[int, BeforeValidator(_whole), Field(le=MAX_TIME)]
+Id = Annotated[str, BeforeValidator(lambda value: str(_whole(value)))]
+Source = Annotated[str, BeforeValidator(_source)]
+
+
+class Message(BaseModel):
+    """What travels through the queues about one record: at most 1 KB, and nothing that a person typed in."""
+
+    model_config = ConfigDict(frozen=True, validate_by_name=True, hide_input_in_errors=True)
+
+    v: Literal[1] = 1
+    type: Literal["contact"] = CONTACT
+    id: Id
+    kinds: tuple[Kind, ...] = Field(min_length=1)
+    """Everything that happened, each once, sorted."""
+    occurred_at: Time = Field(alias="occurredAt")
+    """When the last of it happened, epoch milliseconds."""
+    change_source: Source = Field(alias="changeSource")
+    """The source of the event that made this a lead; if none did, of the latest event."""
+    merged: tuple[Id, ...] = Field(default=(), max_length=MAX_MERGED_PER_MESSAGE)
+    """The ids that now lead to `id`, for a merge."""
+
+    def body(self) -> str:
+        """The JSON that is queued."""
+        return self.model_dump_json(by_alias=True, exclude=None if self.merged else {"merged"})
+
+    @classmethod
+    def read(cls, body: str) -> Message:
+        """Read what `body` wrote. Raises MessageRejected, naming fields and never their values."""
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError as error:
+            raise MessageRejected(_problems(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to one contact."""
+
+    portal: int
+    kind: Kind
+    id: str
+    occurred_at: int
+    change_source: str
+    merged: tuple[str, ...] = ()
+
+    @property
+    def makes_lead(self) -> bool:
+        """Whether this alone, whatever the policy says, is about somebody who may need an owner now."""
+        return self.kind in (Kind.CREATION, Kind.RESTORE) and self.change_source not in BULK_SOURCES
+
+
+class _Wire(BaseModel):
+    """What every event of HubSpot's carries. Fields that we don't name are ignored."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    portal: Whole = Field(alias="portalId")
+    occurred_at: Time = Field(alias="occurredAt")
+    change_source: Source = Field(alias="changeSource", default=UNKNOWN_SOURCE)
+
+
+class _Change(_Wire):
+    id: Id = Field(alias="objectId")
+
+
+class _Merge(_Wire):
+    primary: Id = Field(alias="primaryObjectId")
+    others: tuple[Id, ...] = Field(alias="mergedObjectIds", default=(), max_length=MAX_MERGED_PER_EVENT)
+    new: Id | None = Field(alias="newObjectId", default=None)
+    """HubSpot may give the survivor an id that neither of the two had."""
+
+
+_KINDS: Final = {kind.value: kind for kind in Kind}
+
+
+def read_event(raw: Mapping[str, Any]) -> Event | None:
+    """Understand one event of a request.
+
+    None means that it is of a type which nobody asked for: another object, an association, a conversation,
+    or a name that is new to us. Raises EventRejected for what can't be understood, naming fields and never
+    their values.
+    """
+    name = raw.get("subscriptionType") or raw.get("eventType")
+    if not isinstance(name, str):
+        raise EventRejected("subscriptionType: missing")
+    noun, _, verb = name.partition(".")
+    kind = _KINDS.get(verb)
+    if kind is None or noun not in (CONTACT, "object"):
+        return None
+    if noun == "object":
+        type_id = raw.get("objectTypeId")
+        if not isinstance(type_id, str):
+            raise EventRejected("objectTypeId: missing")
+        if type_id != CONTACT_TYPE_ID:
+            return None
+    try:
+        return _merge(raw) if kind is Kind.MERGE else _change(kind, raw)
+    except ValidationError as error:
+        raise EventRejected(_problems(error)) from error
+
+
+def _change(kind: Kind, raw: Mapping[str, Any]) -> Event:
+    wire = _Change.model_validate(raw)
+    return Event(wire.portal, kind, wire.id, wire.occurred_at, wire.change_source)
+
+
+def _merge(raw: Mapping[str, Any]) -> Event:
+    wire = _Merge.model_validate(raw)
+    survivor = wire.new or wire.primary
+    merged = {wire.primary, *wire.others} - {survivor}
+    if not merged:
+        raise EventRejected("mergedObjectIds: missing")
+    return Event(
+        wire.portal,
+        Kind.MERGE,
+        survivor,
+        wire.occurred_at,
+        wire.change_source,
+        tuple(sorted(merged, key=int)),
+    )
+
+
+def _problems(error: ValidationError) -> str:
+    details = error.errors(include_url=False, include_context=False, include_input=False)[:3]
+    return "; ".join(
+        f"{'.'.join(map(str, detail['loc']))}: {detail['msg'].removeprefix('Value error, ')}"
+        for detail in details
+    )
+
+
+def sort_events(events: Iterable[Event]) -> tuple[list[Message], list[Message]]:
+    """Make the messages for the leads queue and for the changes queue, oldest first.
+
+    A record whose creation or restore comes from a source that isn't bulk goes to leads with everything else
+    that is said of it; every other record goes to changes. The order of the events makes no difference.
+    """
+    records: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        records[event.id].append(event)
+    leads: list[Message] = []
+    changes: list[Message] = []
+    for record in records.values():
+        (leads if any(event.makes_lead for event in record) else changes).extend(_messages(record))
+    return sorted(leads, key=_age), sorted(changes, key=_age)
+
+
+def _messages(record: list[Event]) -> Iterator[Message]:
+    """One message for all the events of one record; more only if a merge names too many ids for one."""
+    latest = max(event.occurred_at for event in record)
+    telling = max(
+        record, key=lambda event: (event.makes_lead, event.occurred_at, event.kind, event.change_source)
+    )
+    kinds = tuple(sorted({event.kind for event in record}))
+    merged = sorted({id_ for event in record for id_ in event.merged}, key=int)
+    for start in range(0, max(len(merged), 1), MAX_MERGED_PER_MESSAGE):
+        yield Message(
+            id=telling.id,
+            kinds=kinds,
+            occurred_at=latest,
+            change_source=telling.change_source,
+            merged=tuple(merged[start : start + MAX_MERGED_PER_MESSAGE]),
+        )
+
+
+def _age(message: Message) -> tuple[int, int]:
+    return message.occurred_at, int(message.id)

@@ -1,0 +1,90 @@
+"""Who is on duty: whom HubSpot knows, who is not away, and who is at work by his own clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from fairturn.policy import Absence, Rep, Shift
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A rep as HubSpot knows him."""
+
+    id: str
+    email: str
+    archived: bool
+    """Deactivated. HubSpot lets such an owner be written without a word, so nobody else stops us."""
+    unavailable: bool = False
+    """HubSpot has refused to take him as an owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """Whether a rep may get leads now, and why, in words that he understands."""
+
+    on: bool
+    why: str
+
+
+def duty(rep: Rep, owner: Owner | None, at: datetime) -> Duty:
+    """Tell whether a rep is on duty at a moment. `owner` is None for whom HubSpot doesn't know.
+
+    Raises ValueError for a moment without a time zone.
+    """
+    if at.tzinfo is None:
+        raise ValueError("a moment needs a time zone")
+    if owner is None:
+        return Duty(on=False, why="not known to HubSpot")
+    if owner.archived:
+        return Duty(on=False, why="deactivated in HubSpot")
+    if owner.unavailable:
+        return Duty(on=False, why="refused by HubSpot")
+    now = at.astimezone(ZoneInfo(rep.zone) if rep.zone else UTC)
+    for absence in rep.absences:
+        if _is_away(absence, now):
+            return Duty(on=False, why=f"away until {_spoken(absence.end)}")
+    if rep.hours is not None and not any(_is_at_work(shift, now) for shift in rep.hours):
+        return Duty(on=False, why="outside working hours")
+    return Duty(on=True, why="on duty")
+
+
+def _is_away(absence: Absence, now: datetime) -> bool:
+    end = absence.end
+    if not isinstance(end, datetime):
+        end += timedelta(days=1)
+    return _has_come(absence.start, now) and not _has_come(end, now)
+
+
+def _is_at_work(shift: Shift, now: datetime) -> bool:
+    for day in (now.date(), now.date() - timedelta(days=1)):  # a night shift began yesterday
+        if day.weekday() == shift.day:
+            midnight = datetime.combine(day, time())
+            started = _has_come(midnight + timedelta(minutes=shift.start), now)
+            if started and not _has_come(midnight + timedelta(minutes=shift.end), now):
+                return True
+    return False
+
+
+def _has_come(moment: date | datetime, now: datetime) -> bool:
+    """Tell whether the clock of `now` has ever shown this time, or a later one.
+
+    So a time that is skipped in spring comes when the clock jumps over it, and one that is there twice in
+    autumn comes the first time, for good.
+    """
+    if not isinstance(moment, datetime):
+        moment = datetime.combine(moment, time())
+    if moment.tzinfo is None:
+        if now.replace(tzinfo=None) >= moment:
+            return True
+        moment = moment.replace(tzinfo=now.tzinfo)
+    # Two times of one zone compare by their clocks alone, so by what is the same everywhere.
+    return now.astimezone(UTC) >= moment.astimezone(UTC)
+
+
+def _spoken(end: date | datetime) -> str:
+    return f"{end:%Y-%m-%d %H:%M}" if isinstance(end, datetime) else end.isoformat()

@@ -1,0 +1,571 @@
+"""DynamoDB: the keys, the items, and the conditions that keep them true.
+
+One method is one request with one named condition. A refusal carries the items as they are now, so whoever
+was refused decides anew without reading again. Which items there are, and what each is for:
+
+    pk                  sk                 what it holds
+    ROTA#<rota>         LEDGER             version, policy, turns, balances, last
+    ROTA#<rota>         CLAIM#<version>    the journal of the claim or giving back that made this version
+    LOADS               LOADS              one attribute per rep: his open leads
+    LEAD#<type>#<id>    RECORD             the lead's record
+    LEAD#<type>#<id>    FAULT              the last transient failure met with this lead
+    POLICY              CURRENT            the number of the version in force
+    POLICY              V#<number>         a version of the policy
+    ROSTER              CURRENT            the owners as HubSpot knows them
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.exceptions import BotoCoreError, ClientError
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from fairturn.errors import ClaimRefused, PolicyMissing, PolicyMoved, RecordsMoved, TableUnavailable
+from fairturn.ledger import Claim, GivingBack, Ledger, Member
+from fairturn.policy import Policy, Priority
+from fairturn.record import Record, State, lead_key, load_changes
+from fairturn.roster import Owner
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+Item = dict[str, Any]
+Moves = Sequence[tuple[Record | None, Record]]
+
+MAX_RECORDS: Final = 97
+"""Leads in one claim: with the ledger, the journal and the loads they fill DynamoDB's 100 items."""
+MAX_KEYS: Final = 100
+MAX_READS: Final = 5
+CONFLICT_ATTEMPTS: Final = 6
+"""The first try and five more: botocore does not retry a TransactionConflict by itself."""
+IN_FORCE_FOR: Final = 30.0
+"""Seconds for which a warm function trusts the policy and the roster that it has read."""
+FAULT_KEPT_FOR: Final = 24 * 3600
+
+LOADS: Final = {"pk": "LOADS", "sk": "LOADS"}
+POINTER: Final = {"pk": "POLICY", "sk": "CURRENT"}
+ROSTER: Final = {"pk": "ROSTER", "sk": "CURRENT"}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one consistent read found. What is not there is an empty ledger, no load, no record."""
+
+    ledgers: Mapping[str, Ledger]
+    loads: Mapping[str, int]
+    records: Mapping[str, Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is in force: the policy, its number, and the owners as HubSpot knows them."""
+
+    number: int
+    policy: Policy
+    owners: Mapping[str, Owner]
+
+
+class _Conflict(Exception):
+    """Somebody else's transaction holds an item; nothing is known about the condition."""
+
+
+class Store:
+    """The table. Raises TableUnavailable when DynamoDB can't answer for now."""
+
+    def __init__(
+        self, client: DynamoDBClient, table: str, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._client = client
+        self._table = table
+        self._sleep = sleep
+
+    # What a claim rests on
+
+    def read(self, rotas: Iterable[str], leads: Iterable[tuple[str, str]]) -> Snapshot:
+        """The ledgers of rotas, every rep's load, and the records of leads given as (type, id).
+
+        One consistent BatchGetItem for up to 100 items, which is a whole batch of leads of one rota.
+        """
+        ledger_keys = {rota: _ledger_key(rota) for rota in sorted(set(rotas))}
+        record_keys = {lead_key(*lead): _record_key(*lead) for lead in leads}
+        found = self._get([LOADS, *ledger_keys.values(), *record_keys.values()])
+        return Snapshot(
+            ledgers={
+                rota: _to_ledger(item) if (item := found.get(_name(key))) else Ledger()
+                for rota, key in ledger_keys.items()
+            },
+            loads=_to_loads(found.get(_name(LOADS), {})),
+            records={
+                lead: _to_record(found[_name(key)])
+                for lead, key in record_keys.items()
+                if _name(key) in found
+            },
+        )
+
+    def journal(self, rota: str, version: int) -> Claim | GivingBack:
+        """What made this version of the rota's ledger. Raises KeyError if there is no such version."""
+        key = _journal_key(rota, version)
+        item = self._get([key])[_name(key)]
+        return _to_claim(item) if item["kind"] == "claim" else _to_giving_back(item, version)
+
+    # What makes it true
+
+    def claim(self, rota: str, claim: Claim, after: Ledger, moves: Moves, loads: Mapping[str, int]) -> None:
+        """Make an allotment true, all or nothing.
+
+        Condition: the ledger is still at the version that was read, each chosen rep is within his capacity (and
+        who had no load still has none), and each record is still as it was read. `loads` is what was read.
+        Raises ClaimRefused with what has moved.
+        """
+        limits = {
+            rep: member.capacity for rep, member in claim.members.items() if member.capacity is not None
+        }
+        self._write(
+            [
+                self._put_ledger(rota, claim.before.version, after),
+                self._put_journal(rota, claim.version, _claim_item(claim)),
+                *self._add_loads(load_changes(moves), limits=limits, seen=loads),
+                *(self._put_record(before, record) for before, record in moves),
+            ],
+            moves,
+        )
+
+    def give_back(self, rota: str, entry: GivingBack, after: Ledger, moves: Moves) -> None:
+        """Undo claims: turns, loads and records in one, all or nothing.
+
+        Condition: the ledger is still at the version that was read, and so is each record. Raises ClaimRefused.
+        """
+        self._write(
+            [
+                self._put_ledger(rota, entry.before, after),
+                self._put_journal(rota, entry.version, _giving_back_item(entry)),
+                *self._add_loads(load_changes(moves)),
+                *(self._put_record(before, record) for before, record in moves),
+            ],
+            moves,
+        )
+
+    def move(self, moves: Moves) -> None:
+        """Move records, and the loads with them; no turn is touched.
+
+        Condition: each record is still as it was read. Raises RecordsMoved with those that are not.
+        """
+        try:
+            self._write(
+                [
+                    *self._add_loads(load_changes(moves)),
+                    *(self._put_record(before, record) for before, record in moves),
+                ],
+                moves,
+            )
+        except ClaimRefused as refused:
+            raise RecordsMoved(refused.records) from refused
+
+    # Policy and roster
+
+    def pointer(self) -> tuple[int, dict[str, Owner]]:
+        """The number of the policy in force, 0 if none, and the owners as last refreshed."""
+        found = self._get([POINTER, ROSTER])
+        owners = found.get(_name(ROSTER), {}).get("owners", {})
+        return int(found.get(_name(POINTER), {}).get("number", 0)), {
+            rep: Owner(id=rep, **owner) for rep, owner in owners.items()
+        }
+
+    def policy(self, number: int) -> Policy:
+        """One version of the policy. Raises PolicyMissing, or PolicyInvalid if this program can't use it."""
+        key = _policy_key(number)
+        found = self._get([key])
+        if _name(key) not in found:
+            raise PolicyMissing(
+                f"there is no version {number} of the policy: apply one with `fairturn policy apply`"
+            )
+        return Policy.read(found[_name(key)]["policy"])
+
+    def put_policy(self, number: int, policy: Policy, at: int) -> None:
+        """Put a new version into force. Condition: it follows the one in force. Raises PolicyMoved."""
+        version = {**_policy_key(number), "policy": policy.model_dump(mode="json", by_alias=True), "at": at}
+        follows: Item = {
+            "ConditionExpression": "#number = :before" if number > 1 else "attribute_not_exists(pk)",
+            "Item": _serialize({**POINTER, "number": number}),
+        }
+        if number > 1:
+            follows["ExpressionAttributeNames"] = {"#number": "number"}
+            follows["ExpressionAttributeValues"] = _serialize({":before": number - 1})
+        items: list[Item] = [
+            {"Put": {"ConditionExpression": "attribute_not_exists(pk)", "Item": _serialize(version)}},
+            {"Put": follows},
+        ]
+        try:
+            self._write(items, ())
+        except ClaimRefused as refused:
+            raise PolicyMoved(f"somebody has applied version {number} meanwhile") from refused
+
+    def put_roster(self, owners: Iterable[Owner], at: int) -> None:
+        """Write down the owners as HubSpot knows them now; this also forgets who was marked unavailable."""
+        rows = {owner.id: {"email": owner.email, "archived": owner.archived} for owner in owners}
+        item = _serialize({**ROSTER, "owners": rows, "at": at})
+        self._call(lambda: self._client.put_item(TableName=self._table, Item=item))
+
+    def mark_unavailable(self, rep: str) -> None:
+        """Note that HubSpot refuses this owner, until the roster is refreshed. Who is not in it stays out."""
+        request: Item = {
+            "TableName": self._table,
+            "Key": _serialize(ROSTER),
+            "UpdateExpression": "SET #owners.#rep.#unavailable = :true",
+            "ConditionExpression": "attribute_exists(#owners.#rep)",
+            "ExpressionAttributeNames": {"#owners": "owners", "#rep": rep, "#unavailable": "unavailable"},
+            "ExpressionAttributeValues": _serialize({":true": True}),
+        }
+        try:
+            self._call(lambda: self._client.update_item(**request))
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+
+    # Faults
+
+    def note_faults(self, leads: Iterable[tuple[str, str]], error: str, at: int) -> None:
+        """Write down that a try with these leads failed for a reason that is not theirs.
+
+        A hint for the next try, without a condition: what DynamoDB leaves undone is not tried again.
+        """
+        items = [
+            {**_fault_key(*lead), "error": error, "at": at, "ttl": at // 1000 + FAULT_KEPT_FOR}
+            for lead in leads
+        ]
+        for start in range(0, len(items), 25):
+            puts = [{"PutRequest": {"Item": _serialize(item)}} for item in items[start : start + 25]]
+            self._call(
+                lambda puts=puts: self._client.batch_write_item(RequestItems={self._table: puts})  # type: ignore[misc]
+            )
+
+    def faults(self, leads: Iterable[tuple[str, str]]) -> dict[str, int]:
+        """When each of these leads last met a transient failure; those that met none are absent."""
+        keys = {lead_key(*lead): _fault_key(*lead) for lead in leads}
+        found = self._get(list(keys.values()))
+        return {lead: int(found[_name(key)]["at"]) for lead, key in keys.items() if _name(key) in found}
+
+    # Requests
+
+    def _get(self, keys: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], Item]:
+        found: dict[tuple[str, str], Item] = {}
+        for start in range(0, len(keys), MAX_KEYS):
+            wanted: Any = {
+                self._table: {
+                    "Keys": [_serialize(key) for key in keys[start : start + MAX_KEYS]],
+                    "ConsistentRead": True,
+                }
+            }
+            for _ in range(MAX_READS):
+                answer = self._call(lambda wanted=wanted: self._client.batch_get_item(RequestItems=wanted))  # type: ignore[misc]
+                for raw in answer["Responses"].get(self._table, []):
+                    item = _deserialize(raw)
+                    found[_name(item)] = item
+                wanted = answer.get("UnprocessedKeys")
+                if not wanted:
+                    break
+            else:
+                raise TableUnavailable("DynamoDB left keys unread")
+        return found
+
+    def _write(self, items: Sequence[Item], moves: Moves) -> None:
+        for item in items:
+            next(iter(item.values()))["TableName"] = self._table
+        retrying = Retrying(
+            retry=retry_if_exception_type(_Conflict),
+            stop=stop_after_attempt(CONFLICT_ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.02, max=0.5),
+            sleep=self._sleep,
+        )
+        try:
+            retrying(self._write_once, items, moves)
+        except RetryError as error:
+            raise TableUnavailable("in conflict with other transactions too often") from error
+
+    def _write_once(self, items: Sequence[Item], moves: Moves) -> None:
+        request = cast("Sequence[TransactWriteItemTypeDef]", items)
+        try:
+            self._call(lambda: self._client.transact_write_items(TransactItems=request))
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "TransactionCanceledException":
+                raise
+            raise _why(error, items, moves) from error
+
+    def _call(self, request: Callable[[], Any]) -> Any:
+        try:
+            return request()
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in {
+                "TransactionCanceledException",
+                "ConditionalCheckFailedException",
+                "ValidationException",
+            }:
+                raise
+            raise TableUnavailable(f"DynamoDB answers {code}") from error
+        except BotoCoreError as error:
+            raise TableUnavailable(f"DynamoDB is not reached: {type(error).__name__}") from error
+
+    def _put_ledger(self, rota: str, version: int, after: Ledger) -> Item:
+        item = {
+            **_ledger_key(rota),
+            "version": version + 1,
+            "policy": after.policy,
+            "turns": after.turns,
+            "balances": after.balances,
+            "last": after.last,
+        }
+        put: Item = {"Item": _serialize(item), "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+        if version:
+            put["ConditionExpression"] = "#version = :version"
+            put["ExpressionAttributeNames"] = {"#version": "version"}
+            put["ExpressionAttributeValues"] = _serialize({":version": version})
+        else:
+            put["ConditionExpression"] = "attribute_not_exists(pk)"
+        return {"Put": put}
+
+    def _put_journal(self, rota: str, version: int, entry: Item) -> Item:
+        item = _serialize({**_journal_key(rota, version), **entry})
+        return {"Put": {"Item": item, "ConditionExpression": "attribute_not_exists(pk)"}}
+
+    def _put_record(self, before: Record | None, record: Record) -> Item:
+        put: Item = {
+            "Item": _serialize(_record_item(record)),
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        if before is None:
+            put["ConditionExpression"] = "attribute_not_exists(pk)"
+        else:
+            put["ConditionExpression"] = "#rev = :rev"
+            put["ExpressionAttributeNames"] = {"#rev": "rev"}
+            put["ExpressionAttributeValues"] = _serialize({":rev": before.rev})
+        return {"Put": put}
+
+    def _add_loads(
+        self,
+        changes: Mapping[str, int],
+        *,
+        limits: Mapping[str, int] | None = None,
+        seen: Mapping[str, int] | None = None,
+    ) -> list[Item]:
+        """One update for every rep's load. A condition costs two operators per rep: 97 reps stay under 300."""
+        if not changes:
+            return []
+        names = {f"#r{n}": rep for n, rep in enumerate(sorted(changes))}
+        values = {f":c{n}": changes[rep] for n, rep in enumerate(sorted(changes))}
+        conditions = []
+        for n, rep in enumerate(sorted(changes)):
+            if limits is None or rep not in limits:
+                continue
+            if rep in (seen or {}):
+                conditions.append(f"#r{n} <= :l{n}")
+                values[f":l{n}"] = limits[rep] - changes[rep]
+            else:
+                conditions.append(f"attribute_not_exists(#r{n})")
+        update: Item = {
+            "Key": _serialize(LOADS),
+            "UpdateExpression": "ADD " + ", ".join(f"#r{n} :c{n}" for n in range(len(names))),
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": _serialize(values),
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        if conditions:
+            update["ConditionExpression"] = " AND ".join(conditions)
+        return [{"Update": update}]
+
+
+class InForce:
+    """The policy and the roster that a warm function works under, read again after 30 seconds.
+
+    The clock is the wall's: while Lambda keeps a function frozen between two calls, others may stand still.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+        self._read_at = float("-inf")
+        self._terms: Terms | None = None
+
+    def current(self) -> Terms:
+        """The terms to decide by. Raises PolicyMissing or PolicyInvalid."""
+        if self._terms is None or self._clock() - self._read_at >= IN_FORCE_FOR:
+            number, owners = self._store.pointer()
+            if number == 0:
+                raise PolicyMissing("no policy is in force: apply one with `fairturn policy apply`")
+            if self._terms is None or number != self._terms.number:
+                policy = self._store.policy(number)
+            else:
+                policy = self._terms.policy
+            self._terms = Terms(number, policy, owners)
+            self._read_at = self._clock()
+        return self._terms
+
+    def forget(self) -> None:
+        """Read again at the next look: something has shown that there is a newer truth."""
+        self._read_at = float("-inf")
+
+
+# Keys
+
+
+def _ledger_key(rota: str) -> dict[str, str]:
+    return {"pk": f"ROTA#{rota}", "sk": "LEDGER"}
+
+
+def _journal_key(rota: str, version: int) -> dict[str, str]:
+    return {"pk": f"ROTA#{rota}", "sk": f"CLAIM#{version:012d}"}
+
+
+def _record_key(record_type: str, record_id: str) -> dict[str, str]:
+    return {"pk": f"LEAD#{lead_key(record_type, record_id)}", "sk": "RECORD"}
+
+
+def _fault_key(record_type: str, record_id: str) -> dict[str, str]:
+    return {"pk": f"LEAD#{lead_key(record_type, record_id)}", "sk": "FAULT"}
+
+
+def _policy_key(number: int) -> dict[str, str]:
+    return {"pk": "POLICY", "sk": f"V#{number:06d}"}
+
+
+def _name(key: Mapping[str, Any]) -> tuple[str, str]:
+    return key["pk"], key["sk"]
+
+
+# Items
+
+
+def _record_item(record: Record) -> Item:
+    """The record with the keys of the indexes: `by_rep` for whose it is, `by_due` for what has still to happen."""
+    item: Item = {field.name: getattr(record, field.name) for field in fields(record)}
+    item |= _record_key(record.type, record.id)
+    item["assigned_to"] = record.holder
+    item["assigned_at"] = None if record.holder is None else record.claimed_at or record.changed_at
+    if record.state is State.WAITING and record.rota is not None:
+        rank = Priority(record.priority).rank if record.priority else Priority.NORMAL.rank
+        item["due_lane"] = f"{record.rota}#{record.lane}"
+        item["due"] = f"{rank}#{record.occurred_at:013d}"
+    elif record.state is State.CLAIMED:
+        item["due_lane"] = "claimed"
+        item["due"] = f"{record.changed_at:013d}"
+    item["ttl"] = record.expires_at
+    return {name: value for name, value in item.items() if value is not None and value != {}}
+
+
+def _to_record(item: Item) -> Record:
+    known = {field.name for field in fields(Record)}
+    return Record(
+        **{name: value for name, value in item.items() if name in known} | {"state": State(item["state"])}
+    )
+
+
+def _to_ledger(item: Item) -> Ledger:
+    return Ledger(item["version"], item["policy"], item["turns"], item["balances"], item["last"])
+
+
+def _to_loads(item: Item) -> dict[str, int]:
+    return {rep: load for rep, load in item.items() if rep not in LOADS}
+
+
+def _claim_item(claim: Claim) -> Item:
+    members = {
+        rep: {name: value for name, value in asdict(member).items() if value is not None}
+        | {"skills": sorted(member.skills)}
+        for rep, member in claim.members.items()
+    }
+    return {
+        "kind": "claim",
+        "policy": claim.policy,
+        "at": claim.at,
+        "lanes": sorted(claim.lanes),
+        "members": members,
+        "leads": [list(lead) for lead in claim.leads],
+        "before": asdict(claim.before),
+    }
+
+
+def _to_claim(item: Item) -> Claim:
+    return Claim(
+        before=Ledger(**item["before"]),
+        policy=item["policy"],
+        at=item["at"],
+        lanes=frozenset(item["lanes"]),
+        members={
+            rep: Member(**member | {"skills": frozenset(member["skills"])})
+            for rep, member in item["members"].items()
+        },
+        leads=tuple((lead, lane, winner) for lead, lane, winner in item["leads"]),
+    )
+
+
+def _giving_back_item(entry: GivingBack) -> Item:
+    return {"kind": "giving back", "at": entry.at, "leads": [list(lead) for lead in entry.leads]}
+
+
+def _to_giving_back(item: Item, version: int) -> GivingBack:
+    return GivingBack(version - 1, item["at"], tuple((lead, claim) for lead, claim in item["leads"]))
+
+
+def _why(error: ClientError, items: Sequence[Item], moves: Moves) -> Exception:
+    """Translate a cancelled transaction into who won."""
+    reasons = cast("dict[str, Any]", error.response)["CancellationReasons"]
+    codes = {reason.get("Code", "None") for reason in reasons}
+    if "ConditionalCheckFailed" not in codes:
+        if "TransactionConflict" in codes:
+            return _Conflict()
+        if "ValidationError" in codes:
+            return error
+        return TableUnavailable(f"DynamoDB cancelled a transaction: {', '.join(sorted(codes - {'None'}))}")
+    first_record = len(items) - len(moves)
+    ledger, loads = None, None
+    records: dict[str, Record | None] = {}
+    for position, (item, reason) in enumerate(zip(items, reasons, strict=True)):
+        if reason.get("Code") != "ConditionalCheckFailed":
+            continue
+        key = item["Put"]["Item"] if "Put" in item else item["Update"]["Key"]
+        present = _deserialize(reason.get("Item", {}))
+        if position >= first_record:
+            records[moves[position - first_record][1].key] = _to_record(present) if present else None
+        elif key["sk"]["S"] == "LEDGER":
+            ledger = _to_ledger(present) if present else Ledger()
+        elif key["sk"]["S"] == "LOADS":
+            loads = _to_loads(present)
+    return ClaimRefused(ledger=ledger, loads=loads, records=records)
+
+
+# Values
+
+_serializer = TypeSerializer()
+_deserializer = TypeDeserializer()
+
+
+def _serialize(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _serializer.serialize(value) for name, value in item.items()}
+
+
+def _deserialize(item: Mapping[str, Any]) -> Item:
+    return {name: _plain(_deserializer.deserialize(value)) for name, value in item.items()}
+
+
+def _plain(value: Any) -> Any:
+    """DynamoDB's numbers are decimals; all of ours are integers."""
+    if isinstance(value, Decimal):
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return value

@@ -1,0 +1,447 @@
+"""What becomes of a lead, from its message to its owner in HubSpot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fairturn.explain import PROPERTIES
+from fairturn.queues import Received
+from fairturn.record import State
+from fairturn_console.portal_api import BAD_GATEWAY, DAILY
+from tests.integration.world import ROTA, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+READ = ("POST", "/crm/v3/objects/<type>/batch/read")
+UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")
+
+
+@pytest.fixture
+def world(dynamodb: DynamoDBClient) -> Iterator[World]:
+    with World(dynamodb, "fairturn") as world:
+        yield world
+
+
+# The way of a lead
+
+
+def test_a_lead_gets_an_owner_who_is_the_same_in_the_table_and_in_hubspot(world: World) -> None:
+    (lead,) = world.arrive()
+    assert world.take([lead]) == []
+    record = world.record(lead)
+    assert record is not None
+    assert record.state is State.HANDED
+    assert record.rep == world.owner(lead)
+    assert world.loads() == {record.rep: 1}
+    world.check([lead])
+
+
+def test_the_owner_can_see_on_the_record_why_it_is_his(world: World) -> None:
+    (lead,) = world.arrive()
+    world.take([lead])
+    shown = {name: world.portal.contact(lead).properties[name] for name in PROPERTIES}
+    assert shown["fairturn_rota"] == ROTA
+    assert shown["fairturn_rule"] == "otherwise"
+    assert shown["fairturn_priority"] == "normal"
+    assert shown["fairturn_assigned_at"] == "2026-11-23T09:00:00Z"
+    assert shown["fairturn_reason"] == (
+        "Of 3 reps of inbound who were on duty, had room, the owner was owed the most (0.33 of a turn), "
+        "level with 2 more, and had waited longest."
+    )
+
+
+def test_a_batch_of_97_leads_costs_two_hubspot_calls_and_three_requests_to_the_table(world: World) -> None:
+    leads = world.arrive(97)
+    batch = world.received(leads)
+    world.assign.take(world.received(world.arrive()))  # now the policy is warm
+    world.portal.calls.clear()
+    world.requests.clear()
+    assert world.assign.take(batch) == []
+    assert world.portal.calls == {READ: 1, UPDATE: 1}
+    assert world.requests == {"BatchGetItem": 1, "TransactWriteItems": 2}
+    assert sorted(Counter(world.owner(lead) for lead in leads).values()) == [32, 32, 33]
+
+
+def test_a_lone_lead_costs_three_requests_to_the_table_and_two_hubspot_calls(world: World) -> None:
+    world.take(world.arrive())
+    world.portal.calls.clear()
+    world.requests.clear()
+    world.take(world.arrive())
+    assert world.portal.calls == {READ: 1, UPDATE: 1}
+    assert world.requests == {"BatchGetItem": 1, "TransactWriteItems": 2}
+
+
+def test_leads_of_several_rotas_are_claimed_rota_by_rota_with_loads_carried_over(
+    dynamodb: DynamoDBClient,
+) -> None:
+    with World(dynamodb, "fairturn") as world:
+        one, two, three = world.reps
+        world.apply(
+            reps={one: {"capacity": 2}, two: None, three: None},
+            rotas={"east": {"members": [one, two]}, "west": {"members": [one, three]}},
+            rules=[{"name": "west", "when": [{"property": "state", "equals": "CA"}], "rota": "west"}],
+            otherwise={"rota": "east"},
+        )
+        leads = world.arrive(4) + world.arrive(4, state="CA")
+        assert world.take(leads) == []
+        assert Counter(world.owner(lead) for lead in leads) == {one: 2, two: 2, three: 4}
+        world.check(leads)
+
+
+def test_urgent_leads_come_first_and_then_the_oldest(dynamodb: DynamoDBClient) -> None:
+    with World(dynamodb, "fairturn", reps=1) as world:
+        (rep,) = world.reps
+        world.apply(
+            reps={rep: {"capacity": 2}},
+            rules=[
+                {
+                    "name": "hot",
+                    "when": [{"property": "message", "contains": "demo"}],
+                    "rota": ROTA,
+                    "priority": "urgent",
+                }
+            ],
+        )
+        young, old, hot = world.arrive(), world.arrive(), world.arrive(message="A demo, please")
+        batch = world.received(young, ago=5) + world.received(old, ago=60) + world.received(hot, ago=1)
+        world.assign.take(batch)
+        assert [world.owner(lead) for (lead,) in (young, old, hot)] == [None, rep, rep]
+        assert world.states(young) == {"waiting": 1}
+
+
+# What comes twice, late, or not at all
+
+
+def test_a_redelivered_lead_keeps_its_rep_and_moves_nothing(world: World) -> None:
+    leads = world.arrive(5)
+    world.take(leads)
+    before = {lead: world.owner(lead) for lead in leads}, world.loads(), world.balances()
+    world.portal.calls.clear()
+    assert world.take(leads) == []
+    assert ({lead: world.owner(lead) for lead in leads}, world.loads(), world.balances()) == before
+    assert world.portal.calls[UPDATE] == 0
+
+
+def test_a_lead_twice_in_one_batch_is_given_once(world: World) -> None:
+    (lead,) = world.arrive()
+    assert world.take([lead, lead, lead]) == []
+    world.check([lead])
+    assert sum(world.loads().values()) == 1
+
+
+def test_a_record_that_hubspot_does_not_know_is_gone_and_no_error(world: World) -> None:
+    assert world.take(["123"]) == []
+    assert world.states(["123"]) == {"gone": 1}
+    assert world.dead_letters() == []
+
+
+def test_a_message_that_cannot_be_read_is_dead_lettered_unchanged_with_the_reason(world: World) -> None:
+    odd = world.queued('{"v": 9, "id": "x"}')
+    (lead,) = world.arrive()
+    assert world.assign.take([odd, *world.received([lead])]) == []
+    (letter,) = world.dead_letters()
+    assert letter["body"] == '{"v": 9, "id": "x"}'
+    assert letter["stage"] == "assign"
+    assert letter["reason"]
+    assert world.owner(lead) in world.reps
+
+
+# Who has an owner, and who is nobody's lead
+
+
+def test_a_contact_that_has_an_owner_keeps_him_and_counts_in_his_load(world: World) -> None:
+    somebody = world.reps[2]
+    (lead,) = world.arrive(hubspot_owner_id=somebody)
+    assert world.take([lead]) == []
+    assert world.owner(lead) == somebody
+    assert world.states([lead]) == {"elsewhere": 1}
+    assert world.loads() == {somebody: 1}
+    assert world.balances() == {}
+
+
+def test_an_owner_is_replaced_where_the_policy_keeps_none(world: World) -> None:
+    world.apply(leads={"keep_owner": False})
+    stranger = world.portal.add_owner("somebody@example.com")
+    (lead,) = world.arrive(hubspot_owner_id=stranger)
+    world.take([lead])
+    assert world.owner(lead) in world.reps
+
+
+def test_a_lead_that_a_rule_ignores_is_left_alone_without_a_record(world: World) -> None:
+    world.apply(
+        rules=[{"name": "tests", "when": [{"property": "email", "contains": "lead0"}], "ignore": "a test"}]
+    )
+    (lead,) = world.arrive()
+    assert world.take([lead]) == []
+    assert (world.owner(lead), world.states([lead])) == (None, {"absent": 1})
+
+
+def test_a_record_from_a_bulk_source_is_nobodys_lead_unless_a_rule_names_the_source(world: World) -> None:
+    (lead,) = world.arrive()
+    world.take([lead], source="IMPORT")
+    assert world.owner(lead) is None
+    world.apply(rules=[{"name": "lists", "when": [{"source": ["IMPORT"]}], "rota": ROTA}])
+    world.later(31)
+    world.take([lead], source="IMPORT")
+    assert world.owner(lead) in world.reps
+
+
+# Who may take it
+
+
+def test_a_lead_that_nobody_can_take_waits_and_books_nothing(world: World) -> None:
+    world.apply(reps={rep: {"capacity": 0} for rep in world.reps})
+    (lead,) = world.arrive()
+    assert world.take([lead]) == []
+    record = world.record(lead)
+    assert record is not None
+    assert (record.state, record.rota, record.lane) == (State.WAITING, ROTA, "any")
+    assert (world.owner(lead), world.loads(), world.balances()) == (None, {}, {})
+
+
+def test_a_waiting_lead_that_comes_again_is_allotted_when_somebody_can_take_it(world: World) -> None:
+    world.apply(reps={rep: {"capacity": 0} for rep in world.reps})
+    (lead,) = world.arrive()
+    world.take([lead])
+    world.apply()
+    world.later(31)
+    world.take([lead])
+    assert world.states([lead]) == {"handed": 1}
+    world.check([lead])
+
+
+def test_nobody_who_is_deactivated_in_hubspot_gets_a_lead(world: World) -> None:
+    gone = world.reps[0]
+    world.portal.deactivate_owner(gone)
+    world.apply()
+    leads = world.arrive(6)
+    world.take(leads)
+    assert Counter(world.owner(lead) for lead in leads) == {world.reps[1]: 3, world.reps[2]: 3}
+
+
+def test_an_owner_whom_hubspot_does_not_know_is_passed_over_and_his_leads_go_to_others(world: World) -> None:
+    lost = world.reps[0]
+    del world.portal.owners[lost]
+    leads = world.arrive(6)
+    assert world.take(leads) == []
+    assert Counter(world.owner(lead) for lead in leads) == {world.reps[1]: 3, world.reps[2]: 3}
+    world.check(leads)
+    assert world.store.pointer()[1][lost].unavailable
+
+
+# What fails
+
+
+def test_while_hubspot_is_down_messages_stay_with_growing_delays_and_nothing_is_dead_lettered(
+    world: World,
+) -> None:
+    leads = world.arrive(3)
+    batch = world.received(leads, receipts=2)
+    world.portal.down(2**62)
+    assert world.assign.take(batch) == batch
+    assert world.dead_letters() == []
+    assert world.states(leads) == {"absent": 3}
+    assert set(world.store.faults(("contact", lead) for lead in leads)) == {
+        f"contact#{lead}" for lead in leads
+    }
+
+
+def test_a_daily_limit_makes_messages_wait_as_long_as_hubspot_says(world: World) -> None:
+    (lead,) = world.arrive()
+    (received,) = world.received([lead])
+    world.portal.faults.append(DAILY)
+    assert world.assign.take([received]) == [received]
+    attributes = world.sqs.get_queue_attributes(
+        QueueUrl=world.sqs.get_queue_url(QueueName="leads")["QueueUrl"],
+        AttributeNames=["ApproximateNumberOfMessagesNotVisible"],
+    )["Attributes"]
+    assert attributes["ApproximateNumberOfMessagesNotVisible"] == "1"
+
+
+def test_a_claim_whose_handover_failed_is_handed_over_when_the_message_comes_again(world: World) -> None:
+    (lead,) = world.arrive()
+    world.take([lead])
+    (second,) = world.arrive()
+    (received,) = world.received([second])
+    world.portal.faults.extend([slow_ok(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
+    assert world.assign.take([received]) == [received]
+    claimed = world.record(second)
+    assert claimed is not None
+    assert (claimed.state, world.owner(second)) == (State.CLAIMED, None)
+    assert world.worker().take([received]) == []
+    handed = world.record(second)
+    assert handed is not None
+    assert (handed.state, handed.rep, handed.claim) == (State.HANDED, claimed.rep, claimed.claim)
+    world.check([lead, second])
+
+
+def test_without_a_policy_leads_are_dead_lettered_with_what_to_do(world: World) -> None:
+    world.dynamodb.delete_item(TableName="fairturn", Key={"pk": {"S": "POLICY"}, "sk": {"S": "CURRENT"}})
+    (lead,) = world.arrive()
+    assert world.take([lead]) == []
+    (letter,) = world.dead_letters()
+    assert "fairturn policy apply" in letter["reason"]
+
+
+def test_an_explanation_that_hubspot_refuses_is_left_out_and_the_owner_is_written(world: World) -> None:
+    del world.portal.properties["fairturn_reason"]
+    leads = world.arrive(3)
+    assert world.take(leads) == []
+    assert all(world.owner(lead) in world.reps for lead in leads)
+    world.check(leads)
+
+
+def test_a_lead_that_hubspot_refuses_for_good_is_undone_and_dead_lettered_alone(world: World) -> None:
+    leads = world.arrive(4)
+    bad = leads[1]
+    world.portal.refuse_owners(bad, "a phone number is wanted first")
+    assert world.take(leads) == []
+    (letter,) = world.dead_letters()
+    assert bad in letter["body"]
+    assert world.states(leads) == {"handed": 3, "refused": 1}
+    world.check(leads)
+    record = world.record(bad)
+    assert record is not None
+    assert record.reason == letter["reason"]
+
+
+# Somebody else at the same time
+
+
+def test_the_choice_of_a_person_made_meanwhile_wins_and_turn_and_load_go_back(world: World) -> None:
+    (lead,) = world.arrive()
+    person = world.portal.add_owner("somebody@example.com")
+    (received,) = world.received([lead])
+    world.portal.faults.extend([slow_ok(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
+    assert world.assign.take([received]) == [received]
+    world.portal.change(lead, {"hubspot_owner_id": person})
+    assert world.assign.take([received]) == []
+    assert world.owner(lead) == person
+    assert world.states([lead]) == {"elsewhere": 1}
+    assert world.loads() == {person: 1}
+    assert world.balances() == {}
+
+
+def test_an_owner_read_more_than_two_seconds_ago_is_read_again_before_ours_is_written(world: World) -> None:
+    (lead,) = world.arrive()
+    person = world.portal.add_owner("somebody@example.com")
+    store = Meddling(world, lambda: (world.later(3), world.portal.change(lead, {"hubspot_owner_id": person})))
+    worker = world.worker(store=store)  # type: ignore[arg-type]
+    assert worker.take(world.received([lead])) == []
+    assert world.owner(lead) == person
+    assert world.balances() == {}
+    assert world.portal.calls[READ] == 2
+
+
+def test_two_workers_with_the_same_leads_give_each_lead_once(world: World) -> None:
+    leads = world.arrive(10)
+    rival = world.worker()
+    store = Meddling(world, lambda: rival.take(world.received(leads[:6])))
+    assert world.worker(store=store).take(world.received(leads)) == []  # type: ignore[arg-type]
+    assert world.states(leads) == {"handed": 10}
+    world.check(leads)
+    assert sorted(world.loads().values()) == [3, 3, 4]
+
+
+def test_a_claim_under_an_older_policy_than_the_ledger_has_seen_is_decided_anew(world: World) -> None:
+    first, *others = world.reps
+    world.take(world.arrive())
+    world.apply(reps={first: {"capacity": 0}} | dict.fromkeys(others))
+    (probe,) = world.arrive()
+    world.worker().take(world.received([probe]))  # another function, cold: it has seen the new policy
+    leads = world.arrive(6)
+    assert world.take(leads) == []
+    assert first not in {world.owner(lead) for lead in leads}
+
+
+# Suspects
+
+
+def test_a_message_that_kills_the_process_takes_no_other_along(world: World) -> None:
+    leads = world.arrive(3)
+    poison, *others = world.received(leads, receipts=3)
+    others = [Received(other.id, other.handle, other.body, 1) for other in others]
+
+    class Killed(BaseException):
+        pass
+
+    class Deadly:
+        def __getattr__(self, name: str) -> object:
+            return getattr(world.crm, name)
+
+        def read(self, type: str, ids: list[str], properties: list[str]) -> object:  # noqa: A002
+            if leads[0] in ids:
+                raise Killed
+            return world.crm.read(type, ids, properties)
+
+    with pytest.raises(Killed):
+        world.worker(crm=Deadly()).take([poison, *others])  # type: ignore[arg-type]
+    assert world.states(leads) == {"absent": 1, "handed": 2}
+    world.check(leads)
+    url = world.sqs.get_queue_url(QueueName="leads")["QueueUrl"]
+    left = world.sqs.get_queue_attributes(
+        QueueUrl=url, AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
+    )
+    assert left["Attributes"]["ApproximateNumberOfMessagesNotVisible"] == "1"
+
+
+def test_messages_that_met_an_outage_are_no_suspects_and_go_through_together(world: World) -> None:
+    leads = world.arrive(5)
+    batch = world.received(leads, receipts=3)
+    world.portal.down(2**62)
+    world.assign.take(batch)
+    world.portal.down(0)
+    world.portal.calls.clear()
+    assert world.assign.take(batch) == []
+    assert world.portal.calls == {READ: 1, UPDATE: 1}
+
+
+# Modes
+
+
+def test_observe_writes_down_the_decision_and_touches_nothing_else(world: World) -> None:
+    world.apply(mode="observe")
+    (lead,) = world.arrive()
+    assert world.take([lead]) == []
+    record = world.record(lead)
+    assert record is not None
+    assert record.state is State.OBSERVED
+    assert record.rep in world.reps
+    assert (world.owner(lead), world.loads(), world.balances()) == (None, {}, {})
+
+
+def test_pause_lets_leads_wait(world: World) -> None:
+    world.apply(mode="pause")
+    (lead,) = world.arrive()
+    assert world.take([lead]) == []
+    assert (world.states([lead]), world.owner(lead)) == ({"waiting": 1}, None)
+
+
+class Meddling:
+    """A store before whose first claim something else happens."""
+
+    def __init__(self, world: World, happens: object) -> None:
+        self.world = world
+        self.happens = happens
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.world.store, name)
+
+    def claim(self, *arguments: object) -> None:
+        happens, self.happens = self.happens, None
+        if happens is not None:
+            happens()  # type: ignore[operator]
+        self.world.store.claim(*arguments)  # type: ignore[arg-type]
+
+
+def slow_ok() -> object:
+    """A call that goes through as usual."""
+    from fairturn_console.portal_api import slow
+
+    return slow(0.0)

@@ -1,0 +1,481 @@
+"""The client of HubSpot against a portal that answers over HTTP, on good and on bad days."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import traceback
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from random import Random
+from threading import Thread
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+
+from fairturn import crm
+from fairturn.crm import HubSpot, OwnerWrite, Refusal, Written
+from fairturn.errors import HubSpotUnavailable
+from fairturn.roster import Owner
+from fairturn_console.portal import Portal
+from fairturn_console.portal_api import BAD_GATEWAY, DAILY, SECONDLY, TEN_SECONDLY, Fault, slow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+READ = ("POST", "/crm/v3/objects/<type>/batch/read")
+UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")
+OWNERS = ("GET", "/crm/v3/owners")
+TOKEN = "pat-1"
+NOBODY = "999"
+WHY = {"fairturn_reason": "It was Ada's turn.", "fairturn_rota": "france"}
+JSON = {"content-type": "application/json"}
+PERSON = "jo.smith@example.com"
+
+
+@pytest.fixture
+def portal() -> Iterator[Portal]:
+    portal = Portal(Random(1), token=TOKEN, secret="s", webhook_url="https://example.com/hook")  # noqa: S311
+    for name in WHY:
+        portal.define_property(name)
+    with portal:
+        yield portal
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def hubspot(portal: Portal, pauses: list[float]) -> HubSpot:
+    return HubSpot(lambda _: TOKEN, portal.url, sleep=pauses.append)
+
+
+@pytest.fixture
+def ada(portal: Portal) -> str:
+    return portal.add_owner("ada@example.com")
+
+
+def contacts(portal: Portal, number: int) -> list[str]:
+    return [portal.create_contact({"email": f"lead{place}@example.com"}) for place in range(number)]
+
+
+def owner_of(portal: Portal, contact: str) -> str | None:
+    return portal.contact(contact).properties.get("hubspot_owner_id")
+
+
+def refused(body: object, status: int = 400) -> Fault:
+    return Fault(status, json.dumps(body).encode(), JSON)
+
+
+def text_of(error: BaseException) -> str:
+    """All that a log could say of an exception and what led to it."""
+    return "".join(traceback.format_exception(error)) + repr(error.__context__) + repr(error.__cause__)
+
+
+# Reading -----------------------------------------------------------------------------------------------
+
+
+def test_a_hundred_records_are_read_in_one_call(portal: Portal, hubspot: HubSpot) -> None:
+    ids = contacts(portal, 100)
+    portal.change(ids[0], {"country": "Réunion"})
+    records = hubspot.read("contact", ids, ["country", "email"])
+    assert list(records) == ids
+    assert records[ids[0]]["country"] == "Réunion"
+    assert records[ids[1]]["country"] is None
+    assert portal.calls == {READ: 1}
+
+
+def test_nothing_is_asked_about_no_records(portal: Portal, hubspot: HubSpot, ada: str) -> None:
+    assert hubspot.read("contact", [], ["email"]) == {}
+    assert hubspot.write_owners("contact", []) == Written({})
+    assert not portal.calls
+    with pytest.raises(ValueError, match="100"):
+        hubspot.read("contact", ["1"] * 101, [])
+    with pytest.raises(ValueError, match="100"):
+        hubspot.write_owners("contact", [OwnerWrite("1", ada, {})] * 101)
+
+
+def test_records_that_hubspot_does_not_know_are_absent(portal: Portal, hubspot: HubSpot) -> None:
+    kept, deleted = contacts(portal, 2)
+    portal.delete(deleted)
+    assert list(hubspot.read("contact", [kept, deleted, "123"], ["email"])) == [kept]
+    assert hubspot.read("contact", ["123"], ["email"]) == {}
+
+
+def test_a_merged_record_answers_under_the_survivors_id(portal: Portal, hubspot: HubSpot) -> None:
+    first, second = old = contacts(portal, 2)
+    survivor = portal.merge(first, second)
+    assert list(hubspot.read("contact", old, ["email"])) == [survivor]
+
+
+def test_an_error_of_a_record_that_is_not_its_absence_means_that_nothing_is_known(
+    portal: Portal, hubspot: HubSpot
+) -> None:
+    body = {"results": [], "errors": [{"category": "VALIDATION_ERROR", "message": PERSON}]}
+    portal.faults.append(Fault(207, json.dumps(body).encode(), JSON))
+    with pytest.raises(HubSpotUnavailable, match="VALIDATION_ERROR"):
+        hubspot.read("contact", ["1"], ["email"])
+
+
+def test_owners_are_read_page_by_page_archived_ones_too(
+    portal: Portal, hubspot: HubSpot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crm, "OWNERS_PER_PAGE", 2)
+    owners = [portal.add_owner(f"rep{place}@example.com") for place in range(5)]
+    portal.deactivate_owner(owners[0])
+    assert hubspot.owners() == [
+        *(Owner(owners[place], f"rep{place}@example.com", archived=False) for place in range(1, 5)),
+        Owner(owners[0], "rep0@example.com", archived=True),
+    ]
+    assert portal.calls == {OWNERS: 3}
+
+
+def test_pages_of_owners_without_end_are_given_up(
+    portal: Portal, hubspot: HubSpot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crm, "OWNER_PAGES", 3)
+    page = {"results": [], "paging": {"next": {"after": "1"}}}
+    portal.faults.extend(Fault(200, json.dumps(page).encode(), JSON) for _ in range(9))
+    with pytest.raises(HubSpotUnavailable, match="3 pages"):
+        hubspot.owners()
+    assert portal.calls == {OWNERS: 3}
+
+
+# Writing -----------------------------------------------------------------------------------------------
+
+
+def test_owners_and_explanations_are_written_in_one_call(portal: Portal, hubspot: HubSpot, ada: str) -> None:
+    ids = contacts(portal, 100)
+    assert hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY) for lead in ids]) == Written({})
+    assert portal.calls == {UPDATE: 1}
+    for lead in ids:
+        assert portal.contact(lead).properties.items() >= {"hubspot_owner_id": ada, **WHY}.items()
+
+
+def test_an_unknown_owner_is_found_by_halving_and_the_others_are_written(
+    portal: Portal, hubspot: HubSpot, ada: str
+) -> None:
+    ids = contacts(portal, 97)
+    bad = set(ids[10:20])
+    writes = [OwnerWrite(lead, NOBODY if lead in bad else ada, WHY) for lead in ids]
+    written = hubspot.write_owners("contact", writes)
+    assert written.refused.keys() == bad
+    assert {kind for kind, _ in written.refused.values()} == {Refusal.OWNER}
+    assert written.refused[ids[10]][1] == "VALIDATION_ERROR INVALID_OWNER_ID hubspot_owner_id"
+    assert written.explained
+    assert {owner_of(portal, lead) for lead in ids if lead not in bad} == {ada}
+    assert portal.calls[UPDATE] <= 16
+
+
+def test_one_unknown_owner_of_all_is_refused_in_one_call(portal: Portal, hubspot: HubSpot) -> None:
+    ids = contacts(portal, 50)
+    written = hubspot.write_owners("contact", [OwnerWrite(lead, NOBODY, WHY) for lead in ids])
+    assert written.refused.keys() == set(ids)
+    assert portal.calls == {UPDATE: 1}
+
+
+def test_halving_takes_at_most_two_calls_per_record(portal: Portal, hubspot: HubSpot) -> None:
+    portal.faults.extend([refused({"category": "VALIDATION_ERROR"})] * 300)
+    written = hubspot.write_owners("contact", [OwnerWrite(str(lead), "1", WHY) for lead in range(1, 101)])
+    assert len(written.refused) == 100
+    assert {kind for kind, _ in written.refused.values()} == {Refusal.OTHER}
+    assert portal.calls == {UPDATE: 199}
+
+
+def test_a_refused_explanation_property_is_left_out_and_said_so(
+    portal: Portal, hubspot: HubSpot, ada: str
+) -> None:
+    ids = contacts(portal, 97)
+    del portal.properties["fairturn_reason"]
+    written = hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY) for lead in ids])
+    assert written == Written({}, explained=False)
+    assert portal.calls == {UPDATE: 2}
+    assert {owner_of(portal, lead) for lead in ids} == {ada}
+    assert "fairturn_rota" not in portal.contact(ids[0]).properties
+
+
+def test_an_unknown_owner_is_told_from_a_refused_explanation(
+    portal: Portal, hubspot: HubSpot, ada: str
+) -> None:
+    good, bad = contacts(portal, 2)
+    portal.define_property("fairturn_rota", options=["spain"])
+    written = hubspot.write_owners("contact", [OwnerWrite(good, ada, WHY), OwnerWrite(bad, NOBODY, WHY)])
+    assert not written.explained
+    assert {lead: kind for lead, (kind, _) in written.refused.items()} == {bad: Refusal.OWNER}
+    assert owner_of(portal, good) == ada
+
+
+def test_refusals_of_single_records_are_told_apart(portal: Portal, hubspot: HubSpot, ada: str) -> None:
+    portal.judges_each = True
+    good, bad, deleted, merged, other = contacts(portal, 5)
+    portal.delete(deleted)
+    portal.merge(merged, other)
+    owners = {good: ada, bad: NOBODY, deleted: ada, merged: ada, "7": ada}
+    written = hubspot.write_owners("contact", [OwnerWrite(*each, WHY) for each in owners.items()])
+    assert {lead: kind for lead, (kind, _) in written.refused.items()} == {
+        bad: Refusal.OWNER,
+        deleted: Refusal.GONE,
+        merged: Refusal.GONE,
+        "7": Refusal.GONE,
+    }
+    assert owner_of(portal, good) == ada
+    assert portal.calls == {UPDATE: 1}
+
+
+def test_records_whose_explanation_is_refused_are_written_again_without_it(
+    portal: Portal, hubspot: HubSpot, ada: str
+) -> None:
+    portal.judges_each = True
+    portal.define_property("fairturn_rota", options=["france"])
+    first, second = contacts(portal, 2)
+    writes = [OwnerWrite(first, ada, WHY), OwnerWrite(second, ada, {**WHY, "fairturn_rota": "spain"})]
+    assert hubspot.write_owners("contact", writes) == Written({}, explained=False)
+    assert portal.calls == {UPDATE: 2}
+    assert portal.contact(first).properties["fairturn_rota"] == "france"
+    assert (owner_of(portal, first), owner_of(portal, second)) == (ada, ada)
+    assert "fairturn_rota" not in portal.contact(second).properties
+
+
+def test_an_error_that_names_no_record_is_of_those_without_a_result(portal: Portal, hubspot: HubSpot) -> None:
+    body = {
+        "results": [{"id": "1", "properties": {}}, {"id": "77", "objectWriteTraceId": "2"}],
+        "errors": [{"category": "OBJECT_NOT_FOUND"}],
+    }
+    portal.faults.append(Fault(207, json.dumps(body).encode(), JSON))
+    written = hubspot.write_owners("contact", [OwnerWrite(lead, "5", {}) for lead in ("1", "2", "3")])
+    assert written.refused == {"3": (Refusal.GONE, "OBJECT_NOT_FOUND")}
+
+
+def test_a_passing_error_of_one_record_makes_the_whole_to_be_repeated(
+    portal: Portal, hubspot: HubSpot
+) -> None:
+    body = {"results": [], "errors": [{"category": "RATE_LIMITS", "context": {"ids": ["1"]}}]}
+    portal.faults.append(Fault(207, json.dumps(body).encode(), JSON))
+    with pytest.raises(HubSpotUnavailable, match="RATE_LIMITS"):
+        hubspot.write_owners("contact", [OwnerWrite("1", "5", {})])
+
+
+def test_a_fault_amid_the_halves_leaves_the_whole_to_be_repeated(
+    portal: Portal, hubspot: HubSpot, ada: str
+) -> None:
+    ids = contacts(portal, 4)
+    writes = [OwnerWrite(lead, NOBODY if lead == ids[0] else ada, WHY) for lead in ids]
+    portal.faults.extend([slow(0), slow(0), TEN_SECONDLY])
+    with pytest.raises(HubSpotUnavailable) as caught:
+        hubspot.write_owners("contact", writes)
+    assert caught.value.retry_after == 10
+    assert hubspot.write_owners("contact", writes).refused.keys() == {ids[0]}
+    assert {owner_of(portal, lead) for lead in ids[1:]} == {ada}
+
+
+# Bad days ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        BAD_GATEWAY,
+        Fault(500, b"", {}),
+        Fault(503, b"", {"Retry-After": "86400"}),
+        Fault(524, "Délai dépassé".encode("latin-1"), {"content-type": "text/plain"}),
+        Fault(200, b"<html>hello</html>", {"content-type": "text/html"}),
+        Fault(200, b"", {}),
+        Fault(200, b"null", JSON),
+        Fault(200, b'{"status": "PENDING"}', JSON),
+        Fault(204, b"", {}),
+        SECONDLY,
+    ],
+)
+def test_what_passes_in_a_moment_is_tried_three_times_and_then_left_to_the_queue(
+    portal: Portal, hubspot: HubSpot, pauses: list[float], fault: Fault
+) -> None:
+    (lead,) = contacts(portal, 1)
+    portal.faults.extend([fault, fault])
+    assert lead in hubspot.read("contact", [lead], ["email"])
+    assert portal.calls == {READ: 3}
+    low, high = (1.0, 1.3) if fault is SECONDLY else (0.2, 0.6)
+    assert all(low <= pause <= high for pause in pauses)
+    assert len(pauses) == 2
+    portal.faults.extend([fault, fault, fault])
+    with pytest.raises(HubSpotUnavailable):
+        hubspot.read("contact", [lead], ["email"])
+    assert portal.calls == {READ: 6}
+
+
+@pytest.mark.parametrize(
+    ("fault", "retry_after"),
+    [
+        (TEN_SECONDLY, 10),
+        (DAILY, 900),
+        (refused({"category": "LOCKED"}, 423), 2),
+        (Fault(477, b"", {"Retry-After": "3600"}), 3_600),
+        (refused({"category": "MISSING_SCOPES"}, 403), 0),
+        (refused({"category": "VALIDATION_ERROR"}), 0),
+        (Fault(404, b"<html>", {}), 0),
+        (Fault(302, b"", {"Location": "/elsewhere"}), 0),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda hubspot: hubspot.read("contact", ["1"], ["email"]),
+        lambda hubspot: hubspot.owners(),
+    ],
+)
+def test_what_takes_longer_is_left_to_the_queue_at_once(
+    portal: Portal,
+    hubspot: HubSpot,
+    pauses: list[float],
+    fault: Fault,
+    retry_after: float,
+    call: Callable[[HubSpot], object],
+) -> None:
+    portal.faults.append(fault)
+    with pytest.raises(HubSpotUnavailable) as caught:
+        call(hubspot)
+    assert caught.value.retry_after == retry_after
+    assert portal.calls.total() == 1
+    assert pauses == []
+
+
+def test_a_page_that_is_not_hubspots_never_means_that_a_record_is_gone(
+    portal: Portal, hubspot: HubSpot
+) -> None:
+    portal.faults.append(Fault(404, b"<html>Not Found</html>", {}))
+    with pytest.raises(HubSpotUnavailable):
+        hubspot.write_owners("contact", [OwnerWrite("1", "5", {})])
+
+
+def test_a_late_answer_is_not_waited_for(portal: Portal, pauses: list[float]) -> None:
+    hurried = HubSpot(lambda _: TOKEN, portal.url, timeout=(0.5, 0.05), sleep=pauses.append)
+    portal.faults.extend([slow(0.15)] * 3)
+    with pytest.raises(HubSpotUnavailable, match="ReadTimeoutError"):
+        hurried.write_owners("contact", [OwnerWrite("1", "5", {})])
+    assert portal.calls == {UPDATE: 3}
+
+
+def test_nobody_at_the_address_is_not_there_now(pauses: list[float]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(HubSpotUnavailable, match="NewConnectionError"):
+        HubSpot(lambda _: TOKEN, f"http://127.0.0.1:{port}", sleep=pauses.append).owners()
+    assert len(pauses) == 2
+
+
+def test_an_error_of_tls_is_not_mistaken_for_a_mistake_of_ours(portal: Portal, pauses: list[float]) -> None:
+    url = portal.url.replace("http", "https")
+    with pytest.raises(HubSpotUnavailable, match="SSLError"):
+        HubSpot(lambda _: TOKEN, url, sleep=pauses.append).read("contact", ["1"], [])
+
+
+def test_a_rotated_token_is_asked_for_once(portal: Portal) -> None:
+    asked: list[bool] = []
+
+    def token(refresh: bool) -> str:  # noqa: FBT001 - as HubSpot calls it
+        asked.append(refresh)
+        return "new" if True in asked else TOKEN
+
+    hubspot = HubSpot(token, portal.url)
+    portal.token = "new"
+    assert hubspot.owners() == []
+    assert asked == [False, True, False]
+    assert portal.calls == {OWNERS: 3}
+
+
+def test_a_token_that_stays_wrong_is_not_tried_for_ever(portal: Portal) -> None:
+    hubspot = HubSpot(lambda _: "wrong", portal.url)
+    with pytest.raises(HubSpotUnavailable, match="401 INVALID_AUTHENTICATION"):
+        hubspot.read("contact", ["1"], [])
+    assert portal.calls == {READ: 2}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        refused(
+            {"category": "VALIDATION_ERROR", "message": f"{PERSON} is not valid", "context": {"x": [PERSON]}}
+        ),
+        refused(
+            {"category": PERSON, "errors": [{"code": PERSON, "context": {"propertyName": [PERSON]}}]}, 403
+        ),
+        Fault(502, PERSON.encode(), {"x-person": PERSON}),
+        Fault(200, f'{{"results": [{{"id": {{}}, "properties": "{PERSON}"}}]}}'.encode(), JSON),
+        Fault(500, f"é{PERSON}".encode("latin-1"), {"x-person": PERSON}),
+    ],
+)
+def test_no_exception_or_log_tells_what_hubspot_said_about_a_person(
+    portal: Portal,
+    hubspot: HubSpot,
+    fault: Fault,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    portal.faults.extend([fault] * 3)
+    with caplog.at_level(logging.DEBUG), pytest.raises(HubSpotUnavailable) as caught:
+        hubspot.read("contact", ["1"], ["email"])
+    told = text_of(caught.value) + caplog.text + "".join(capsys.readouterr())
+    assert PERSON not in told
+    assert TOKEN not in told
+
+
+def test_no_refusal_tells_what_hubspot_said_about_a_person(portal: Portal, hubspot: HubSpot) -> None:
+    told = {"category": "VALIDATION_ERROR", "message": f'{PERSON}: [{{"name":"{PERSON}"}}]'}
+    portal.faults.append(refused(told))
+    written = hubspot.write_owners("contact", [OwnerWrite("1", "5", WHY)])
+    assert written.refused == {"1": (Refusal.OTHER, "VALIDATION_ERROR")}
+
+
+# Connections -------------------------------------------------------------------------------------------
+
+
+class _KeptAlive(BaseHTTPRequestHandler):
+    """Answers every call on the same connection, for as long as the caller keeps it."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    connections: ClassVar[set[int]] = set()
+    requests: ClassVar[list[str]] = []
+
+    def handle_one(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.connections.add(self.client_address[1])
+        self.requests.append(self.path)
+        status = 500 if len(self.requests) == 2 else 200
+        body = b'{"results": []}' if status == 200 else b"<html>"
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = handle_one  # noqa: N815 - the server looks for these
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def kept_alive() -> Iterator[str]:
+    _KeptAlive.connections.clear()
+    _KeptAlive.requests.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _KeptAlive) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_calls_of_one_kind_share_a_connection_whatever_comes_of_them() -> None:
+    with kept_alive() as url:
+        hubspot = HubSpot(lambda _: TOKEN, url, sleep=lambda _: None)
+        for _ in range(5):
+            hubspot.read("contact", ["1"], ["email"])
+            hubspot.write_owners("contact", [OwnerWrite("1", "5", {})])
+        assert len(_KeptAlive.requests) == 11
+        assert len(_KeptAlive.connections) == 1
+        hubspot.owners()
+        hubspot.owners()
+        assert len(_KeptAlive.connections) == 2

@@ -1,0 +1,440 @@
+"""The HubSpot simulator does what HubSpot is known to do: on its API, and with its webhooks."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import pairwise
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import time_machine
+import urllib3
+
+from fairturn.errors import SignatureRejected
+from fairturn.signature import verify
+from fairturn_console.portal import Portal
+from fairturn_console.webhooks import WebhookRequest, sign
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Json = dict[str, Any]
+
+START = 1_790_000_000
+"""The simulated clock starts here, epoch seconds."""
+URL = "https://example.com/hubspot/7c1"
+SECRET = "yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy"
+DAY = 86_400
+TOKEN = "pat-1"
+
+
+def new_portal(seed: int = 7, *, generic: bool = False) -> Portal:
+    random = Random(seed)  # noqa: S311
+    return Portal(random, token=TOKEN, secret=SECRET, webhook_url=URL, generic=generic)
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    with time_machine.travel(START, tick=False) as clock:
+        yield clock
+
+
+@pytest.fixture
+def portal(clock: time_machine.Traveller) -> Iterator[Portal]:  # noqa: ARG001 - its clock
+    with new_portal() as portal:
+        yield portal
+
+
+class Receiver:
+    """Takes webhooks, or answers what it is told to."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+        self.requests: list[WebhookRequest] = []
+
+    def __call__(self, request: WebhookRequest) -> int:
+        self.requests.append(request)
+        return self.statuses.pop(0) if self.statuses else 200
+
+    @property
+    def events(self) -> list[Json]:
+        return [event for request in self.requests for event in json.loads(request.body)]
+
+    @property
+    def types(self) -> list[str]:
+        return sorted(event["subscriptionType"] for event in self.events)
+
+
+def call(portal: Portal, method: str, path: str, body: object = None, token: str = TOKEN) -> tuple[int, Json]:
+    answer = urllib3.request(
+        method,
+        f"{portal.url}/crm/v3{path}",
+        json=body,
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=5.0,
+        retries=False,
+    )
+    return answer.status, answer.json()
+
+
+def update(portal: Portal, contact: str, **properties: str) -> tuple[int, Json]:
+    body = {"inputs": [{"id": contact, "properties": properties, "objectWriteTraceId": "t1"}]}
+    return call(portal, "POST", "/objects/contacts/batch/update", body)
+
+
+def search(portal: Portal, *filters: tuple[str, str, object], **more: object) -> tuple[int, Json]:
+    told = [
+        {"propertyName": name, "operator": operator, "values" if isinstance(value, list) else "value": value}
+        for name, operator, value in filters
+    ]
+    return call(portal, "POST", "/objects/contacts/search", {"filterGroups": [{"filters": told}], **more})
+
+
+def drain(portal: Portal, clock: time_machine.Traveller, receiver: Receiver) -> None:
+    """Deliver everything, however late."""
+    for _ in range(1_000):
+        due = portal.next_delivery()
+        if due is None:
+            return
+        clock.move_to(max(due / 1_000, START))
+        portal.deliver(receiver)
+    raise AssertionError("the webhooks have no end")
+
+
+# The API -------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_token_is_refused_and_counted(portal: Portal) -> None:
+    status, body = call(portal, "GET", "/owners", token="old")
+    assert (status, body["category"]) == (401, "INVALID_AUTHENTICATION")
+    assert portal.calls == {("GET", "/crm/v3/owners"): 1}
+
+
+def test_an_archived_owner_is_taken_and_an_unknown_one_refused(portal: Portal) -> None:
+    contact, owner = portal.create_contact({"email": "a@example.com"}), portal.add_owner("rep@example.com")
+    portal.deactivate_owner(owner)
+    assert update(portal, contact, hubspot_owner_id=owner)[0] == 200
+    status, body = update(portal, contact, hubspot_owner_id="12345")
+    assert (status, body["category"]) == (400, "VALIDATION_ERROR")
+    assert body["errors"][0]["code"] == "INVALID_OWNER_ID"
+    assert '"name":"hubspot_owner_id"' in body["message"]
+    assert portal.contact(contact).properties["hubspot_owner_id"] == owner
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("fairturn_rule", "x", "PROPERTY_DOESNT_EXIST"),
+        ("createdate", "x", "READ_ONLY_VALUE"),
+        ("hs_lead_status", "LUKEWARM", "INVALID_OPTION"),
+    ],
+)
+def test_a_bad_value_fails_the_whole_batch(portal: Portal, name: str, value: str, code: str) -> None:
+    good, bad = portal.create_contact({}), portal.create_contact({})
+    inputs = [{"id": good, "properties": {"city": "Lyon"}}, {"id": bad, "properties": {name: value}}]
+    status, body = call(portal, "POST", "/objects/contacts/batch/update", {"inputs": inputs})
+    assert (status, body["errors"][0]["code"]) == (400, code)
+    assert "city" not in portal.contact(good).properties
+
+
+def test_ids_of_merged_contacts_work_in_single_updates_and_reads_but_not_in_batch_updates(
+    portal: Portal,
+) -> None:
+    primary, merged = portal.create_contact({"city": "Lyon"}), portal.create_contact({"zip": "69001"})
+    survivor = portal.merge(primary, merged)
+    status, body = update(portal, merged, phone="1")
+    assert (status, body["numErrors"]) == (207, 1)
+    assert body["errors"][0]["context"] == {"objectWriteTraceId": ["t1"]}
+    path = f"/objects/contacts/{merged}"
+    assert call(portal, "PATCH", path, {"properties": {"phone": "1"}})[1]["id"] == survivor
+    wanted = {"inputs": [{"id": merged}, {"id": "5"}], "properties": ["city", "zip", "phone"]}
+    status, body = call(portal, "POST", "/objects/contacts/batch/read", wanted)
+    assert (status, body["errors"][0]["context"]) == (207, {"ids": ["5"]})
+    assert [record["id"] for record in body["results"]] == [survivor]
+    assert body["results"][0]["properties"].items() >= {"city": "Lyon", "zip": "69001", "phone": "1"}.items()
+
+
+def test_the_owners_history_says_who_wrote_it(portal: Portal) -> None:
+    ada, bob = portal.add_owner("ada@example.com"), portal.add_owner("bob@example.com")
+    contact = portal.create_contact({"hubspot_owner_id": ada}, source="CRM_UI")
+    update(portal, contact, hubspot_owner_id=bob)
+    wanted = {"inputs": [{"id": contact}], "propertiesWithHistory": ["hubspot_owner_id"]}
+    _, body = call(portal, "POST", "/objects/contacts/batch/read", wanted)
+    history = body["results"][0]["propertiesWithHistory"]["hubspot_owner_id"]
+    assert [(change["value"], change["sourceType"], change["sourceId"]) for change in history] == [
+        (bob, "INTEGRATION", str(portal.app_id)),
+        (ada, "CRM_UI", None),
+    ]
+
+
+def test_companies_and_users_can_be_read(portal: Portal) -> None:
+    company, user = (
+        portal.add_company({"name": "Example"}),
+        portal.add_user({"hs_availability_status": "away"}),
+    )
+    wanted = {"inputs": [{"id": company}], "properties": ["name"]}
+    _, body = call(portal, "POST", "/objects/companies/batch/read", wanted)
+    assert body["results"][0]["properties"]["name"] == "Example"
+    wanted = {"inputs": [{"id": user}], "properties": ["hs_availability_status"]}
+    _, body = call(portal, "POST", "/objects/users/batch/read", wanted)
+    assert body["results"][0]["properties"]["hs_availability_status"] == "away"
+
+
+def test_a_search_filters_sorts_and_pages(portal: Portal, clock: time_machine.Traveller) -> None:
+    ids = []
+    for employees in ("5", "40", "100"):
+        ids.append(portal.create_contact({"numemployees": employees, "country": "France"}))
+        clock.shift(60)
+    owned = portal.create_contact({"hubspot_owner_id": portal.add_owner("ada@example.com")})
+
+    def found(*filters: tuple[str, str, object]) -> list[str]:
+        return [record["id"] for record in search(portal, *filters)[1]["results"]]
+
+    assert found(("numemployees", "GT", "5")) == ids[1:]
+    assert found(("numemployees", "LTE", "40")) == ids[:2]
+    assert found(("country", "EQ", "france"), ("numemployees", "IN", ["5", "100"])) == [ids[0], ids[2]]
+    assert found(("hubspot_owner_id", "NOT_HAS_PROPERTY", "")) == ids
+    assert found(("hubspot_owner_id", "HAS_PROPERTY", "")) == [owned]
+    assert found(("createdate", "GTE", str((START + 60) * 1_000)), ("country", "EQ", "France")) == ids[1:]
+    newest = [{"propertyName": "createdate", "direction": "DESCENDING"}]
+    _, first = search(portal, ("country", "EQ", "France"), limit=2, sorts=newest)
+    assert (first["total"], [record["id"] for record in first["results"]]) == (3, [ids[2], ids[1]])
+    _, last = search(portal, ("country", "EQ", "France"), limit=2, sorts=newest, **first["paging"]["next"])
+    assert [record["id"] for record in last["results"]] == [ids[0]]
+    assert "paging" not in last
+    assert search(portal, limit=200, after="9900")[0] == 400
+
+
+def test_a_property_is_created_once(portal: Portal) -> None:
+    group = {"name": "fairturn", "label": "Fairturn"}
+    rule = {
+        "name": "fairturn_rule",
+        "groupName": "fairturn",
+        "label": "Rule",
+        "type": "string",
+        "fieldType": "text",
+    }
+    assert call(portal, "POST", "/properties/contacts", rule)[0] == 400
+    assert [call(portal, "POST", "/properties/contacts/groups", group)[0] for _ in range(2)] == [201, 409]
+    assert [call(portal, "POST", "/properties/contacts", rule)[0] for _ in range(2)] == [201, 409]
+    _, body = call(portal, "GET", "/properties/contacts")
+    assert "fairturn_rule" in {each["name"] for each in body["results"]}
+    assert {"name": "fairturn"} in call(portal, "GET", "/properties/contacts/groups")[1]["results"]
+    assert update(portal, portal.create_contact({}), fairturn_rule="x")[0] == 200
+
+
+def test_a_portal_that_is_down_comes_back(portal: Portal, clock: time_machine.Traveller) -> None:
+    portal.down((START + 60) * 1_000)
+    answer = urllib3.request("GET", f"{portal.url}/crm/v3/owners", retries=False)
+    assert (answer.status, answer.headers["content-type"]) == (502, "text/html")
+    clock.shift(60)
+    assert call(portal, "GET", "/owners")[0] == 200
+
+
+def test_faults_come_as_often_as_asked_for(portal: Portal) -> None:
+    portal.fault_rate = 1.0
+    statuses = {
+        urllib3.request("GET", f"{portal.url}/crm/v3/owners", retries=False).status for _ in range(12)
+    }
+    assert statuses == {429, 502}
+
+
+def test_a_story_with_a_slip_is_refused(portal: Portal) -> None:
+    with pytest.raises(ValueError, match="does not exist"):
+        portal.create_contact({"contry": "France"})
+    with pytest.raises(ValueError, match="owner ID"):
+        portal.change(portal.create_contact({}), {"hubspot_owner_id": "12"})
+
+
+# Webhooks ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "signature"),
+    [
+        ("1693657560000", "K36dawei4A+QBNolUOqo7s91KQDWQ5MXZ/QufNYuk/Y="),
+        ("1700000300000", "RnbPH7+UMKVkbV32P8bz450N4M56aPmcru1+D3kSDtw="),
+    ],
+)
+def test_signatures_are_those_of_hubspot(timestamp: str, signature: str) -> None:
+    body = b"{'example_field':'example_value'}"
+    assert sign(SECRET, "POST", "https://www.example.com/webhook_uri", body, timestamp) == signature
+
+
+def test_twelve_escapes_of_the_url_are_decoded_before_signing() -> None:
+    url = "https://example.com/api/hubspot/webhooks?src=hs%3Aapp%2fv3&x=%28a%29"
+    signature = sign("autopilot-test-client-secret-0001", "POST", url, b"[]", "1790000004000")
+    assert signature == "G8ddQlikFQ0ScZOZn+MHQ0E3WCV7vOJTzKlvrkvbvuk="
+
+
+def test_a_creation_comes_as_hubspot_sends_it(portal: Portal) -> None:
+    contact = portal.create_contact({"email": "a@example.com", "lifecyclestage": "lead"})
+    receiver = Receiver()
+    assert portal.deliver(receiver) == 1
+    (request,) = receiver.requests
+    assert (request.method, request.url) == ("POST", URL)
+    assert request.headers["x-hubspot-signature-version"] == "v1"
+    assert len(request.headers["x-hubspot-signature"]) == 64
+    assert request.headers["x-hubspot-timeout-millis"] == "10000"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["user-agent"].startswith("HubSpot Connect 2.0")
+    events = {event["subscriptionType"]: event for event in receiver.events}
+    common = {"portalId": 62515, "appId": 54321, "occurredAt": START * 1_000, "attemptNumber": 0}
+    assert events.keys() == {"contact.creation", "contact.propertyChange"}
+    assert events["contact.creation"].items() >= (common | {"changeFlag": "CREATED"}).items()
+    assert events["contact.creation"]["objectId"] == int(contact) > 2**32
+    assert (
+        events["contact.propertyChange"].items()
+        >= {"propertyName": "lifecyclestage", "propertyValue": "lead"}.items()
+    )
+
+
+def test_the_verifier_takes_what_the_portal_signs_and_nothing_else(portal: Portal) -> None:
+    portal.create_contact({})
+    receiver = Receiver()
+    portal.deliver(receiver)
+    (request,) = receiver.requests
+    signed: Json = {
+        "secrets": ["other", SECRET],
+        "method": request.method,
+        "url": request.url,
+        "body": request.body,
+        "signature": request.headers["x-hubspot-signature-v3"],
+        "timestamp": request.headers["x-hubspot-request-timestamp"],
+        "now_ms": START * 1_000,
+    }
+    verify(**signed)
+    with pytest.raises(SignatureRejected):
+        verify(**{**signed, "body": request.body + b" "})
+
+
+def test_generic_events_carry_the_type_and_an_erasure_has_no_generic_form(
+    clock: time_machine.Traveller,
+) -> None:
+    portal = new_portal(generic=True)
+    contact = portal.create_contact({"hs_lead_status": "NEW"})
+    portal.privacy_delete(contact)
+    receiver = Receiver()
+    drain(portal, clock, receiver)
+    assert receiver.types == [
+        "contact.privacyDeletion",
+        "object.creation",
+        "object.deletion",
+        "object.propertyChange",
+    ]
+    events = {event["subscriptionType"]: event for event in receiver.events}
+    assert events["object.creation"]["objectTypeId"] == "0-1"
+    assert events["object.propertyChange"]["isSensitive"] is False
+    assert "objectTypeId" not in events["contact.privacyDeletion"]
+
+
+def test_every_turn_of_a_contacts_life_is_told(portal: Portal) -> None:
+    first, second = portal.create_contact({}), portal.create_contact({})
+    portal.delete(first)
+    portal.restore(first)
+    survivor = portal.merge(first, second)
+    receiver = Receiver()
+    portal.deliver(receiver)
+    assert Counter(receiver.types) == {
+        "contact.creation": 2,
+        "contact.deletion": 1,
+        "contact.restore": 1,
+        "contact.merge": 1,
+    }
+    (merge,) = (event for event in receiver.events if event["subscriptionType"] == "contact.merge")
+    assert (merge["primaryObjectId"], merge["mergedObjectIds"]) == (int(first), [int(second)])
+    assert merge["newObjectId"] == int(survivor)
+
+
+def test_our_own_writes_come_back_as_events(portal: Portal) -> None:
+    contact, owner = portal.create_contact({}), portal.add_owner("ada@example.com")
+    portal.deliver(Receiver())
+    update(portal, contact, hubspot_owner_id=owner, city="Lyon")
+    update(portal, contact, hubspot_owner_id=owner)  # changes nothing, so nothing is told
+    receiver = Receiver()
+    portal.deliver(receiver)
+    (event,) = receiver.events
+    assert (event["propertyName"], event["propertyValue"]) == ("hubspot_owner_id", owner)
+    assert (event["changeSource"], event["sourceId"]) == ("INTEGRATION", "54321")
+
+
+def test_a_request_has_at_most_a_hundred_events(portal: Portal) -> None:
+    for _ in range(250):
+        portal.create_contact({})
+    receiver = Receiver()
+    assert portal.deliver(receiver) == 3
+    assert [len(json.loads(request.body)) for request in receiver.requests] == [100, 100, 50]
+    assert portal.next_delivery() is None
+
+
+def test_a_refused_request_comes_again_as_a_whole_signed_anew(
+    portal: Portal, clock: time_machine.Traveller
+) -> None:
+    portal.create_contact({"lifecyclestage": "lead"})
+    receiver = Receiver(503, 401)
+    drain(portal, clock, receiver)
+    assert [event["attemptNumber"] for event in receiver.events] == [0, 0, 1, 1, 2, 2]
+    assert [event["eventId"] for event in receiver.events[:2]] * 2 == [
+        e["eventId"] for e in receiver.events[2:]
+    ]
+    assert len({request.headers["x-hubspot-signature-v3"] for request in receiver.requests}) == 3
+    webhooks = portal.webhooks
+    assert (webhooks.delivered, webhooks.redelivered, webhooks.lost) == (2, 4, 0)
+
+
+def test_after_ten_repetitions_within_a_day_an_event_is_lost(
+    portal: Portal, clock: time_machine.Traveller
+) -> None:
+    portal.create_contact({})
+    receiver = Receiver(*[500] * 50)
+    drain(portal, clock, receiver)
+    sent = [int(request.headers["x-hubspot-request-timestamp"]) for request in receiver.requests]
+    waits = [later - earlier for earlier, later in pairwise(sent)]
+    assert len(sent) == 11
+    assert waits == sorted(waits)
+    assert DAY * 0.8 < (sent[-1] - sent[0]) / 1_000 < DAY
+    assert (portal.webhooks.delivered, portal.webhooks.lost) == (0, 1)
+
+
+def test_a_duplicate_is_the_same_event_in_a_later_request(
+    portal: Portal, clock: time_machine.Traveller
+) -> None:
+    portal.webhooks.duplicates = 1.0
+    for _ in range(5):
+        portal.create_contact({})
+    receiver = Receiver()
+    drain(portal, clock, receiver)
+    assert len(receiver.requests) > 1
+    assert set(Counter(event["eventId"] for event in receiver.events).values()) == {2}
+    assert portal.webhooks.duplicated == 5
+
+
+def test_with_disorder_events_overtake_each_other_but_none_is_missing(
+    portal: Portal, clock: time_machine.Traveller
+) -> None:
+    portal.webhooks.disorder = 10.0
+    made = []
+    for _ in range(50):
+        made.append(int(portal.create_contact({})))
+        clock.shift(1)
+    receiver = Receiver()
+    drain(portal, clock, receiver)
+    came = [event["objectId"] for event in receiver.events]
+    assert sorted(came) == made
+    assert came != made
+
+
+def test_a_seed_repeats_the_story(clock: time_machine.Traveller) -> None:
+    def story(seed: int) -> list[bytes]:
+        clock.move_to(START)
+        portal = new_portal(seed)
+        portal.webhooks.duplicates, portal.webhooks.disorder = 0.3, 5.0
+        for _ in range(20):
+            portal.create_contact({"hs_lead_status": "NEW"})
+        receiver = Receiver(500)
+        drain(portal, clock, receiver)
+        return [request.body for request in receiver.requests]
+
+    assert story(3) == story(3) != story(4)

@@ -1,0 +1,196 @@
+"""Assign at work: real rules, real conditions in moto's table, and a HubSpot portal over loopback."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import boto3
+
+from fairturn.assign import Assign
+from fairturn.claim import Claims
+from fairturn.crm import HubSpot
+from fairturn.events import Kind, Message
+from fairturn.explain import PROPERTIES
+from fairturn.handover import Handover
+from fairturn.policy import Policy
+from fairturn.queues import Letter, Queue, Received
+from fairturn.roster import Owner
+from fairturn.store import InForce, Store
+from fairturn_console.portal import Portal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Self
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from fairturn.record import Record
+
+START = datetime(2026, 11, 23, 9, tzinfo=UTC)
+ROTA = "inbound"
+
+
+class World:
+    """A portal with reps, a policy in force, and the service that assigns."""
+
+    def __init__(self, dynamodb: DynamoDBClient, table: str, *, reps: int = 3, **policy: Any) -> None:
+        self.at = START
+        self.seconds = 0.0
+        self.requests: Counter[str] = Counter()
+        dynamodb.meta.events.register("before-call.dynamodb", self._counted)
+        self.dynamodb = dynamodb
+        self.portal = Portal(
+            Random(1),
+            token="pat",
+            secret="secret",
+            webhook_url="https://example.com/hubspot/key",
+            subscriptions=(),
+        )
+        for name in PROPERTIES:
+            self.portal.define_property(name)
+        self.reps = [self.portal.add_owner(f"rep{number}@example.com") for number in range(1, reps + 1)]
+        self.sqs = boto3.client("sqs")
+        self.leads = Queue(self.sqs, self.sqs.create_queue(QueueName="leads")["QueueUrl"])
+        self.dead_url = self.sqs.create_queue(QueueName="dead")["QueueUrl"]
+        self.store = Store(dynamodb, table, sleep=lambda _: None)
+        self.version = 0
+        self.apply(**policy)
+
+    def __enter__(self) -> Self:
+        self.portal.start()
+        self.crm = HubSpot(lambda _: "pat", self.portal.url, sleep=lambda _: None)
+        self.assign = self.worker()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.portal.stop()
+
+    def worker(self, store: Store | None = None, crm: HubSpot | None = None) -> Assign:
+        """A function newly started: nothing is warm."""
+        store, crm = store or self.store, crm or self.crm
+        claims = Claims(store, now=lambda: self.at, jitter=lambda: 0.5, sleep=lambda _: None)
+
+        def clock() -> float:
+            return self.seconds
+
+        return Assign(
+            store=store,
+            in_force=InForce(store, clock=clock),
+            crm=crm,
+            claims=claims,
+            handover=Handover(store, crm, claims, now=lambda: self.at, clock=clock),
+            leads=self.leads,
+            dead_letters=Queue(self.sqs, self.dead_url),
+            now=lambda: self.at,
+            jitter=lambda: 0.5,
+            clock=clock,
+        )
+
+    def apply(self, **policy: Any) -> None:
+        """Put a policy into force: all reps in one rota, unless it says otherwise."""
+        data: dict[str, Any] = {
+            "reps": dict.fromkeys(self.reps),
+            "rotas": {ROTA: {"members": self.reps}},
+            "rules": [],
+            "otherwise": {"rota": ROTA},
+            **policy,
+        }
+        self.version += 1
+        self.store.put_policy(self.version, Policy.read(data), 1)
+        owners = self.portal.owners.values()
+        self.store.put_roster([Owner(owner.id, owner.email, owner.archived) for owner in owners], 1)
+
+    def arrive(self, count: int = 1, **properties: str) -> list[str]:
+        """New contacts in the portal, one second apart."""
+        return [
+            self.portal.create_contact({"email": f"lead{n}@example.com", **properties}) for n in range(count)
+        ]
+
+    def received(
+        self, ids: Iterable[str], *, receipts: int = 1, source: str = "FORM", ago: float = 1
+    ) -> list[Received]:
+        """The messages that intake would have queued about these contacts."""
+        at = int((self.at - timedelta(seconds=ago)).timestamp() * 1000)
+        return [
+            self.queued(
+                Message(
+                    type="contact", id=id_, kinds=(Kind.CREATION,), occurredAt=at, changeSource=source
+                ).body(),
+                receipts=receipts,
+            )
+            for id_ in ids
+        ]
+
+    def queued(self, body: str, *, receipts: int = 1) -> Received:
+        """One message, as it comes out of the queue."""
+        self.leads.send([Letter(body)])
+        url = self.sqs.get_queue_url(QueueName="leads")["QueueUrl"]
+        (message,) = self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1)["Messages"]
+        return Received(message["MessageId"], message["ReceiptHandle"], body, receipts)
+
+    def take(self, ids: Iterable[str], **how: Any) -> list[Received]:
+        """Let assign take messages about these contacts; what must stay in the queue comes back."""
+        return self.assign.take(self.received(ids, **how))
+
+    def later(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+        self.seconds += seconds
+
+    def owner(self, contact: str) -> str | None:
+        return self.portal.contact(contact).properties.get("hubspot_owner_id") or None
+
+    def record(self, contact: str) -> Record | None:
+        return self.store.read([], [("contact", contact)]).records.get(f"contact#{contact}")
+
+    def states(self, ids: Iterable[str]) -> Counter[str]:
+        records = [self.record(contact) for contact in ids]
+        return Counter("absent" if record is None else record.state.value for record in records)
+
+    def loads(self) -> Mapping[str, int]:
+        return {rep: load for rep, load in self.store.read([], []).loads.items() if load}
+
+    def balances(self) -> Mapping[str, Mapping[str, int]]:
+        return self.store.read([ROTA], []).ledgers[ROTA].balances
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """Body and attributes of every dead letter so far."""
+        answer = self.sqs.receive_message(
+            QueueUrl=self.dead_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=0
+        )
+        return [
+            {"body": message["Body"]}
+            | {name: value["StringValue"] for name, value in message.get("MessageAttributes", {}).items()}
+            for message in answer.get("Messages", [])
+        ]
+
+    def check(self, ids: Iterable[str]) -> None:
+        """What must hold whenever nothing is in flight."""
+        held: Counter[str] = Counter()
+        for contact in ids:
+            record = self.record(contact)
+            if record is not None and record.holder is not None:
+                held[record.holder] += 1
+                assert self.owner(contact) == record.holder
+        assert self.loads() == dict(held)
+        assert all(sum(row.values()) == 0 for row in self.balances().values())
+
+    def _counted(self, model: Any, **_: Any) -> None:
+        self.requests[model.name] += 1
+
+
+def body_of(contact: str) -> str:
+    """A message that no rule of ours wrote, but that is readable."""
+    return json.dumps(
+        {
+            "v": 1,
+            "type": "contact",
+            "id": contact,
+            "kinds": ["creation"],
+            "occurredAt": 1,
+            "changeSource": "FORM",
+        }
+    )

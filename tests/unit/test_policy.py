@@ -1,0 +1,640 @@
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairturn.errors import PolicyInvalid
+from fairturn.policy import (
+    MAX_LANES,
+    Equals,
+    Mode,
+    Policy,
+    Priority,
+    Rep,
+    RoutingRule,
+    Shift,
+    fold,
+    lane,
+    leaves,
+)
+from fairturn.roster import Owner
+
+ANNA, BOB = "anna@example.com", "bob@example.com"
+
+
+def raw(**changes: Any) -> dict[str, Any]:
+    """Return a small valid policy with changes at the top."""
+    return {
+        "reps": {ANNA: {"skills": ["fr", "de"]}, BOB: None},
+        "rotas": {"inbound": {"members": [ANNA, BOB]}},
+        "otherwise": {"rota": "inbound"},
+        **changes,
+    }
+
+
+def with_rule(*conditions: Any, **changes: Any) -> dict[str, Any]:
+    return raw(rules=[{"name": "first", "when": list(conditions), "rota": "inbound", **changes}])
+
+
+def with_rep(**rep: Any) -> dict[str, Any]:
+    return raw(reps={ANNA: {"skills": ["fr", "de"]}, BOB: rep})
+
+
+def problems(data: object) -> list[str]:
+    with pytest.raises(PolicyInvalid) as caught:
+        Policy.read(data)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def problem(data: object) -> str:
+    (only,) = problems(data)
+    return only
+
+
+def stored(policy: Policy) -> Any:
+    return policy.model_dump(mode="json", by_alias=True)
+
+
+# What is taken in
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    policy = Policy.read(raw())
+    assert policy.mode is Mode.LIVE
+    assert policy.leads.when == "created"
+    assert policy.leads.keep_owner
+    assert (policy.flood.leads, policy.flood.minutes) == (500, 10)
+    assert policy.reps[BOB] == Rep()
+    assert policy.otherwise.priority is Priority.NORMAL
+
+
+def test_priorities_rank_from_urgent_to_low() -> None:
+    assert [Priority(word).rank for word in ("urgent", "high", "normal", "low")] == [0, 1, 2, 3]
+
+
+def test_a_lane_is_named_by_its_skills_whatever_their_order() -> None:
+    assert lane(["fr", "de", "fr"]) == lane(["de", "fr"]) == "de+fr"
+    assert lane([]) == "any"
+
+
+def test_a_rep_is_the_same_however_the_address_is_written() -> None:
+    policy = Policy.read(
+        raw(reps={"Anna@Example.com": {}}, rotas={"inbound": {"members": ["ANNA@example.com"]}})
+    )
+    assert policy.members("inbound", "any") == {ANNA: 1}
+
+
+def test_an_owner_id_may_be_a_number_in_the_file() -> None:
+    policy = Policy.read(raw(reps={"41": {}}, rotas={"inbound": {"members": [41]}}))
+    assert policy.members("inbound", "any") == {"41": 1}
+
+
+def test_members_of_a_lane_are_those_with_every_skill() -> None:
+    policy = Policy.read(raw(reps={ANNA: {"skills": ["fr", "de"], "weight": 3}, BOB: {"skills": ["fr"]}}))
+    assert policy.members("inbound", "any") == {ANNA: 3, BOB: 1}
+    assert policy.members("inbound", "fr") == {ANNA: 3, BOB: 1}
+    assert policy.members("inbound", "de+fr") == {ANNA: 3}
+    assert policy.members("inbound", "past") == {}
+
+
+def test_lanes_are_those_that_rules_and_the_catch_all_name() -> None:
+    policy = Policy.read(with_rule(skills=["fr", "de"]))
+    assert policy.lanes("inbound") == {"any", "de+fr"}
+    assert policy.lanes("nowhere") == frozenset()
+
+
+def test_capacity_is_the_reps_own_before_the_rotas() -> None:
+    rotas = {"inbound": {"members": [ANNA, BOB], "capacity": 30}, "free": {"members": [ANNA, BOB]}}
+    policy = Policy.read(raw(reps={ANNA: {"skills": ["fr", "de"], "capacity": 0}, BOB: {}}, rotas=rotas))
+    assert policy.capacity("inbound", ANNA) == 0
+    assert policy.capacity("inbound", BOB) == 30
+    assert policy.capacity("free", BOB) is None
+
+
+def test_properties_are_all_that_a_decision_reads() -> None:
+    data = with_rule({"not": {"any": [{"property": "country", "known": True}, {"source": ["FORM"]}]}})
+    data["leads"] = {
+        "when": {"property": "lifecyclestage", "reaches": ["lead"]},
+        "closed": [{"property": "hs_lead_status", "reaches": ["BAD_TIMING"]}],
+        "show": ["city"],
+    }
+    assert Policy.read(data).properties() == (
+        "city",
+        "country",
+        "hs_lead_status",
+        "hubspot_owner_id",
+        "lifecyclestage",
+    )
+
+
+def test_leaves_come_in_the_order_of_the_file() -> None:
+    names = iter("abcde")
+
+    def leaf() -> dict[str, Any]:
+        return {"property": next(names), "equals": 1}
+
+    data = with_rule({"all": [leaf(), {"any": [leaf(), {"not": leaf()}]}, leaf()]}, leaf())
+    found = leaves(Policy.read(data).rules[0].when)
+    assert [leaf.property for leaf in found if isinstance(leaf, Equals)] == list("abcde")
+
+
+def test_a_night_shift_ends_after_midnight() -> None:
+    policy = Policy.read(with_rep(zone="Europe/Paris", hours={"Fri": "22:00-06:00", "sat": "23:00 - 24:00"}))
+    assert policy.reps[BOB].hours == (Shift(4, 22 * 60, 30 * 60), Shift(5, 23 * 60, 24 * 60))
+
+
+def test_a_range_of_days_may_run_over_the_end_of_the_week() -> None:
+    hours = Policy.read(with_rep(zone="Asia/Dubai", hours={"sun-tue": "09:00-17:00"})).reps[BOB].hours
+    assert hours is not None
+    assert [shift.day for shift in hours] == [0, 1, 6]
+
+
+def test_hours_that_touch_do_not_overlap() -> None:
+    hours = {"mon-sun": ["00:00-12:00", "12:00-24:00"]}
+    assert len(Policy.read(with_rep(zone="UTC", hours=hours)).reps[BOB].hours or ()) == 14
+
+
+# What is refused, and what is said
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ({"property": "a", "at_least": "x"}, "rules[0].when[0].at_least: must be a number, without quotes"),
+        ({"property": "a", "at_least": True}, "rules[0].when[0].at_least: must be a number, without quotes"),
+        ({"property": "a", "at_most": 1e300}, "rules[0].when[0].at_most: must be a plain number of at most"),
+        ({"property": "a", "at_most": float("nan")}, "rules[0].when[0].at_most: must be a plain number"),
+        (
+            {"property": "a", "between": [2, 1]},
+            "rules[0].when[0].between: the lower bound comes first: [1, 2]",
+        ),
+        ({"property": "a", "between": [2]}, "rules[0].when[0].between[1]: is missing"),
+        (
+            {"property": "a", "equals": None},
+            "rules[0].when[0].equals: must not be empty; to ask for an empty",
+        ),
+        ({"property": "a", "equals": " "}, "rules[0].when[0].equals: must not be empty"),
+        ({"property": "a", "equals": ["x"]}, "rules[0].when[0].equals: must be one text, number"),
+        ({"property": "a", "in": []}, "rules[0].when[0].in: must have at least 1, has 0"),
+        ({"property": "a", "in": ["x", {}]}, "rules[0].when[0].in[1]: must be one text, number"),
+        (
+            {"property": "a", "starts_with": 33},
+            "rules[0].when[0].starts_with: must be text; put it in quotes",
+        ),
+        ({"property": "a", "known": "no"}, "rules[0].when[0].known: must be true; the opposite"),
+        (
+            {"property": "a", "equal": 1},
+            "rules[0].when[0].equal: unknown operator 'equal', did you mean 'equals'?",
+        ),
+        ({"property": "a"}, "rules[0].when[0]: has no operator; allowed: equals, in, at_least,"),
+        ({"equals": 1}, "rules[0].when[0].property: is missing"),
+        (
+            {"property": "Lead Status", "equals": 1},
+            "rules[0].when[0].property: 'Lead Status' is no property's",
+        ),
+        ({"property": "a", "equals": 1, "in": [1]}, "rules[0].when[0]: has several operators (equals, in)"),
+        (
+            {"property": "a", "equals": 1, "then": 2},
+            "rules[0].when[0].then: unknown key 'then'; allowed: property",
+        ),
+        ({"source": "FORM"}, "rules[0].when[0].source: must be a list"),
+        (
+            {"not": {"any": [{"property": "a", "at_least": "x"}]}},
+            "rules[0].when[0].not.any[0].at_least: must be",
+        ),
+        (
+            "country is France",
+            "rules[0].when[0]: must be a condition such as {property: country, equals: France}",
+        ),
+    ],
+)
+def test_a_wrong_condition_is_named_with_its_place(condition: Any, said: str) -> None:
+    assert problem(with_rule(condition)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("rep", "said"),
+    [
+        ({"weight": 0}, "weight: must be at least 1"),
+        ({"weight": 1001}, "weight: must be at most 1000"),
+        ({"weight": True}, "weight: must be a whole number"),
+        ({"capacity": 100_001}, "capacity: must be at most 100000"),
+        ({"skills": ["FR"]}, "skills[0]: 'FR' is no skill (a-z, 0-9, _ and -, at most 30)"),
+        ({"skills": ["past"]}, "skills[0]: 'past' is reserved"),
+        ({"skils": ["fr"]}, "skils: unknown key 'skils', did you mean 'skills'? allowed: skills, weight"),
+        (
+            {"zone": "Europe/Pari"},
+            "zone: unknown time zone 'Europe/Pari'; allowed: IANA names such as Europe/Paris",
+        ),
+        ({"zone": "../etc/passwd"}, "zone: unknown time zone"),
+        ({"zone": "Europe"}, "zone: unknown time zone"),
+        ({"hours": {"mon-fri": "09:00-18:00"}}, "needs a `zone`"),
+        ({"absences": [{"from": "2026-12-24", "to": "2026-12-31"}]}, "needs a `zone`"),
+        ({"zone": "UTC", "hours": {}}, "hours: must be days with their times"),
+        (
+            {"zone": "UTC", "hours": {"monday": "9:00-18:00"}},
+            "hours.monday: 'monday' is no day or range of days",
+        ),
+        (
+            {"zone": "UTC", "hours": {"mon": "9-18"}},
+            "hours.mon: '9-18' is no time of work such as 09:00-18:00",
+        ),
+        (
+            {"zone": "UTC", "hours": {"mon": "09:00-24:01"}},
+            "hours.mon: '09:00-24:01': times go from 00:00 to 24:00",
+        ),
+        ({"zone": "UTC", "hours": {"mon": "24:00-06:00"}}, "hours.mon: '24:00-06:00': times go from"),
+        ({"zone": "UTC", "hours": {"mon": "09:60-18:00"}}, "hours.mon: '09:60-18:00': times go from"),
+        ({"zone": "UTC", "hours": {"mon": "09:00-09:00"}}, "hours.mon: '09:00-09:00' is no time at all"),
+        (
+            {"zone": "UTC", "hours": {"mon": ["09:00-12:00", "11:59-14:00"]}},
+            "hours.mon: '11:59-14:00' overlaps",
+        ),
+        (
+            {"zone": "UTC", "hours": {"mon-fri": "09:00-18:00", "fri": "17:00-19:00"}},
+            "hours.fri: '17:00-19:00' ove",
+        ),
+        (
+            {"zone": "UTC", "hours": {"mon": "05:00-09:00", "sun": "22:00-06:00"}},
+            "hours.sun: '22:00-06:00' overlaps",
+        ),
+        ({"zone": "UTC", "hours": {"sat": []}}, "hours.sat: has no times"),
+        (
+            {"zone": "UTC", "absences": [{"from": "tomorrow", "to": "2026-12-31"}]},
+            "absences[0].from: must be a day",
+        ),
+        (
+            {"zone": "UTC", "absences": [{"from": "2026-12-31", "to": "2026-12-30"}]},
+            "absences[0]: ends before",
+        ),
+        (
+            {"zone": "UTC", "absences": [{"from": "2026-12-24T12:00", "to": "2026-12-30"}]},
+            "absences[0]: `from` and",
+        ),
+        (
+            {"absences": [{"from": "2026-12-24T12:00Z", "to": "2026-12-24T14:00"}]},
+            "absences[0]: `from` and `to` must both have an offset",
+        ),
+        (
+            {"zone": "UTC", "absences": [{"from": "9999-12-31", "to": "9999-12-31"}]},
+            "absences[0].from: must be a day",
+        ),
+        (5, "must be a mapping"),
+    ],
+)
+def test_a_wrong_rep_is_named_with_its_place(rep: Any, said: str) -> None:
+    data = raw(reps={ANNA: {"skills": ["fr", "de"]}, BOB: rep})
+    found = problems(data)[0]
+    assert found.removeprefix(f"reps.{BOB}").lstrip(".: ").startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mode": "liv"}, "mode: must be live, observe or pause"),
+        ({"leads": {"when": "bought"}}, "leads.when: must be created"),
+        ({"leads": {"when": {"property": "a", "reach": ["x"]}}}, "leads.when.reaches: is missing"),
+        ({"leads": {"keep_owner": "no"}}, "leads.keep_owner: must be true or false"),
+        ({"leads": {"show": list("abcdef")}}, "leads.show: must have at most 5"),
+        ({"rule": []}, "rule: unknown key 'rule', did you mean 'rules'?"),
+        ({"otherwise": None}, "otherwise: must be a mapping"),
+        ({"otherwise": {"rota": "inbond"}}, "otherwise.rota: unknown rota 'inbond', did you mean 'inbound'?"),
+        (
+            {"otherwise": {"rota": "inbound", "skills": ["it"]}},
+            "otherwise.skills: nobody in rota 'inbound' has it",
+        ),
+        (
+            {"otherwise": {"rota": "inbound", "priority": "asap"}},
+            "otherwise.priority: must be urgent, high, normal",
+        ),
+        ({"rotas": {"inbound": {"members": []}}}, "rotas.inbound.members: must have at least 1"),
+        (
+            {"rotas": {"inbound": {"members": [ANNA, "bobb@example.com"]}}},
+            "rotas.inbound.members[1]: unknown rep 'bobb@example.com', did you mean 'bob@example.com'?",
+        ),
+        (
+            {"rotas": {"inbound": {"members": [ANNA, "Anna@example.com"]}}},
+            "rotas.inbound.members[1]: 'anna@example",
+        ),
+        ({"rotas": {"In Bound": {"members": [ANNA]}}}, "rotas.In Bound: 'In Bound' is no rota name"),
+        ({"reps": {ANNA: {}, "ANNA@example.com": {}}}, f"reps.{ANNA}: is there more than once"),
+        ({"reps": {"anna": {}}}, "reps.anna: 'anna' is no HubSpot e-mail address or owner id"),
+        ({"flood": {"leads": 0}}, "flood.leads: must be at least 1"),
+    ],
+)
+def test_a_wrong_part_is_named_with_its_place(changes: Any, said: str) -> None:
+    assert problems(raw(**changes))[0].startswith(said)
+
+
+def test_rules_must_not_contradict_each_other() -> None:
+    def rule(name: str, **more: Any) -> dict[str, Any]:
+        return {"name": name, "rota": "inbound", **more}
+
+    when = [{"property": "a", "known": True}]
+    assert problem(raw(rules=[rule("x", when=when), rule("x", when=when)])) == (
+        "rules[1].name: rules[0] is called 'x' already"
+    )
+    assert problem(raw(rules=[rule("all"), rule("never", when=when)])) == (
+        "rules[1]: can never be reached: rule 'all' before it has no conditions"
+    )
+    assert problem(raw(rules=[rule("otherwise", when=when)])) == "rules[0].name: 'otherwise' is reserved"
+    assert problem(raw(rules=[rule("x", skills=["de", "it"])])).startswith("rules[0].skills: nobody in rota")
+
+
+def test_a_rule_either_routes_or_ignores() -> None:
+    assert problem(with_rule(ignore="not a buyer")) == (
+        "rules[0].rota: unknown key 'rota'; allowed: name, when, ignore"
+    )
+    assert problem(raw(rules=[{"name": "x"}])) == "rules[0].rota: is missing"
+    assert problem(raw(rules=[{"name": "x", "ignore": None}])).startswith("rules[0].ignore: must be text")
+
+
+def nested(depth: int) -> dict[str, Any]:
+    condition: dict[str, Any] = {"property": "a", "known": True}
+    for level in range(depth - 1):
+        condition = {"not": condition} if level % 2 else {"all": [condition]}
+    return condition
+
+
+def test_conditions_nest_at_most_eight_deep() -> None:
+    Policy.read(with_rule(nested(8)))
+    assert problem(with_rule(nested(9))) == "rules[0].when: conditions are nested more than 8 deep"
+    assert problem(with_rule(nested(50_000))) == "rules[0].when: conditions are nested more than 8 deep"
+
+
+def test_there_are_at_most_400_conditions_in_all() -> None:
+    def rules(count: int) -> dict[str, Any]:
+        leaf = {"property": "a", "known": True}
+        return raw(
+            rules=[
+                {"name": "x", "when": [leaf], "rota": "inbound"},
+                {"name": "y", "when": [leaf] * count, "ignore": "no"},
+            ]
+        )
+
+    Policy.read(rules(399))
+    assert problem(rules(400)) == "rules: there are 401 conditions in all; at most 400"
+
+
+def test_a_rota_has_at_most_32_lanes() -> None:
+    def policy(count: int) -> dict[str, Any]:
+        skills = [f"s{number}" for number in range(count)]
+        when = [{"property": "a", "known": True}]
+        rules = [{"name": skill, "when": when, "rota": "inbound", "skills": [skill]} for skill in skills]
+        return raw(reps={ANNA: {"skills": skills}, BOB: {}}, rules=rules)
+
+    Policy.read(policy(MAX_LANES - 1))  # and the catch-all's own
+    assert problem(policy(MAX_LANES)).startswith(
+        "rotas.inbound: the rules ask for 33 different sets of skills"
+    )
+
+
+def test_all_problems_are_told_at_once() -> None:
+    data = with_rule({"property": "a", "at_least": "x"}, priority="asap", colour="red")
+    data["mode"] = "liv"
+    assert {found.split(":")[0] for found in problems(data)} == {
+        "mode",
+        "rules[0].priority",
+        "rules[0].when[0].at_least",
+        "rules[0].colour",
+    }
+
+
+anything: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "reps",
+                    "rotas",
+                    "rules",
+                    "otherwise",
+                    "leads",
+                    "when",
+                    "<equals>",
+                    "[key]",
+                    "not",
+                    "x",
+                    "hours",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(anything)
+def test_data_of_any_shape_is_refused_with_reasons_and_never_crashes(data: Any) -> None:
+    assert problems(data)
+
+
+@given(st.sampled_from(["mode", "leads", "flood", "reps", "rotas", "rules"]), anything)
+def test_a_part_of_any_shape_is_taken_or_refused_and_never_crashes(part: str, value: Any) -> None:
+    with contextlib.suppress(PolicyInvalid):
+        Policy.read(raw(**{part: value}))
+
+
+# Owners
+
+
+def owner(number: int, email: str, *, archived: bool = False) -> Owner:
+    return Owner(str(number), email, archived)
+
+
+def by_id(*owners: Owner) -> dict[str, Owner]:
+    return {owner.id: owner for owner in owners}
+
+
+def test_resolving_names_every_rep_by_owner_id() -> None:
+    data = raw(reps={ANNA: {"skills": ["fr", "de"], "weight": 2}, "7": {}})
+    data["rotas"] = {"inbound": {"members": [7, ANNA]}}
+    policy = Policy.read(data).resolve(by_id(owner(5, "Anna@example.com"), owner(7, BOB)))
+    assert policy.members("inbound", "any") == {"7": 1, "5": 2}
+    assert list(policy.reps) == ["5", "7"]
+    assert Policy.read(stored(policy)) == policy
+
+
+def test_resolving_names_every_rep_whom_hubspot_does_not_know_or_has_deactivated() -> None:
+    with pytest.raises(PolicyInvalid) as caught:
+        Policy.read(raw()).resolve(by_id(owner(5, ANNA, archived=True), owner(6, "eve@example.com")))
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"reps.{ANNA}: is deactivated in HubSpot",
+        f"reps.{BOB}: is not known to HubSpot as an owner",
+    ]
+
+
+@pytest.mark.parametrize("archived", [4, 9])
+def test_of_two_owners_with_one_address_the_active_one_is_meant(archived: int) -> None:
+    owners = by_id(owner(archived, ANNA, archived=True), owner(5, ANNA), owner(6, BOB))
+    assert set(Policy.read(raw()).resolve(owners).reps) == {"5", "6"}
+
+
+def test_a_rep_named_by_address_and_by_id_is_one_too_many() -> None:
+    data = raw(reps={ANNA: {}, "5": {}}, rotas={"inbound": {"members": [ANNA]}})
+    with pytest.raises(PolicyInvalid, match=r"reps\.5: is there twice"):
+        Policy.read(data).resolve(by_id(owner(5, ANNA)))
+
+
+# What is stored
+
+words = st.text(
+    st.characters(codec="utf-8", categories=("L", "N", "P", "Zs")), min_size=1, max_size=8
+).filter(fold)
+numbers = (
+    st.integers(-(10**15) + 1, 10**15 - 1)
+    | st.decimals(-(10**6), 10**6, places=3)
+    | st.floats(-1e5, 1e5).map(lambda number: round(number, 4))
+)
+values = st.booleans() | numbers | words
+names = st.sampled_from(["country", "numemployees", "jobtitle", "hs_lead_status"])
+leaf_data = st.one_of(
+    st.fixed_dictionaries({"property": names, "equals": values}),
+    st.fixed_dictionaries({"property": names, "in": st.lists(values, min_size=1, max_size=3)}),
+    st.fixed_dictionaries({"property": names, "at_least": numbers}),
+    st.fixed_dictionaries({"property": names, "at_most": numbers}),
+    st.fixed_dictionaries(
+        {
+            "property": names,
+            "between": st.lists(numbers, min_size=2, max_size=2).map(lambda two: sorted(two, key=Decimal)),
+        }
+    ),
+    st.fixed_dictionaries({"property": names, "contains": words}),
+    st.fixed_dictionaries({"property": names, "starts_with": words}),
+    st.fixed_dictionaries({"property": names, "known": st.just(True)}),  # noqa: FBT003
+    st.fixed_dictionaries({"property": names, "unknown": st.just(True)}),  # noqa: FBT003
+    st.fixed_dictionaries({"source": st.lists(st.sampled_from(["FORM", "IMPORT"]), min_size=1, max_size=2)}),
+)
+condition_data: st.SearchStrategy[Any] = st.recursive(
+    leaf_data,
+    lambda inner: st.one_of(
+        st.fixed_dictionaries({"all": st.lists(inner, min_size=1, max_size=3)}),
+        st.fixed_dictionaries({"any": st.lists(inner, min_size=1, max_size=3)}),
+        st.fixed_dictionaries({"not": inner}),
+    ),
+    max_leaves=5,
+)
+rep_data = st.fixed_dictionaries(
+    {"zone": st.sampled_from(["Europe/Paris", "America/New_York", "UTC"])},
+    optional={
+        "skills": st.lists(st.sampled_from(["fr", "de", "it"]), max_size=3),
+        "weight": st.integers(1, 1000),
+        "capacity": st.none() | st.integers(0, 100_000),
+        "hours": st.sampled_from(
+            [{"mon-fri": "09:00-18:00"}, {"sun": "22:00-06:00", "mon": ["06:00-07:30", "23:00-00:00"]}]
+        ),
+        "absences": st.sampled_from(
+            [
+                [{"from": "2026-12-24", "to": "2026-12-31"}],
+                [{"from": "2026-12-24T08:00", "to": "2026-12-24T12:30"}],
+                [{"from": "2026-12-24T08:00+02:00", "to": "2026-12-24T12:30Z"}],
+            ]
+        ),
+    },
+)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> dict[str, Any]:
+    rules: list[dict[str, Any]] = []
+    for number in range(draw(st.integers(0, 3))):
+        rule: dict[str, Any] = {"name": f"rule {number}"}
+        rule["when"] = draw(st.lists(condition_data, min_size=1, max_size=3))
+        if draw(st.booleans()):
+            rule |= {
+                "rota": "inbound",
+                "skills": ["fr"],
+                "priority": draw(st.sampled_from(["urgent", "low"])),
+            }
+        else:
+            rule["ignore"] = "no buyer"
+        rules.append(rule)
+    started = st.just("created") | st.fixed_dictionaries(
+        {"property": names, "reaches": st.just(["lead", 5, True])}
+    )
+    return raw(
+        mode=draw(st.sampled_from(["live", "observe", "pause"])),
+        leads={"when": draw(started), "closed": [{"property": "hs_lead_status", "reaches": ["BAD", 0.5]}]},
+        reps={ANNA: {"skills": ["fr"]}, BOB: draw(rep_data)},
+        rules=rules,
+    )
+
+
+@given(policies())
+def test_a_stored_policy_is_read_back_the_same(data: dict[str, Any]) -> None:
+    policy = Policy.read(copy.deepcopy(data))
+    kept = json.loads(json.dumps(stored(policy), allow_nan=False))
+    assert Policy.read(kept) == policy
+    assert stored(Policy.read(kept)) == kept
+
+
+def floats(data: Any) -> list[float]:
+    match data:
+        case dict():
+            return [found for value in data.values() for found in floats(value)]
+        case list():
+            return [found for value in data for found in floats(value)]
+        case float():
+            return [data]
+    return []
+
+
+@given(policies())
+def test_a_stored_policy_holds_no_float(data: dict[str, Any]) -> None:
+    assert floats(stored(Policy.read(data))) == []
+
+
+def test_a_number_is_exact_whether_written_as_float_or_decimal() -> None:
+    def value(written: Any) -> Any:
+        rule = Policy.read(with_rule({"property": "a", "equals": written})).rules[0]
+        assert isinstance(rule, RoutingRule)
+        assert isinstance(rule.when[0], Equals)
+        return rule.when[0].value
+
+    assert value(0.1) == value(Decimal("0.1")) == Decimal("0.1")
+    assert value("0.1") == "0.1"
+
+
+# How texts compare
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("FRANCE", "france "),
+        ("Réunion", "reunion"),
+        ("Re\u0301union", "RÉUNION"),
+        ("\u00a0Île-de-France\t", "ile-de-france"),
+        ("Straße", "STRASSE"),
+        ("İstanbul", "istanbul"),
+        ("ＦＲ", "fr"),
+    ],
+)
+def test_texts_compare_without_case_accents_and_outer_blanks(one: str, other: str) -> None:
+    assert fold(one) == fold(other)
+
+
+def test_inner_blanks_and_other_letters_count() -> None:
+    assert len({fold(text) for text in ("new york", "newyork", "new  york", "new yorq")}) == 4
+
+
+@given(st.text())
+def test_folding_twice_changes_nothing(text: str) -> None:
+    assert fold(fold(text)) == fold(text)
+
+
+@given(st.text())
+def test_folding_forgets_case_and_outer_blanks(text: str) -> None:
+    assert fold(f" {text}\t") == fold(text)
+    assert fold(text.lower()) == fold(text)

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairturn.errors import PolicyInvalid
+from fairturn.policy import In, Policy
+from fairturn.routing import Ignored, Lead, Route, route
+from fairturn_console.policies import MAX_BYTES, load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXAMPLE = Path(__file__).parents[2] / "policy.yaml"
+
+SMALL = """\
+reps:
+  anna@example.com:
+rotas:
+  inbound: {members: [anna@example.com]}
+rules:
+  - name: first
+    when:
+      - {property: country, in: [NO, yes, 2026-12-24, 1_000, 0x10, "5", 5, 5.0, true, .5, 1.5e1]}
+    rota: inbound
+otherwise:
+  rota: inbound
+"""
+
+
+def problems(source: Path | str) -> list[str]:
+    with pytest.raises(PolicyInvalid) as caught:
+        load(source)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def problem(source: Path | str) -> str:
+    (only,) = problems(source)
+    return only
+
+
+# The worked example
+
+
+def example(source: str = "FORM", **properties: str) -> Route | Ignored:
+    facts: Mapping[str, str | None] = properties
+    return route(Lead("contact", "1", facts, source, 0), load(EXAMPLE))
+
+
+def test_the_example_says_in_its_head_what_it_does() -> None:
+    comment = [line for line in EXAMPLE.read_text().splitlines() if line.startswith("# ")]
+    assert " ".join(comment).count(". ") + 1 <= 3
+
+
+def test_the_example_sends_leads_where_its_head_says() -> None:
+    def way(source: str = "FORM", **properties: str) -> tuple[str, str, str]:
+        found = example(source, **properties)
+        assert isinstance(found, Route)
+        return found.rota, found.lane, str(found.priority)
+
+    assert way(numemployees="1000+", country="France") == ("key-accounts", "enterprise", "urgent")
+    assert way(country="REUNION ") == ("europe", "fr", "high")
+    assert way(country="austria") == ("europe", "de", "normal")
+    assert way() == ("inbound", "any", "normal")
+    assert way("IMPORT", message="A demo, please", country="France") == ("inbound", "any", "low")
+
+
+def test_the_example_ignores_what_its_head_says() -> None:
+    assert example(email="eve@Rival.example.com", numemployees="1000+") == Ignored(
+        "not a buyer", "competitors and job seekers", "10"
+    )
+    assert isinstance(example(jobtitle="Student"), Ignored)
+    assert isinstance(example("IMPORT", country="France"), Ignored)
+    assert isinstance(example(hs_lead_status="BAD_TIMING"), Ignored)
+
+
+def test_the_example_survives_being_stored() -> None:
+    policy = load(EXAMPLE)
+    assert Policy.read(policy.model_dump(mode="json", by_alias=True)) == policy
+
+
+# YAML, strictly
+
+
+def test_only_true_and_false_are_truth_values_and_only_plain_numbers_are_numbers() -> None:
+    texts = ["NO", "yes", "2026-12-24", "1_000", "0x10", "5"]
+    condition = load(SMALL).rules[0].when[0]
+    assert isinstance(condition, In)
+    others = [True, *(Decimal(number) for number in ("5", "5", "0.5", "15"))]
+    assert [value for value in condition.value if isinstance(value, str)] == texts
+    assert sorted(map(repr, condition.value)) == sorted(map(repr, [*texts, *others]))
+
+
+def test_a_file_and_its_text_give_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(SMALL)
+    assert load(file) == load(SMALL)
+    file.write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
+    assert load(file) == load(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("in: [NO", "at_least: x, in: [NO", "line 8, rules[0].when[0]: has several operators"),
+        (
+            "    rota: inbound",
+            "    rota: inbond",
+            "line 9, rules[0].rota: unknown rota 'inbond', did you mean",
+        ),
+        ("    rota: inbound\n", "", "line 6, rules[0].rota: is missing"),
+        (
+            "  rota: inbound\n",
+            "  rotta: inbound\n",
+            "line 9, rules[0].rotta: unknown key 'rotta', did you mean 'rota'?",
+        ),
+        (
+            "[anna@example.com]",
+            "[\n  anna@example.com,\n  eve@x.y]",
+            "line 6, rotas.inbound.members[1]: unknown rep",
+        ),
+        (
+            "anna@example.com:",
+            "Anna@example.com: {zone: Mars}",
+            "line 2, reps.Anna@example.com.zone: unknown time",
+        ),
+        ("otherwise:\n  rota: inbound\n", "", "line 1, otherwise: is missing"),
+        ("reps:", "reps: &reps", "line 1: anchors (&) and aliases (*) are not allowed"),
+        ("  inbound: {", "  inbound: *rota # {", "line 4: anchors (&) and aliases (*) are not allowed"),
+        ("reps:", "&reps reps:", "line 1: a key must be plain text"),
+        ("reps:", "!!str reps:", "line 1: tags (!) are not allowed"),
+        ("  - name: first", "  - name: !!str first", "line 6: tags (!) are not allowed"),
+        (
+            "    rota: inbound",
+            "    rota: inbound\n    rota: inbound",
+            "line 10: rules[0].rota: this key is there already,",
+        ),
+        ("otherwise:", "---\notherwise:", "line 10: a second document begins here"),
+        ("reps:", "%YAML 1.1\n---\nreps:", "line 2: directives (%) are not allowed"),
+        ("    when:", "\twhen:", "line 7: indented with a tab"),
+        ("      - {", "      - {{", "line 8: a key must be plain text"),
+        ("      - {property", "      - [property", "line 8: not YAML:"),
+        ("rules:", "<<: {mode: pause}\nrules:", "line 5, <<: unknown key '<<'"),
+        ("country", '"\\uD800"', "line 8, rules[0].when[0].property: "),
+    ],
+)
+def test_a_problem_has_its_line(before: str, after: str, said: str) -> None:
+    assert before in SMALL
+    assert any(found.startswith(said) for found in problems(SMALL.replace(before, after, 1)))
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# nothing yet\n", "---\n", "null"])
+def test_an_empty_file_is_refused(text: str) -> None:
+    assert problem(text) == "empty: there is no policy in it"
+
+
+def test_a_file_that_is_no_mapping_is_refused() -> None:
+    assert problem("- 1") == "line 1: must be a mapping of keys to values"
+
+
+def test_a_file_that_is_not_utf8_is_refused_with_the_line(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_bytes("# a\n# é\n".encode("latin-1"))
+    assert problem(file) == "line 2: not UTF-8; save the file in that encoding"
+
+
+def test_a_file_over_256_kb_is_refused_unread(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_bytes(b"[" * (MAX_BYTES + 1))
+    assert problem(file) == "larger than 256 KB"
+    assert problem("#" + "é" * (MAX_BYTES // 2)) == "larger than 256 KB"
+
+
+def test_a_policy_that_would_not_fit_into_the_table_is_refused() -> None:
+    times = ", ".join(f"{hour:02}:00-{hour:02}:30" for hour in range(12))
+    reps = "".join(f"  {number}: {{zone: UTC, hours: {{mon-sun: [{times}]}}}}\n" for number in range(300))
+    assert problem(SMALL.replace("rotas:", f"{reps}rotas:")) == (
+        "too large to be stored: take out reps, members or hours"
+    )
+
+
+def test_characters_that_yaml_forbids_are_refused() -> None:
+    assert problem("a: \x00").startswith("not YAML")
+    assert "not YAML" in problem('a: "\\UFFFFFFFF"')
+
+
+@pytest.mark.parametrize("text", ["[" * 50_000, "{a: " * 50_000, "- " * 50_000])
+def test_a_bottomless_file_is_refused(text: str) -> None:
+    assert "nested more than 40 deep" in problem(text) or "not YAML" in problem(text)
+
+
+@given(st.text(max_size=60) | st.text("[]{}:,-&*!%#'\"|>?@` \n\tab1", max_size=60))
+def test_text_of_any_kind_is_refused_and_never_crashes(text: str) -> None:
+    assert problems(text)

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairturn.policy import Rep
+from fairturn.roster import Duty, Owner, duty
+
+OWNER = Owner("5", "anna@example.com", archived=False)
+PARIS, NEW_YORK = "Europe/Paris", "America/New_York"
+MONDAY_NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def rep(zone: str = PARIS, **more: Any) -> Rep:
+    return Rep.model_validate({"zone": zone, **more})
+
+
+def at(text: str, zone: str = PARIS, *, second: bool = False) -> datetime:
+    """Return what the clock in the zone shows; `second` for an hour that is there twice."""
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone), fold=int(second))
+
+
+def on(someone: Rep, moment: datetime) -> bool:
+    return duty(someone, OWNER, moment).on
+
+
+def minutes_on(someone: Rep, start: datetime, end: datetime) -> list[datetime]:
+    """Return the first minute of each stretch of duty and the first one after it, in UTC."""
+    changes: list[datetime] = []
+    now, before = start.astimezone(UTC), False
+    while now <= end.astimezone(UTC):
+        if (here := on(someone, now)) != before:
+            changes.append(now)
+            before = here
+        now += timedelta(minutes=5)
+    return changes
+
+
+def test_a_rep_without_hours_is_on_duty_around_the_clock() -> None:
+    assert duty(Rep(), OWNER, MONDAY_NOON) == Duty(on=True, why="on duty")
+
+
+@pytest.mark.parametrize(
+    ("owner", "why"),
+    [
+        (None, "not known to HubSpot"),
+        (Owner("5", "", archived=True, unavailable=True), "deactivated in HubSpot"),
+        (Owner("5", "", archived=False, unavailable=True), "refused by HubSpot"),
+    ],
+)
+def test_nobody_works_whom_hubspot_does_not_take(owner: Owner | None, why: str) -> None:
+    away = rep(absences=[{"from": "2026-06-01", "to": "2026-06-01"}], hours={"sun": "01:00-02:00"})
+    assert duty(away, owner, MONDAY_NOON) == Duty(on=False, why=why)
+
+
+def test_a_moment_without_a_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="time zone"):
+        duty(Rep(), OWNER, datetime(2026, 6, 1))  # noqa: DTZ001
+
+
+def test_hours_begin_with_the_first_minute_and_end_before_the_last() -> None:
+    office = rep(hours={"mon-fri": "09:00-18:00"})
+    assert not on(office, at("2026-06-01T08:59:59"))
+    assert on(office, at("2026-06-01T09:00"))
+    assert on(office, at("2026-06-01T17:59:59"))
+    assert duty(office, OWNER, at("2026-06-01T18:00")) == Duty(on=False, why="outside working hours")
+    assert not on(office, at("2026-06-06T12:00"))  # Saturday
+
+
+def test_hours_are_by_the_reps_own_clock() -> None:
+    office = rep(NEW_YORK, hours={"mon": "09:00-17:00"})
+    assert not on(office, at("2026-06-01T09:00", PARIS))
+    assert on(office, at("2026-06-01T22:59", PARIS))
+    assert not on(office, at("2026-06-01T23:00", PARIS))
+
+
+def test_nobody_works_over_lunch() -> None:
+    office = rep(hours={"sat": ["09:00-12:00", "13:00-15:00"]})
+    assert [on(office, at(f"2026-06-06T{time}")) for time in ("11:59", "12:00", "12:59", "13:00")] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_night_shift_belongs_to_the_day_on_which_it_begins() -> None:
+    nights = rep(hours={"fri": "22:00-06:00"})
+    assert not on(nights, at("2026-06-05T05:00"))  # Friday morning
+    assert on(nights, at("2026-06-05T22:00"))
+    assert on(nights, at("2026-06-06T05:59"))
+    assert not on(nights, at("2026-06-06T06:00"))
+    assert not on(nights, at("2026-06-06T22:00"))
+
+
+def test_sunday_night_runs_into_monday() -> None:
+    nights = rep(hours={"sun": "22:00-06:00"})
+    assert on(nights, at("2026-06-08T05:59"))
+    assert not on(nights, at("2026-06-08T06:00"))
+    assert not on(nights, at("2026-06-07T05:59"))
+
+
+def test_a_day_of_24_hours_leaves_no_gap() -> None:
+    always = rep(hours={"mon-sun": "00:00-24:00"})
+    assert minutes_on(always, at("2026-03-28T00:00"), at("2026-03-30T12:00")) == [
+        at("2026-03-28T00:00").astimezone(UTC)
+    ]
+    assert minutes_on(always, at("2026-10-24T00:00"), at("2026-10-26T12:00")) == [
+        at("2026-10-24T00:00").astimezone(UTC)
+    ]
+
+
+# When the clocks change: Paris on 2026-03-29 (02:00 to 03:00) and 2026-10-25 (03:00 to 02:00), New York on
+# 2026-03-08 and 2026-11-01 (02:00 to 01:00).
+
+
+def test_the_office_opens_at_nine_by_the_clock_on_both_sides_of_a_change() -> None:
+    office = rep(hours={"mon-sun": "09:00-18:00"})
+    opened = minutes_on(office, at("2026-03-28T00:00"), at("2026-03-30T00:00"))
+    assert [moment.hour for moment in opened] == [8, 17, 7, 16]
+
+
+@pytest.mark.parametrize(
+    ("zone", "night", "hours"),
+    [
+        (PARIS, "2026-03-28", 7),
+        (PARIS, "2026-10-24", 9),
+        (NEW_YORK, "2026-03-07", 7),
+        (NEW_YORK, "2026-10-31", 9),
+    ],
+)
+def test_a_night_shift_is_an_hour_shorter_in_spring_and_longer_in_autumn(
+    zone: str, night: str, hours: int
+) -> None:
+    nights = rep(zone, hours={"sat": "22:00-06:00"})
+    begun, ended = minutes_on(
+        nights, at(f"{night}T12:00", zone), at(f"{night}T12:00", zone) + timedelta(days=1)
+    )
+    assert ended - begun == timedelta(hours=hours)
+
+
+def test_a_shift_that_begins_in_the_skipped_hour_begins_when_the_clock_jumps() -> None:
+    early = rep(hours={"sun": "02:30-03:15"})
+    assert minutes_on(early, at("2026-03-29T00:00"), at("2026-03-29T12:00")) == [
+        datetime(2026, 3, 29, 1, 0, tzinfo=UTC),
+        datetime(2026, 3, 29, 1, 15, tzinfo=UTC),
+    ]
+
+
+def test_a_shift_that_ends_in_the_skipped_hour_ends_when_the_clock_jumps() -> None:
+    late = rep(hours={"sat": "22:00-02:30"})
+    assert minutes_on(late, at("2026-03-28T12:00"), at("2026-03-29T12:00"))[-1] == datetime(
+        2026, 3, 29, 1, 0, tzinfo=UTC
+    )
+
+
+def test_a_shift_that_ends_in_the_doubled_hour_ends_once_the_first_time() -> None:
+    late = rep(hours={"sat": "22:00-02:30"})
+    assert on(late, at("2026-10-25T02:15"))
+    assert not on(late, at("2026-10-25T02:45"))
+    assert not on(late, at("2026-10-25T02:15", second=True))
+
+
+def test_a_shift_that_begins_in_the_doubled_hour_begins_once_the_first_time() -> None:
+    early = rep(NEW_YORK, hours={"sun": "01:30-10:00"})
+    assert not on(early, at("2026-11-01T01:15", NEW_YORK))
+    assert on(early, at("2026-11-01T01:45", NEW_YORK))
+    assert on(early, at("2026-11-01T01:15", NEW_YORK, second=True))
+
+
+def test_a_day_begins_once_where_the_clock_goes_back_over_midnight() -> None:
+    # Santiago, 2026-04-05: at 24:00 on Saturday it is 23:00 on Saturday again.
+    saturday = rep("America/Santiago", hours={"sat": "00:00-24:00"})
+    assert on(saturday, at("2026-04-04T23:30", "America/Santiago", second=True))
+    begun, ended = minutes_on(saturday, datetime(2026, 4, 3, tzinfo=UTC), datetime(2026, 4, 7, tzinfo=UTC))
+    assert ended - begun == timedelta(hours=25)
+
+
+@given(
+    st.sampled_from(
+        [PARIS, NEW_YORK, "Australia/Lord_Howe", "Asia/Kolkata", "Africa/Cairo", "America/Havana"]
+    ),
+    st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+    st.integers(0, 23),
+)
+def test_of_two_shifts_that_make_a_whole_day_exactly_one_is_on(
+    zone: str, moment: datetime, hour: int
+) -> None:
+    first = rep(zone, hours={"mon-sun": f"{hour:02}:30-{(hour + 9) % 24:02}:15"})
+    second = rep(zone, hours={"mon-sun": f"{(hour + 9) % 24:02}:15-{hour:02}:30"})
+    assert on(first, moment) != on(second, moment)
+
+
+# Absences
+
+
+def test_an_absence_is_whole_days_both_included_by_the_reps_own_clock() -> None:
+    away = rep(NEW_YORK, absences=[{"from": "2026-12-24", "to": "2026-12-31"}])
+    assert on(away, at("2026-12-23T23:59", NEW_YORK))
+    assert duty(away, OWNER, at("2026-12-24T00:00", NEW_YORK)) == Duty(on=False, why="away until 2026-12-31")
+    assert not on(away, at("2026-12-31T23:59", NEW_YORK))
+    assert on(away, at("2027-01-01T00:00", NEW_YORK))
+
+
+def test_an_absence_may_be_some_hours() -> None:
+    away = rep(absences=[{"from": "2026-06-01T14:00", "to": "2026-06-01T15:30"}])
+    assert on(away, at("2026-06-01T13:59"))
+    assert duty(away, OWNER, at("2026-06-01T14:00")).why == "away until 2026-06-01 15:30"
+    assert on(away, at("2026-06-01T15:30"))
+
+
+def test_an_absence_with_an_offset_needs_no_zone() -> None:
+    away = Rep.model_validate(
+        {"absences": [{"from": "2026-06-01T14:00+02:00", "to": "2026-06-01T15:00+02:00"}]}
+    )
+    assert not on(away, datetime(2026, 6, 1, 12, 59, tzinfo=UTC))
+    assert on(away, datetime(2026, 6, 1, 13, 0, tzinfo=UTC))
+
+
+def test_being_away_says_more_than_being_outside_working_hours() -> None:
+    away = rep(hours={"mon": "09:00-10:00"}, absences=[{"from": "2026-06-01", "to": "2026-06-02"}])
+    assert duty(away, OWNER, MONDAY_NOON).why == "away until 2026-06-02"

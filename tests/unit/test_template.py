@@ -1,0 +1,483 @@
+"""Guards for what neither `sam validate --lint` nor `sam build` notices."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aws_lambda_powertools.shared import constants
+
+from fairturn.settings import Settings
+from fairturn_console.template import PATH, Template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = PATH.parent
+TEMPLATE = Template()
+PARAMETERS = {"HubSpotPortalId": "123456", "WebhookKey": "k" * 32}
+FUNCTIONS = TEMPLATE.functions()
+QUEUES = TEMPLATE.resources("AWS::SQS::Queue")
+LAYERS = {
+    name: each for name, each in TEMPLATE.data["Resources"].items() if each["Type"].endswith("::LayerVersion")
+}
+REFERENCES: dict[str, str | int] = {
+    **{name: f"ref:{name}" for name in TEMPLATE.data["Resources"]},
+    **{f"{name}.Arn": f"arn:{name}" for name in TEMPLATE.data["Resources"]},
+    "AWS::Partition": "aws",
+    "AWS::Region": "eu-central-1",
+    "AWS::URLSuffix": "amazonaws.com",
+    "AWS::AccountId": "123456789012",
+    "AWS::StackName": "fairturn",
+}
+
+LONGEST_RETENTION = 1_209_600
+"""Seconds: SQS keeps no message for longer than 14 days."""
+MOST_LEADS_OF_A_CLAIM = 97
+EATEN = {"env", "venv", "ENV", ".cache"}
+"""Names of packages that `sam build` leaves out of its copy without a word."""
+UNSCOPED = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
+"""X-Ray has no resources that a policy could name."""
+
+GRANTS = {
+    "IntakeFunction": {
+        ("sqs:SendMessage", "arn:LeadsQueue"),
+        ("sqs:SendMessage", "arn:ChangesQueue"),
+        ("sqs:SendMessage", "arn:LeadsDeadLetters"),
+        ("secretsmanager:GetSecretValue", "ref:WebhookSecret"),
+        ("logs:CreateLogStream", "arn:IntakeLogs"),
+        ("logs:PutLogEvents", "arn:IntakeLogs"),
+        *UNSCOPED,
+    },
+    "AssignFunction": {
+        ("sqs:ReceiveMessage", "arn:LeadsQueue"),
+        ("sqs:DeleteMessage", "arn:LeadsQueue"),
+        ("sqs:GetQueueAttributes", "arn:LeadsQueue"),
+        ("sqs:ChangeMessageVisibility", "arn:LeadsQueue"),
+        ("sqs:SendMessage", "arn:LeadsDeadLetters"),
+        ("dynamodb:BatchGetItem", "arn:Table"),
+        ("dynamodb:PutItem", "arn:Table"),
+        ("dynamodb:UpdateItem", "arn:Table"),
+        ("dynamodb:BatchWriteItem", "arn:Table"),
+        ("secretsmanager:GetSecretValue", "ref:HubSpotToken"),
+        ("logs:CreateLogStream", "arn:AssignLogs"),
+        ("logs:PutLogEvents", "arn:AssignLogs"),
+        *UNSCOPED,
+    },
+}
+POLLED = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+"""What Lambda itself does, in the function's name, with a queue that it reads."""
+CALLS = {
+    "dynamodb:BatchGetItem": "batch_get_item",
+    "dynamodb:BatchWriteItem": "batch_write_item",
+    "dynamodb:ConditionCheckItem": "transact_write_items",
+    "dynamodb:DeleteItem": "transact_write_items",
+    "dynamodb:GetItem": "get_item",
+    "dynamodb:PutItem": "transact_write_items",
+    "dynamodb:Query": "query",
+    "dynamodb:UpdateItem": "transact_write_items",
+    "sqs:ChangeMessageVisibility": "change_message_visibility_batch",
+    "sqs:DeleteMessage": "delete_message_batch",
+    "sqs:SendMessage": "send_message_batch",
+}
+"""The client's method that needs an action."""
+READS = {"ref:WebhookSecret": "webhook_secrets", "ref:HubSpotToken": "hubspot_token"}
+"""The method of the credentials that needs a secret."""
+
+
+def resolve(value: Any, **parameters: str | int) -> Any:
+    return TEMPLATE.resolve(value, PARAMETERS | parameters, REFERENCES)
+
+
+def queue_sources() -> Iterator[tuple[str, dict[str, Any], str, dict[str, Any]]]:
+    """Each function that reads a queue: its name and properties, the queue's name, the event's properties."""
+    for name, function in FUNCTIONS.items():
+        for event in function.get("Events", {}).values():
+            if event["Type"] == "SQS":
+                yield name, function, event["Properties"]["Queue"]["Fn::GetAtt"][0], event["Properties"]
+
+
+def grants(function: str) -> set[tuple[str, str]]:
+    """Every action that a function's role allows, with each resource it allows it on."""
+    role = TEMPLATE.resource(FUNCTIONS[function]["Role"]["Fn::GetAtt"][0])["Properties"]
+    assert "ManagedPolicyArns" not in role
+    statements = [
+        statement for policy in role["Policies"] for statement in policy["PolicyDocument"]["Statement"]
+    ]
+    return {
+        (action, resource)
+        for statement in resolve(statements)
+        if statement["Effect"] == "Allow"
+        for action in statement["Action"]
+        for resource in statement["Resource"]
+    }
+
+
+def called_methods(source: Path, seen: set[Path]) -> set[str]:
+    """The names of all methods called in a file of ours or in one that it imports."""
+    if source in seen or not source.exists():
+        return set()
+    seen.add(source)
+    methods = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            methods.add(node.func.attr)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fairturn":
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                methods |= called_methods(ROOT / "layers/core" / f"{name.replace('.', '/')}.py", seen)
+    return methods
+
+
+# Functions
+
+
+def test_each_folder_of_functions_is_one_function() -> None:
+    folders = {path.name for path in (ROOT / "functions").iterdir() if path.is_dir()} - {"__pycache__"}
+    assert sorted(function["CodeUri"] for function in FUNCTIONS.values()) == sorted(
+        f"functions/{folder}" for folder in folders
+    )
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_one_file_with_its_handler(name: str) -> None:
+    function = FUNCTIONS[name]
+    folder = ROOT / function["CodeUri"]
+    assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {"app.py"}
+    module, _, handler = function["Handler"].rpartition(".")
+    assert callable(getattr(importlib.import_module(f"functions.{folder.name}.{module}"), handler))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_named_after_its_folder(name: str) -> None:
+    folder = Path(FUNCTIONS[name]["CodeUri"]).name
+    assert name == f"{folder.title()}Function"
+    assert FUNCTIONS[name]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == folder
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_has_all_settings_and_nothing_that_nobody_reads(name: str) -> None:
+    fields = Settings.model_fields.values()
+    known = {str(field.alias) for field in fields}
+    needed = {str(field.alias) for field in fields if field.is_required()}
+    powertools = {constants.SERVICE_NAME_ENV, constants.POWERTOOLS_LOG_LEVEL_ENV}
+    environment = FUNCTIONS[name]["Environment"]["Variables"].keys()
+    assert environment >= needed | powertools
+    assert environment <= known | powertools
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_settings_accept_what_the_template_sets(name: str) -> None:
+    settings = Settings.model_validate(resolve(FUNCTIONS[name]["Environment"]["Variables"]))
+    assert (
+        settings.webhook_url == f"https://ref:Api.execute-api.eu-central-1.amazonaws.com/hubspot/{'k' * 32}"
+    )
+    assert settings.portal == 123456
+
+
+def test_a_domain_of_ones_own_is_what_hubspot_signs() -> None:
+    own = "https://hooks.example.com/hubspot"
+    for function in FUNCTIONS.values():
+        assert resolve(function["Environment"]["Variables"], WebhookUrl=own)["WEBHOOK_URL"] == own
+    assert resolve(TEMPLATE.data["Outputs"]["WebhookUrl"]["Value"], WebhookUrl=own) == own
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_logs_to_a_group_that_is_kept_for_a_while_only(name: str) -> None:
+    group = TEMPLATE.resource(FUNCTIONS[name]["LoggingConfig"]["LogGroup"]["Ref"])
+    assert group["Type"] == "AWS::Logs::LogGroup"
+
+
+def test_every_log_is_kept_for_a_while_only() -> None:
+    groups = TEMPLATE.resources("AWS::Logs::LogGroup")
+    assert {resolve(group["RetentionInDays"]) for group in groups.values()} == {30}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_traced(name: str) -> None:
+    assert FUNCTIONS[name]["Tracing"] == "Active"
+
+
+# The layer
+
+
+def test_every_function_carries_the_layer() -> None:
+    assert list(LAYERS) == ["CoreLayer"]
+    assert all(function["Layers"] == [{"Ref": "CoreLayer"}] for function in FUNCTIONS.values())
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
+def test_the_layer_is_built_for_the_processor_and_python_of_the_functions(
+    name: str, architecture: str
+) -> None:
+    layer = resolve(LAYERS[name], Architecture=architecture)
+    runtimes = {function["Runtime"] for function in FUNCTIONS.values()}
+    assert {layer["Metadata"]["BuildMethod"]} == runtimes == set(layer["Properties"]["CompatibleRuntimes"])
+    assert layer["Metadata"]["BuildArchitecture"] == architecture
+    assert layer["Properties"]["CompatibleArchitectures"] == [architecture]
+    for function in FUNCTIONS.values():
+        assert resolve(function["Architectures"], Architecture=architecture) == [architecture]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_an_old_layer_is_not_left_behind(name: str) -> None:
+    assert LAYERS[name]["Properties"]["RetentionPolicy"] == "Delete"
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_layers_folder_holds_the_package_and_its_requirements_only(name: str) -> None:
+    folder = ROOT / LAYERS[name]["Properties"]["ContentUri"]
+    assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {"fairturn", "requirements.txt"}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_package_holds_no_name_that_the_build_eats_or_leaks(name: str) -> None:
+    package = ROOT / LAYERS[name]["Properties"]["ContentUri"] / "fairturn"
+    for path in package.rglob("*"):
+        if "__pycache__" in path.parts:
+            continue
+        assert path.name not in EATEN
+        assert path.is_dir() or path.suffix == ".py" or path.name == "py.typed"
+
+
+# Queues
+
+
+def test_every_queue_that_is_read_has_a_dead_letter_queue_of_its_own() -> None:
+    dead_letters = [
+        queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
+        for queue in QUEUES.values()
+        if "RedrivePolicy" in queue
+    ]
+    assert len(dead_letters) == len(set(dead_letters))
+    assert {name for name, queue in QUEUES.items() if "RedrivePolicy" not in queue} == set(dead_letters)
+
+
+def test_a_dead_letter_queue_takes_the_letters_of_its_own_queue_only() -> None:
+    for queue in QUEUES.values():
+        if "RedrivePolicy" in queue:
+            dead_letters = QUEUES[queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]]
+            source = f"arn:aws:sqs:eu-central-1:123456789012:{resolve(queue['QueueName'])}"
+            assert resolve(dead_letters["RedriveAllowPolicy"]) == {
+                "redrivePermission": "byQueue",
+                "sourceQueueArns": [source],
+            }
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_a_queue_keeps_its_messages_encrypted_for_as_long_as_sqs_can(name: str) -> None:
+    assert QUEUES[name]["MessageRetentionPeriod"] == LONGEST_RETENTION
+    assert QUEUES[name]["SqsManagedSseEnabled"] is True
+
+
+def test_a_day_of_growing_delays_does_not_dead_letter_a_message() -> None:
+    for queue in QUEUES.values():
+        if "RedrivePolicy" in queue:
+            assert queue["RedrivePolicy"]["maxReceiveCount"] == 100
+
+
+def test_a_message_stays_hidden_while_its_batch_is_tried_again() -> None:
+    sources = list(queue_sources())
+    assert sources
+    for _, function, queue, source in sources:
+        window = source["MaximumBatchingWindowInSeconds"]
+        assert QUEUES[queue]["VisibilityTimeout"] >= 6 * function["Timeout"] + window
+
+
+def test_a_batch_is_one_claim_and_says_which_of_its_messages_failed() -> None:
+    for _, _, _, source in queue_sources():
+        assert source["BatchSize"] == MOST_LEADS_OF_A_CLAIM
+        assert source["MaximumBatchingWindowInSeconds"] == 1
+        assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_concurrency_is_bounded_and_nothing_is_reserved_by_default() -> None:
+    for _, function, _, source in queue_sources():
+        assert resolve(source["ScalingConfig"]) == {"MaximumConcurrency": 2}
+        assert "ReservedConcurrentExecutions" not in resolve(function)
+
+
+@pytest.mark.parametrize("concurrency", [2, 10])
+def test_never_less_is_reserved_than_the_queue_may_use(concurrency: int) -> None:
+    for _, function, _, source in queue_sources():
+        parameters: dict[str, str | int] = {"AssignConcurrency": concurrency, "ReserveConcurrency": "true"}
+        most = resolve(source, **parameters)["ScalingConfig"]["MaximumConcurrency"]
+        assert most == concurrency
+        assert resolve(function, **parameters)["ReservedConcurrentExecutions"] >= most
+
+
+@pytest.mark.parametrize("seconds", [0, 5, 900])
+def test_a_lead_rests_for_the_settle_seconds_and_a_change_does_not(seconds: int) -> None:
+    assert resolve(QUEUES["LeadsQueue"], SettleSeconds=seconds)["DelaySeconds"] == seconds
+    assert "DelaySeconds" not in QUEUES["ChangesQueue"]
+
+
+# Rights
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_may_do_exactly_what_is_declared(name: str) -> None:
+    assert grants(name) == GRANTS[name]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_may_do_nothing_that_its_code_never_does(name: str) -> None:
+    app = ROOT / FUNCTIONS[name]["CodeUri"] / "app.py"
+    assert app.exists()
+    methods = called_methods(app, set())
+    polled = {resolve(source["Queue"]) for function, _, _, source in queue_sources() if function == name}
+    for action, resource in grants(name) - UNSCOPED:
+        if action.startswith("logs:") or (action in POLLED and resource in polled):
+            continue
+        needed = READS[resource] if action == "secretsmanager:GetSecretValue" else CALLS[action]
+        assert needed in methods, action
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_policy_has_no_wildcard(name: str) -> None:
+    for action, resource in grants(name) - UNSCOPED:
+        assert "*" not in action
+        assert "*" not in resource
+
+
+def test_only_lambda_takes_on_a_role_and_each_has_one_user() -> None:
+    roles = TEMPLATE.resources("AWS::IAM::Role")
+    assert sorted(roles) == sorted(function["Role"]["Fn::GetAtt"][0] for function in FUNCTIONS.values())
+    for role in roles.values():
+        (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+        assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
+        assert statement["Action"] == "sts:AssumeRole"
+
+
+def test_secrets_have_no_value_in_the_template() -> None:
+    secrets = TEMPLATE.resources("AWS::SecretsManager::Secret")
+    assert sorted(secrets) == ["HubSpotToken", "WebhookSecret"]
+    assert all(secret.keys() == {"Description"} for secret in secrets.values())
+
+
+# The webhook
+
+
+def test_one_path_is_answered_and_its_last_part_is_the_key() -> None:
+    (route,) = TEMPLATE.resources("AWS::ApiGatewayV2::Route").values()
+    assert resolve(route["RouteKey"]) == f"POST /hubspot/{'k' * 32}"
+    (stage,) = TEMPLATE.resources("AWS::ApiGatewayV2::Stage").values()
+    assert stage["StageName"] == "$default"
+    (permission,) = TEMPLATE.resources("AWS::Lambda::Permission").values()
+    assert resolve(permission["SourceArn"]).endswith(f":ref:Api/*/POST/hubspot/{'k' * 32}")
+
+
+@pytest.mark.parametrize(
+    ("key", "accepted"),
+    [
+        ("a" * 23, False),
+        ("a" * 24, True),
+        ("Az09_-" * 10, True),
+        ("a" * 65, False),
+        ("a/b" * 10, False),
+        ("a.b" * 10, False),
+    ],
+)
+def test_the_key_is_long_and_needs_no_escaping(key: str, *, accepted: bool) -> None:
+    pattern = TEMPLATE.data["Parameters"]["WebhookKey"]["AllowedPattern"]
+    assert bool(re.fullmatch(pattern, key)) is accepted
+
+
+def test_hubspot_gets_an_answer_before_it_gives_up() -> None:
+    (integration,) = TEMPLATE.resources("AWS::ApiGatewayV2::Integration").values()
+    assert FUNCTIONS["IntakeFunction"]["Timeout"] < 5
+    assert integration["TimeoutInMillis"] <= 5000
+
+
+def test_the_webhook_is_throttled_above_what_hubspot_sends_at_once() -> None:
+    (stage,) = TEMPLATE.resources("AWS::ApiGatewayV2::Stage").values()
+    limits = stage["DefaultRouteSettings"]
+    assert limits["ThrottlingBurstLimit"] >= 10
+    assert limits["ThrottlingRateLimit"] >= 10
+
+
+def test_the_access_log_shows_neither_key_nor_query_nor_body() -> None:
+    (stage,) = TEMPLATE.resources("AWS::ApiGatewayV2::Stage").values()
+    shown = json.loads(stage["AccessLogSettings"]["Format"])
+    assert shown["status"] == "$context.status"
+    for value in shown.values():
+        assert not re.search(r"path|routeKey|query|body|authorizer|request\.header", value)
+
+
+# The table
+
+
+def test_the_table_outlives_the_stack_and_can_be_restored() -> None:
+    table = TEMPLATE.resource("Table")
+    assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
+    properties = table["Properties"]
+    assert resolve(properties["DeletionProtectionEnabled"]) is True
+    assert resolve(properties["DeletionProtectionEnabled"], DeletionProtection="false") is False
+    assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert properties["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
+
+
+def test_an_index_shows_only_what_is_asked_of_it() -> None:
+    indexes = TEMPLATE.resource("Table")["Properties"]["GlobalSecondaryIndexes"]
+    shown = {index["IndexName"]: index["Projection"] for index in indexes}
+    assert shown == {
+        "by_rep": {
+            "ProjectionType": "INCLUDE",
+            "NonKeyAttributes": ["state", "rota", "lane", "rule", "priority", "handed_at"],
+        },
+        "by_due": {
+            "ProjectionType": "INCLUDE",
+            "NonKeyAttributes": ["state", "rev", "priority", "occurred_at"],
+        },
+    }
+
+
+# The whole
+
+
+def test_the_outputs_name_what_an_operator_needs() -> None:
+    outputs = {name: resolve(each["Value"]) for name, each in TEMPLATE.data["Outputs"].items()}
+    assert outputs == {
+        "WebhookUrl": f"https://ref:Api.execute-api.eu-central-1.amazonaws.com/hubspot/{'k' * 32}",
+        "TableName": "ref:Table",
+        "LeadsQueueUrl": "ref:LeadsQueue",
+        "LeadsDeadLettersUrl": "ref:LeadsDeadLetters",
+        "ChangesQueueUrl": "ref:ChangesQueue",
+        "ChangesDeadLettersUrl": "ref:ChangesDeadLetters",
+        "WebhookSecretArn": "ref:WebhookSecret",
+        "HubSpotTokenArn": "ref:HubSpotToken",
+    }
+
+
+def test_every_parameter_says_what_it_is_and_is_constrained() -> None:
+    for name, parameter in TEMPLATE.data["Parameters"].items():
+        assert parameter["Description"], name
+        assert parameter.keys() & {"AllowedPattern", "AllowedValues", "MinValue"}, name
+
+
+def test_every_resource_says_what_it_is_for() -> None:
+    lines = PATH.read_text().splitlines()
+    for name in TEMPLATE.data["Resources"]:
+        above = lines[lines.index(f"  {name}:") - 1]
+        assert above.startswith("  # "), name
+
+
+def test_everything_in_the_template_can_be_resolved() -> None:
+    for part in ("Resources", "Outputs"):
+        assert "Fn::" not in json.dumps(resolve(TEMPLATE.data[part]))
+
+
+def test_a_parameter_that_the_template_does_not_have_is_refused() -> None:
+    with pytest.raises(KeyError, match="Arkitecture"):
+        resolve(1, Arkitecture="arm64")
+
+
+def test_a_function_of_cloudformation_that_nobody_taught_the_reader_is_refused() -> None:
+    with pytest.raises(ValueError, match="Fn::Select"):
+        resolve({"Fn::Select": [0, ["a"]]})
