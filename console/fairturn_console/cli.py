@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import random
 import secrets
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 from rich.console import Console
 
 from fairturn.errors import FairturnError, PolicyInvalid
-from fairturn.policy import Policy
+
+if TYPE_CHECKING:
+    from fairturn.policy import Policy
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 policy_commands = typer.Typer(no_args_is_help=True, help="The policy: who gets which leads.")
@@ -23,6 +24,7 @@ app.add_typer(policy_commands, name="policy")
 POLICY: Final = Path("policy.yaml")
 LOG: Final = Path(".sandbox/demo.log")
 WIDTH: Final = 110
+SECRET: Final = "sandbox"  # noqa: S105 - it opens nothing
 
 PolicyFile = Annotated[Path, typer.Argument(help="The policy file.", exists=True, dir_okay=False)]
 StackName = Annotated[str, typer.Option("--stack", help="The CloudFormation stack that Fairturn runs in.")]
@@ -51,7 +53,7 @@ def demo(
 @app.command()
 def event(
     name: Annotated[str, typer.Argument(help="One of the stored events; without it, they are listed.")] = "",
-    secret: Annotated[str, typer.Option(help="The client secret to sign with.", envvar="WEBHOOK_SECRET")] = "sandbox",
+    secret: Annotated[str, typer.Option(help="The client secret to sign with.", envvar="WEBHOOK_SECRET")] = SECRET,
     url: Annotated[
         str, typer.Option(help="The target URL to sign for.", envvar="WEBHOOK_URL")
     ] = "https://sandbox.execute-api.eu-west-1.amazonaws.com/hubspot/sandbox-sandbox-sandbox-key",
@@ -76,7 +78,9 @@ def check(path: PolicyFile = POLICY) -> None:
     """Check a policy file without touching anything."""
     policy = _read(path)
     rules = len(policy.rules)
-    typer.echo(f"{path}: {len(policy.reps)} reps, {len(policy.rotas)} rotas, {rules} rules and a catch-all. No problems.")
+    typer.echo(
+        f"{path}: {len(policy.reps)} reps, {len(policy.rotas)} rotas, {rules} rules and a catch-all. No problems."
+    )
 
 
 @policy_commands.command()

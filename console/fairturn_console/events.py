@@ -46,9 +46,7 @@ def sign(event: dict[str, Any], secret: str, url: str, now_ms: int) -> dict[str,
         method, timestamp = event["requestContext"]["http"]["method"], str(now_ms)
         headers[TIMESTAMP_HEADER] = timestamp
         headers[V1_HEADER] = hashlib.sha256(secret.encode() + body).hexdigest()
-        headers[SIGNATURE_HEADER] = sign_request(
-            secret=secret, method=method, url=url, body=body, timestamp=timestamp
-        )
+        headers[SIGNATURE_HEADER] = sign_request(secret=secret, method=method, url=url, body=body, timestamp=timestamp)
     return event
 
 

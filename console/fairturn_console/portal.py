@@ -163,9 +163,7 @@ class Portal:
             self.properties[name] = Property(name, tuple(options), read_only, group)
             return self.properties[name]
 
-    def create_contact(
-        self, properties: Mapping[str, str], source: str = "FORM", at: int | None = None
-    ) -> str:
+    def create_contact(self, properties: Mapping[str, str], source: str = "FORM", at: int | None = None) -> str:
         """Create a contact. Gives its id. ValueError: the API would refuse these values."""
         with self.lock:
             self._check(properties)
@@ -204,9 +202,7 @@ class Portal:
             contacts[survivor.id] = survivor
             self._merged |= {primary: survivor.id, merged: survivor.id}
             moved = {
-                name: value
-                for name, value in other.properties.items()
-                if value and not survivor.properties.get(name)
+                name: value for name, value in other.properties.items() if value and not survivor.properties.get(name)
             }
             ids = {"hs_object_id": survivor.id, "hs_merged_object_ids": f"{primary};{merged}"}
             survivor.properties |= moved | ids
@@ -302,9 +298,7 @@ class Portal:
             return BAD_GATEWAY
         if self.faults:
             return self.faults.popleft()
-        return (
-            self.random.choice(self.usual_faults) if self.random.random() < self.fault_rate else Fault(None)
-        )
+        return self.random.choice(self.usual_faults) if self.random.random() < self.fault_rate else Fault(None)
 
     def find(self, type: str, record: str) -> Record | None:  # noqa: A002
         """The record of this id, or the one that it was merged into, unless it is deleted."""
@@ -328,9 +322,7 @@ class Portal:
                 flaws.append(Flaw(name, "VALIDATION_RULE", self._unownable[contact]))
         return flaws
 
-    def write(
-        self, record: Record, properties: Mapping[str, str], source: str, at: int | None = None
-    ) -> None:
+    def write(self, record: Record, properties: Mapping[str, str], source: str, at: int | None = None) -> None:
         """Change a record; only what becomes different is an event."""
         moment = _iso(_now() if at is None else at)
         for name, value in properties.items():

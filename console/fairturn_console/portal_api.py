@@ -174,9 +174,7 @@ class PortalApi:
         body = _body()
         limit, after = int(body.get("limit", 10)), int(body.get("after", 0))
         if limit > SEARCH_LIMIT or after + limit > SEARCH_CAP:
-            raise RefusedError(
-                400, "VALIDATION_ERROR", "A search gives 200 results at once, and 10,000 in all."
-            )
+            raise RefusedError(400, "VALIDATION_ERROR", "A search gives 200 results at once, and 10,000 in all.")
         groups = body.get("filterGroups") or [{"filters": []}]
         matches = [
             record
@@ -286,13 +284,9 @@ def _not_found(context: Json) -> Json:
 
 def _invalid(flaws: list[Flaw]) -> RefusedError:
     """HubSpot tells each flaw twice: as JSON within the message, and among the errors."""
-    told = [
-        {"isValid": False, "message": flaw.message, "error": flaw.code, "name": flaw.property}
-        for flaw in flaws
-    ]
+    told = [{"isValid": False, "message": flaw.message, "error": flaw.code, "name": flaw.property} for flaw in flaws]
     errors = [
-        {"message": flaw.message, "code": flaw.code, "context": {"propertyName": [flaw.property]}}
-        for flaw in flaws
+        {"message": flaw.message, "code": flaw.code, "context": {"propertyName": [flaw.property]}} for flaw in flaws
     ]
     message = f"Property values were not valid: {json.dumps(told, separators=(',', ':'))}"
     return RefusedError(400, "VALIDATION_ERROR", message, errors=errors)

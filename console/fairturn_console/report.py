@@ -56,7 +56,11 @@ class Report:
         states = Counter(
             record.state if (record := self._records.get(lead_key("contact", lead))) else None for lead in day.leads
         )
-        self.assigned, self.waiting, self.dead = states[State.HANDED], states[State.WAITING], states[State.REFUSED]
+        self.assigned, self.waiting, self.dead = (
+            states[State.HANDED],
+            states[State.WAITING],
+            states[State.REFUSED],
+        )
         self.dropped = states[None] + states[State.ELSEWHERE] + states[State.GONE]
         self.gap = max(
             (abs(ledger.total(rep)) / TURN for ledger in self._snapshot.ledgers.values() for rep in ledger.reps()),
@@ -92,7 +96,7 @@ class Report:
                 and len(set(self._day.leads)) == len(self._day.leads)
                 and self._dead_leads() == {r.id for r in self._records.values() if r.state is State.REFUSED}
                 and webhooks.lost == 0
-                and not self._sandbox.is_busy(),
+                and self._sandbox.poll() == 0,
             ),
         ]
 
@@ -115,12 +119,12 @@ class Report:
 
     def _table(self, rota: str) -> Table:
         ledger = self._snapshot.ledgers[rota]
-        credits: Counter[str] = Counter()
+        credited: Counter[str] = Counter()
         got: Counter[str] = Counter()
         for sign, booking in self._bookings(rota):
             got[booking.winner] += sign
             for rep, share in booking.shares.items():
-                credits[rep] += sign * share
+                credited[rep] += sign * share
         waiting = sum(record.state is State.WAITING and record.rota == rota for record in self._records.values())
         table = Table(title=f"Rota {rota}: {got.total()} leads, {waiting} waiting", title_justify="left")
         for name in ("rep", "on duty, or why not", "weight", "leads", "fair share", "owed", "load/capacity"):
@@ -133,7 +137,7 @@ class Report:
                 why,
                 str(member.weight),
                 str(got[rep]),
-                f"{credits[rep] / TURN:.2f}",
+                f"{credited[rep] / TURN:.2f}",
                 f"{ledger.total(rep) / TURN:+.2f}",
                 f"{member.load}/{capacity}",
             )

@@ -32,6 +32,8 @@ START: Final = datetime(2026, 12, 28, 9, 0, tzinfo=UTC)
 """A Monday."""
 HALF: Final = timedelta(hours=4)
 LEADS_PER_HALF: Final = 150
+BUSY_MOMENTS: Final = 24
+"""The leads of each half, but for its campaign, come around so many moments."""
 CAMPAIGN: Final = 40
 """Leads of each half that come within one minute."""
 OWNED: Final = 0.05
@@ -44,10 +46,11 @@ VISITORS: Final[Mapping[str, tuple[int, dict[str, str]]]] = {
     "from Réunion": (4, {"country": "reunion ", "numemployees": "5-25"}),
     "German": (12, {"country": "GERMANY", "numemployees": "50-100"}),
     "Austrian": (4, {"country": "Austria"}),
-    "American": (30, {"country": "United States", "numemployees": "5-25"}),
+    "American": (27, {"country": "United States", "numemployees": "5-25"}),
     "British": (14, {"country": "United Kingdom"}),
     "a large company": (8, {"country": "United States", "numemployees": "1000+"}),
-    "a student": (5, {"country": "Italy", "jobtitle": "Student"}),
+    "Italian": (4, {"country": "Italia"}),
+    "a student": (4, {"country": "Ireland", "jobtitle": "Student"}),
     "a competitor": (3, {"country": "Spain"}),
 }
 """Who fills in the form → how many of a hundred, and what they say."""
@@ -88,7 +91,7 @@ class Story:
         for rep in self._policy.reps:
             self._portal.add_owner(rep)
         self._portal.webhooks.duplicates = 0.05
-        self._portal.webhooks.disorder = 2.0
+        self._portal.webhooks.disorder = 1.0
         joiner, returner = _joiner(self._policy), _returner(self._policy)
         self._apply(_without(self._policy, joiner, returner, START + HALF))
         self._say(f"09:00  The day begins. {returner} is away until 13:00; {joiner} has not joined yet.")
@@ -106,8 +109,11 @@ class Story:
     # What happens
 
     def _half(self, begin: datetime) -> None:
-        single = LEADS_PER_HALF - CAMPAIGN
-        moments = [begin + HALF * self._random.random() for _ in range(single)]
+        hours = [begin + HALF * self._random.random() for _ in range(BUSY_MOMENTS)]
+        moments = [
+            self._random.choice(hours) + timedelta(seconds=self._random.random())
+            for _ in range(LEADS_PER_HALF - CAMPAIGN)
+        ]
         campaign = begin + HALF * 0.6
         moments += [campaign + timedelta(minutes=self._random.random()) for _ in range(CAMPAIGN)]
         for moment in moments:
@@ -164,17 +170,22 @@ class Story:
 
     def _go(self) -> None:
         self._to_come.sort(key=lambda happening: happening[:2])
+        poll: datetime | None = None
         for _ in range(MOMENTS):
             while self._to_come and self._to_come[0][0] <= self._sandbox.now:
                 self._to_come.pop(0)[2]()
-            self._portal.deliver(self._sandbox.post)
-            self._sandbox.poll()
-            self._note_owners()
+            if self._portal.deliver(self._sandbox.post) and poll is None:
+                poll = self._sandbox.now + self._sandbox.settling
+            if poll is not None and poll <= self._sandbox.now:
+                left = self._sandbox.poll()
+                poll = self._sandbox.now + timedelta(seconds=1) if left else None
+                self._note_owners()
             coming = [moment for moment, *_ in self._to_come[:1]]
             if (delivery := self._portal.next_delivery()) is not None:
-                coming.append(datetime.fromtimestamp(delivery / 1000, UTC) + timedelta(milliseconds=1))
-            if self._sandbox.is_busy():
-                coming.append(self._sandbox.now + timedelta(seconds=1))
+                # HubSpot gathers what happens within a second into one request.
+                coming.append(datetime.fromtimestamp(delivery // 1000 + 1, UTC))
+            if poll is not None:
+                coming.append(poll)
             if not coming:
                 return
             self._sandbox.travel(min(coming))
@@ -207,9 +218,7 @@ def _without(policy: Policy, joiner: str, returner: str, back: datetime) -> Poli
     for rota in data["rotas"].values():
         rota["members"] = [member for member in rota["members"] if member != joiner]
     del data["reps"][joiner]
-    data["reps"][returner]["absences"] = [
-        {"from": (back - timedelta(days=7)).isoformat(), "to": back.isoformat()}
-    ]
+    data["reps"][returner]["absences"] = [{"from": (back - timedelta(days=7)).isoformat(), "to": back.isoformat()}]
     return Policy.read(data)
 
 

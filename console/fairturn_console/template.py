@@ -73,9 +73,7 @@ class Template:
             raise KeyError(f"template.yaml has no such parameters: {', '.join(sorted(unknown))}")
         return {name: given[name] if name in given else each["Default"] for name, each in declared.items()}
 
-    def resolve(
-        self, value: Any, parameters: Mapping[str, str | int], references: Mapping[str, str | int]
-    ) -> Any:
+    def resolve(self, value: Any, parameters: Mapping[str, str | int], references: Mapping[str, str | int]) -> Any:
         """What a value of the template is in a deployment. Raises KeyError for a name that nobody gave."""
         known = {"AWS::NoValue": NO_VALUE, **references, **self.parameters(parameters)}
         return self._resolve(value, known)

@@ -10,7 +10,7 @@ import pytest
 from fairturn.explain import PROPERTIES
 from fairturn.queues import Received
 from fairturn.record import State
-from fairturn_console.portal_api import BAD_GATEWAY, DAILY
+from fairturn_console.portal_api import BAD_GATEWAY, DAILY, Fault, slow
 from tests.integration.world import ROTA, World
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def test_the_owner_can_see_on_the_record_why_it_is_his(world: World) -> None:
     assert shown["fairturn_priority"] == "normal"
     assert shown["fairturn_assigned_at"] == "2026-11-23T09:00:00Z"
     assert shown["fairturn_reason"] == (
-        "Of 3 reps of inbound who were on duty, had room, the owner was owed the most (0.33 of a turn), "
+        "Of the 3 reps of inbound on duty with room for it, the owner was owed the most (0.33 of a turn), "
         "level with 2 more, and had waited longest."
     )
 
@@ -174,9 +174,7 @@ def test_an_owner_is_replaced_where_the_policy_keeps_none(world: World) -> None:
 
 
 def test_a_lead_that_a_rule_ignores_is_left_alone_without_a_record(world: World) -> None:
-    world.apply(
-        rules=[{"name": "tests", "when": [{"property": "email", "contains": "lead0"}], "ignore": "a test"}]
-    )
+    world.apply(rules=[{"name": "tests", "when": [{"property": "email", "contains": "lead0"}], "ignore": "a test"}])
     (lead,) = world.arrive()
     assert world.take([lead]) == []
     assert (world.owner(lead), world.states([lead])) == (None, {"absent": 1})
@@ -247,9 +245,7 @@ def test_while_hubspot_is_down_messages_stay_with_growing_delays_and_nothing_is_
     assert world.assign.take(batch) == batch
     assert world.dead_letters() == []
     assert world.states(leads) == {"absent": 3}
-    assert set(world.store.faults(("contact", lead) for lead in leads)) == {
-        f"contact#{lead}" for lead in leads
-    }
+    assert set(world.store.faults(("contact", lead) for lead in leads)) == {f"contact#{lead}" for lead in leads}
 
 
 def test_a_daily_limit_makes_messages_wait_as_long_as_hubspot_says(world: World) -> None:
@@ -269,7 +265,7 @@ def test_a_claim_whose_handover_failed_is_handed_over_when_the_message_comes_aga
     world.take([lead])
     (second,) = world.arrive()
     (received,) = world.received([second])
-    world.portal.faults.extend([slow_ok(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
+    world.portal.faults.extend([usual(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
     assert world.assign.take([received]) == [received]
     claimed = world.record(second)
     assert claimed is not None
@@ -318,7 +314,7 @@ def test_the_choice_of_a_person_made_meanwhile_wins_and_turn_and_load_go_back(wo
     (lead,) = world.arrive()
     person = world.portal.add_owner("somebody@example.com")
     (received,) = world.received([lead])
-    world.portal.faults.extend([slow_ok(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
+    world.portal.faults.extend([usual(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
     assert world.assign.take([received]) == [received]
     world.portal.change(lead, {"hubspot_owner_id": person})
     assert world.assign.take([received]) == []
@@ -331,7 +327,12 @@ def test_the_choice_of_a_person_made_meanwhile_wins_and_turn_and_load_go_back(wo
 def test_an_owner_read_more_than_two_seconds_ago_is_read_again_before_ours_is_written(world: World) -> None:
     (lead,) = world.arrive()
     person = world.portal.add_owner("somebody@example.com")
-    store = Meddling(world, lambda: (world.later(3), world.portal.change(lead, {"hubspot_owner_id": person})))
+
+    def person_is_faster() -> None:
+        world.later(3)
+        world.portal.change(lead, {"hubspot_owner_id": person})
+
+    store = Meddling(world, person_is_faster)
     worker = world.worker(store=store)  # type: ignore[arg-type]
     assert worker.take(world.received([lead])) == []
     assert world.owner(lead) == person
@@ -385,9 +386,7 @@ def test_a_message_that_kills_the_process_takes_no_other_along(world: World) -> 
     assert world.states(leads) == {"absent": 1, "handed": 2}
     world.check(leads)
     url = world.sqs.get_queue_url(QueueName="leads")["QueueUrl"]
-    left = world.sqs.get_queue_attributes(
-        QueueUrl=url, AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
-    )
+    left = world.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessagesNotVisible"])
     assert left["Attributes"]["ApproximateNumberOfMessagesNotVisible"] == "1"
 
 
@@ -440,8 +439,6 @@ class Meddling:
         self.world.store.claim(*arguments)  # type: ignore[arg-type]
 
 
-def slow_ok() -> object:
+def usual() -> Fault:
     """A call that goes through as usual."""
-    from fairturn_console.portal_api import slow
-
     return slow(0.0)

@@ -36,7 +36,7 @@ PERSON = "jo.smith@example.com"
 
 @pytest.fixture
 def portal() -> Iterator[Portal]:
-    portal = Portal(Random(1), token=TOKEN, secret="s", webhook_url="https://example.com/hook")  # noqa: S311
+    portal = Portal(Random(1), token=TOKEN, secret="s", webhook_url="https://example.com/hook")
     for name in WHY:
         portal.define_property(name)
     with portal:
@@ -185,9 +185,7 @@ def test_halving_takes_at_most_two_calls_per_record(portal: Portal, hubspot: Hub
     assert portal.calls == {UPDATE: 199}
 
 
-def test_a_refused_explanation_property_is_left_out_and_said_so(
-    portal: Portal, hubspot: HubSpot, ada: str
-) -> None:
+def test_a_refused_explanation_property_is_left_out_and_said_so(portal: Portal, hubspot: HubSpot, ada: str) -> None:
     ids = contacts(portal, 97)
     del portal.properties["fairturn_reason"]
     written = hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY) for lead in ids])
@@ -197,9 +195,7 @@ def test_a_refused_explanation_property_is_left_out_and_said_so(
     assert "fairturn_rota" not in portal.contact(ids[0]).properties
 
 
-def test_an_unknown_owner_is_told_from_a_refused_explanation(
-    portal: Portal, hubspot: HubSpot, ada: str
-) -> None:
+def test_an_unknown_owner_is_told_from_a_refused_explanation(portal: Portal, hubspot: HubSpot, ada: str) -> None:
     good, bad = contacts(portal, 2)
     portal.define_property("fairturn_rota", options=["spain"])
     written = hubspot.write_owners("contact", [OwnerWrite(good, ada, WHY), OwnerWrite(bad, NOBODY, WHY)])
@@ -249,18 +245,14 @@ def test_an_error_that_names_no_record_is_of_those_without_a_result(portal: Port
     assert written.refused == {"3": (Refusal.GONE, "OBJECT_NOT_FOUND")}
 
 
-def test_a_passing_error_of_one_record_makes_the_whole_to_be_repeated(
-    portal: Portal, hubspot: HubSpot
-) -> None:
+def test_a_passing_error_of_one_record_makes_the_whole_to_be_repeated(portal: Portal, hubspot: HubSpot) -> None:
     body = {"results": [], "errors": [{"category": "RATE_LIMITS", "context": {"ids": ["1"]}}]}
     portal.faults.append(Fault(207, json.dumps(body).encode(), JSON))
     with pytest.raises(HubSpotUnavailable, match="RATE_LIMITS"):
         hubspot.write_owners("contact", [OwnerWrite("1", "5", {})])
 
 
-def test_a_fault_amid_the_halves_leaves_the_whole_to_be_repeated(
-    portal: Portal, hubspot: HubSpot, ada: str
-) -> None:
+def test_a_fault_amid_the_halves_leaves_the_whole_to_be_repeated(portal: Portal, hubspot: HubSpot, ada: str) -> None:
     ids = contacts(portal, 4)
     writes = [OwnerWrite(lead, NOBODY if lead == ids[0] else ada, WHY) for lead in ids]
     portal.faults.extend([slow(0), slow(0), TEN_SECONDLY])
@@ -341,9 +333,7 @@ def test_what_takes_longer_is_left_to_the_queue_at_once(
     assert pauses == []
 
 
-def test_a_page_that_is_not_hubspots_never_means_that_a_record_is_gone(
-    portal: Portal, hubspot: HubSpot
-) -> None:
+def test_a_page_that_is_not_hubspots_never_means_that_a_record_is_gone(portal: Portal, hubspot: HubSpot) -> None:
     portal.faults.append(Fault(404, b"<html>Not Found</html>", {}))
     with pytest.raises(HubSpotUnavailable):
         hubspot.write_owners("contact", [OwnerWrite("1", "5", {})])
@@ -396,12 +386,8 @@ def test_a_token_that_stays_wrong_is_not_tried_for_ever(portal: Portal) -> None:
 @pytest.mark.parametrize(
     "fault",
     [
-        refused(
-            {"category": "VALIDATION_ERROR", "message": f"{PERSON} is not valid", "context": {"x": [PERSON]}}
-        ),
-        refused(
-            {"category": PERSON, "errors": [{"code": PERSON, "context": {"propertyName": [PERSON]}}]}, 403
-        ),
+        refused({"category": "VALIDATION_ERROR", "message": f"{PERSON} is not valid", "context": {"x": [PERSON]}}),
+        refused({"category": PERSON, "errors": [{"code": PERSON, "context": {"propertyName": [PERSON]}}]}, 403),
         Fault(502, PERSON.encode(), {"x-person": PERSON}),
         Fault(200, f'{{"results": [{{"id": {{}}, "properties": "{PERSON}"}}]}}'.encode(), JSON),
         Fault(500, f"é{PERSON}".encode("latin-1"), {"x-person": PERSON}),

@@ -51,9 +51,7 @@ class Cloud:
     def bodies(self, queue: str) -> list[str]:
         """Take all that is in a queue."""
         bodies: list[str] = []
-        while messages := self.sqs.receive_message(QueueUrl=self.urls[queue], MaxNumberOfMessages=10).get(
-            "Messages"
-        ):
+        while messages := self.sqs.receive_message(QueueUrl=self.urls[queue], MaxNumberOfMessages=10).get("Messages"):
             bodies += [message["Body"] for message in messages]
         return bodies
 
@@ -98,9 +96,7 @@ def watched(asked: list[str]) -> Any:
 
     def client(*args: Any, **kwargs: Any) -> Any:
         made: Any = make(*args, **kwargs)
-        made.meta.events.register(
-            "before-send", lambda event_name, **_: asked.append(event_name.partition(".")[2])
-        )
+        made.meta.events.register("before-send", lambda event_name, **_: asked.append(event_name.partition(".")[2]))
         return made
 
     return client
@@ -192,9 +188,7 @@ def test_before_the_secret_is_put_hubspot_is_asked_to_come_again(
     monkeypatch.setenv("WEBHOOK_SECRET_ARN", arn)
     forget()
     assert send(fresh()) == {"statusCode": 503, "body": ""}
-    assert [
-        f'cannot read {arn}; it should hold {{"current": ' in line["reason"] for line in logged(caplog)
-    ] == [True]
+    assert [f'cannot read {arn}; it should hold {{"current": ' in line["reason"] for line in logged(caplog)] == [True]
 
 
 @pytest.mark.parametrize("queue", QUEUES)
@@ -208,9 +202,7 @@ def test_a_queue_that_is_not_there_makes_hubspot_come_again(cloud: Cloud, queue:
 
 def test_a_dead_letter_carries_its_reason(cloud: Cloud) -> None:
     created = json.loads(load("contact-created")["body"])[0]
-    event = body_of(
-        load("contact-created"), [created | {"objectId": None, "propertyValue": "lead@example.com"}]
-    )
+    event = body_of(load("contact-created"), [created | {"objectId": None, "propertyValue": "lead@example.com"}])
     assert send(event)["statusCode"] == 200
     (letter,) = cloud.sqs.receive_message(QueueUrl=cloud.urls["dead-letters"], MessageAttributeNames=["All"])[
         "Messages"
@@ -242,9 +234,7 @@ def test_an_empty_body_is_not_signed_for(body: str | None) -> None:
 
 def test_a_hundred_events_cost_at_most_twelve_requests_and_the_first_one_a_secret(cloud: Cloud) -> None:
     created = json.loads(load("contact-created")["body"])[0]
-    events = [
-        created | {"objectId": 1 + n, "changeSource": "IMPORT" if n < 41 else "FORM"} for n in range(82)
-    ]
+    events = [created | {"objectId": 1 + n, "changeSource": "IMPORT" if n < 41 else "FORM"} for n in range(82)]
     event = body_of(load("contact-created"), [*events, *[created | {"objectId": None}] * 18])
     for secrets in (["secrets-manager.GetSecretValue"], []):
         cloud.asked.clear()

@@ -31,7 +31,7 @@ TOKEN = "pat-1"
 
 
 def new_portal(seed: int = 7, *, generic: bool = False) -> Portal:
-    random = Random(seed)  # noqa: S311
+    random = Random(seed)
     return Portal(random, token=TOKEN, secret=SECRET, webhook_url=URL, generic=generic)
 
 
@@ -235,9 +235,7 @@ def test_a_portal_that_is_down_comes_back(portal: Portal, clock: time_machine.Tr
 
 def test_faults_come_as_often_as_asked_for(portal: Portal) -> None:
     portal.fault_rate = 1.0
-    statuses = {
-        urllib3.request("GET", f"{portal.url}/crm/v3/owners", retries=False).status for _ in range(12)
-    }
+    statuses = {urllib3.request("GET", f"{portal.url}/crm/v3/owners", retries=False).status for _ in range(12)}
     assert statuses == {429, 502}
 
 
@@ -286,8 +284,7 @@ def test_a_creation_comes_as_hubspot_sends_it(portal: Portal) -> None:
     assert events["contact.creation"].items() >= (common | {"changeFlag": "CREATED"}).items()
     assert events["contact.creation"]["objectId"] == int(contact) > 2**32
     assert (
-        events["contact.propertyChange"].items()
-        >= {"propertyName": "lifecyclestage", "propertyValue": "lead"}.items()
+        events["contact.propertyChange"].items() >= {"propertyName": "lifecyclestage", "propertyValue": "lead"}.items()
     )
 
 
@@ -369,24 +366,18 @@ def test_a_request_has_at_most_a_hundred_events(portal: Portal) -> None:
     assert portal.next_delivery() is None
 
 
-def test_a_refused_request_comes_again_as_a_whole_signed_anew(
-    portal: Portal, clock: time_machine.Traveller
-) -> None:
+def test_a_refused_request_comes_again_as_a_whole_signed_anew(portal: Portal, clock: time_machine.Traveller) -> None:
     portal.create_contact({"lifecyclestage": "lead"})
     receiver = Receiver(503, 401)
     drain(portal, clock, receiver)
     assert [event["attemptNumber"] for event in receiver.events] == [0, 0, 1, 1, 2, 2]
-    assert [event["eventId"] for event in receiver.events[:2]] * 2 == [
-        e["eventId"] for e in receiver.events[2:]
-    ]
+    assert [event["eventId"] for event in receiver.events[:2]] * 2 == [e["eventId"] for e in receiver.events[2:]]
     assert len({request.headers["x-hubspot-signature-v3"] for request in receiver.requests}) == 3
     webhooks = portal.webhooks
     assert (webhooks.delivered, webhooks.redelivered, webhooks.lost) == (2, 4, 0)
 
 
-def test_after_ten_repetitions_within_a_day_an_event_is_lost(
-    portal: Portal, clock: time_machine.Traveller
-) -> None:
+def test_after_ten_repetitions_within_a_day_an_event_is_lost(portal: Portal, clock: time_machine.Traveller) -> None:
     portal.create_contact({})
     receiver = Receiver(*[500] * 50)
     drain(portal, clock, receiver)
@@ -398,9 +389,7 @@ def test_after_ten_repetitions_within_a_day_an_event_is_lost(
     assert (portal.webhooks.delivered, portal.webhooks.lost) == (0, 1)
 
 
-def test_a_duplicate_is_the_same_event_in_a_later_request(
-    portal: Portal, clock: time_machine.Traveller
-) -> None:
+def test_a_duplicate_is_the_same_event_in_a_later_request(portal: Portal, clock: time_machine.Traveller) -> None:
     portal.webhooks.duplicates = 1.0
     for _ in range(5):
         portal.create_contact({})

@@ -46,9 +46,7 @@ def claim_of(
         at=1_000,
         lanes=frozenset({ANY}),
         members=members,
-        leads=tuple(
-            (f"contact#{id_}", ANY, b.winner) for id_, b in zip(leads, allotment.bookings, strict=True) if b
-        ),
+        leads=tuple((f"contact#{id_}", ANY, b.winner) for id_, b in zip(leads, allotment.bookings, strict=True) if b),
     )
     moves = []
     for (key, lane, winner), id_ in zip(journal.leads, leads, strict=True):
@@ -118,7 +116,7 @@ def test_no_claim_exceeds_a_capacity_even_on_loads_read_too_early(
     store: Store, dynamodb: DynamoDBClient, seen: dict[str, int], loads: dict[str, int]
 ) -> None:
     item = {"pk": {"S": "LOADS"}, "sk": {"S": "LOADS"}, "101": {"N": "3"}}
-    dynamodb.put_item(TableName="fairturn", Item=item)  # type: ignore[arg-type]
+    dynamodb.put_item(TableName="fairturn", Item=item)
     journal, after, moves = claim_of(Ledger(), "1")
     with pytest.raises(ClaimRefused) as refused:
         store.claim(ROTA, journal, after, moves, seen)

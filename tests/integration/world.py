@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -106,9 +105,7 @@ class World:
 
     def arrive(self, count: int = 1, **properties: str) -> list[str]:
         """New contacts in the portal, one second apart."""
-        return [
-            self.portal.create_contact({"email": f"lead{n}@example.com", **properties}) for n in range(count)
-        ]
+        return [self.portal.create_contact({"email": f"lead{n}@example.com", **properties}) for n in range(count)]
 
     def received(
         self, ids: Iterable[str], *, receipts: int = 1, source: str = "FORM", ago: float = 1
@@ -117,9 +114,7 @@ class World:
         at = int((self.at - timedelta(seconds=ago)).timestamp() * 1000)
         return [
             self.queued(
-                Message(
-                    type="contact", id=id_, kinds=(Kind.CREATION,), occurredAt=at, changeSource=source
-                ).body(),
+                Message(type="contact", id=id_, kinds=(Kind.CREATION,), occurred_at=at, change_source=source).body(),
                 receipts=receipts,
             )
             for id_ in ids
@@ -180,17 +175,3 @@ class World:
 
     def _counted(self, model: Any, **_: Any) -> None:
         self.requests[model.name] += 1
-
-
-def body_of(contact: str) -> str:
-    """A message that no rule of ours wrote, but that is readable."""
-    return json.dumps(
-        {
-            "v": 1,
-            "type": "contact",
-            "id": contact,
-            "kinds": ["creation"],
-            "occurredAt": 1,
-            "changeSource": "FORM",
-        }
-    )

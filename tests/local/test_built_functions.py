@@ -119,9 +119,7 @@ def bring_along(folder: Path) -> Path:
 def deploy(endpoint: str, sqs: SQSClient, runtime: Path) -> Stack:
     """Make what the template describes, as far as the functions here need it."""
     template = Template()
-    queues = {
-        name: sqs.create_queue(QueueName=name)["QueueUrl"] for name in template.resources("AWS::SQS::Queue")
-    }
+    queues = {name: sqs.create_queue(QueueName=name)["QueueUrl"] for name in template.resources("AWS::SQS::Queue")}
     secrets = boto3.client("secretsmanager", endpoint_url=endpoint)
     values = {"WebhookSecret": {"current": SECRET}, "HubSpotToken": {"token": "a-token"}}
     arns = {

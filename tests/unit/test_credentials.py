@@ -158,21 +158,15 @@ def test_a_secret_of_no_use_says_what_belongs_there_and_not_what_is(
     credentials: Credentials, manager: SecretsManager, value: str | bytes
 ) -> None:
     manager.values = {WEBHOOK: value, TOKEN: value}
-    with pytest.raises(
-        SecretsUnavailable, match=r'arn:webhook is of no use; it should hold {"current": '
-    ) as first:
+    with pytest.raises(SecretsUnavailable, match=r'arn:webhook is of no use; it should hold {"current": ') as first:
         credentials.webhook_secrets()
-    with pytest.raises(
-        SecretsUnavailable, match=r'arn:token is of no use; it should hold {"token": '
-    ) as second:
+    with pytest.raises(SecretsUnavailable, match=r'arn:token is of no use; it should hold {"token": ') as second:
         credentials.hubspot_token()
     for failure in (first, second):
         assert "sesame" not in f"{failure.value} {failure.value.__cause__}"
 
 
-def test_a_secret_never_put_there_says_what_belongs_there(
-    credentials: Credentials, manager: SecretsManager
-) -> None:
+def test_a_secret_never_put_there_says_what_belongs_there(credentials: Credentials, manager: SecretsManager) -> None:
     manager.values = {}
     with pytest.raises(SecretsUnavailable, match=r'cannot read arn:webhook; it should hold {"current": '):
         credentials.webhook_secrets()
@@ -181,9 +175,7 @@ def test_a_secret_never_put_there_says_what_belongs_there(
 
 
 @pytest.mark.parametrize("value", USELESS)
-def test_a_mended_secret_counts_at_once(
-    credentials: Credentials, manager: SecretsManager, value: str | bytes
-) -> None:
+def test_a_mended_secret_counts_at_once(credentials: Credentials, manager: SecretsManager, value: str | bytes) -> None:
     manager.values[WEBHOOK] = value
     with pytest.raises(SecretsUnavailable):
         credentials.webhook_secrets()

@@ -101,9 +101,7 @@ def test_a_fault_of_the_server_is_tried_again_in_a_moment(status: int) -> None:
     assert _failure(status, {}, "<html>").again is MOMENT
 
 
-@pytest.mark.parametrize(
-    "told", [{"policyName": "SECONDLY"}, {"message": "You have reached your secondly limit."}]
-)
+@pytest.mark.parametrize("told", [{"policyName": "SECONDLY"}, {"message": "You have reached your secondly limit."}])
 def test_the_limit_per_second_is_tried_again_after_a_second(told: dict[str, str]) -> None:
     assert _failure(429, {}, json.dumps(told)).again is SECOND
 

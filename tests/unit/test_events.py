@@ -38,9 +38,7 @@ def event(
 
 
 def message(**fields: Any) -> Message:
-    return Message(
-        **{"id": "1", "kinds": (Kind.CREATION,), "occurred_at": AT, "change_source": "FORM", **fields}
-    )
+    return Message(**{"id": "1", "kinds": (Kind.CREATION,), "occurred_at": AT, "change_source": "FORM", **fields})
 
 
 # Reading an event
@@ -60,9 +58,7 @@ def test_event_type_is_taken_for_subscription_type() -> None:
 
 
 def test_unknown_fields_flags_and_sources_do_no_harm() -> None:
-    read = read_event(
-        raw(isSensitive=False, changeFlag={"new": ["shape"]}, changeSource="NEXT_YEARS_SOURCE", x=[{}])
-    )
+    read = read_event(raw(isSensitive=False, changeFlag={"new": ["shape"]}, changeSource="NEXT_YEARS_SOURCE", x=[{}]))
     assert read == Event(62515, Kind.CREATION, "546500061938", AT, "NEXT_YEARS_SOURCE")
 
 
@@ -92,9 +88,7 @@ def test_an_event_without_a_source_is_understood() -> None:
     assert read.makes_lead
 
 
-@pytest.mark.parametrize(
-    ("value", "id_"), [(2**63 - 1, str(2**63 - 1)), ("0042", "42"), (2**32, "4294967296")]
-)
+@pytest.mark.parametrize(("value", "id_"), [(2**63 - 1, str(2**63 - 1)), ("0042", "42"), (2**32, "4294967296")])
 def test_ids_have_64_bits_and_may_be_digits(value: object, id_: str) -> None:
     read = read_event(raw(objectId=value))
     assert read is not None
@@ -226,11 +220,7 @@ def test_a_merge_that_does_not_say_of_whom_is_rejected(fields: dict[str, Any]) -
 
 
 json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(st.characters(codec=None, exclude_categories=())),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None, exclude_categories=())),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
@@ -238,9 +228,7 @@ json_values = st.recursive(
 
 @given(
     st.dictionaries(
-        st.sampled_from(
-            [*raw(), "objectTypeId", "primaryObjectId", "mergedObjectIds", "newObjectId", "eventType"]
-        ),
+        st.sampled_from([*raw(), "objectTypeId", "primaryObjectId", "mergedObjectIds", "newObjectId", "eventType"]),
         json_values,
     ),
     st.sampled_from([f"{noun}.{kind}" for noun in ("contact", "object") for kind in Kind]),
@@ -288,9 +276,7 @@ def test_events_of_one_record_become_one_message() -> None:
         ]
     )
     assert changes == []
-    assert leads == [
-        message(kinds=(Kind.CREATION, Kind.PROPERTY_CHANGE), occurred_at=AT + 5, change_source="FORM")
-    ]
+    assert leads == [message(kinds=(Kind.CREATION, Kind.PROPERTY_CHANGE), occurred_at=AT + 5, change_source="FORM")]
 
 
 def test_a_bulk_creation_goes_to_changes_with_the_source_of_its_latest_event() -> None:
@@ -298,9 +284,7 @@ def test_a_bulk_creation_goes_to_changes_with_the_source_of_its_latest_event() -
         [event(source="IMPORT", at=AT), event(Kind.PROPERTY_CHANGE, source="CRM_UI", at=AT + 1)]
     )
     assert leads == []
-    assert changes == [
-        message(kinds=(Kind.CREATION, Kind.PROPERTY_CHANGE), occurred_at=AT + 1, change_source="CRM_UI")
-    ]
+    assert changes == [message(kinds=(Kind.CREATION, Kind.PROPERTY_CHANGE), occurred_at=AT + 1, change_source="CRM_UI")]
 
 
 def test_a_bulk_creation_restored_by_hand_is_a_lead() -> None:
@@ -317,10 +301,7 @@ def test_of_several_events_that_make_a_lead_the_latest_names_the_source() -> Non
 def test_a_merge_of_many_is_split_and_loses_none() -> None:
     merged = tuple(str(2**63 - n) for n in range(2, 102))
     leads, changes = sort_events(
-        [
-            event(kind, 2**63 - 1, 9_999_999_999_999, "X" * 64, merged if kind is Kind.MERGE else ())
-            for kind in Kind
-        ]
+        [event(kind, 2**63 - 1, 9_999_999_999_999, "X" * 64, merged if kind is Kind.MERGE else ()) for kind in Kind]
     )
     assert changes == []
     assert len(leads) == 4

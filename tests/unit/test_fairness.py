@@ -44,9 +44,7 @@ class Office:
         everyone = self.ledger.reps()
         self.worst_total = max([self.worst_total, *(abs(self.ledger.total(rep)) / TURN for rep in everyone)])
         rows = (row for lane, row in self.ledger.balances.items() if lane != PAST)
-        self.worst_in_lane = max(
-            [self.worst_in_lane, *(abs(units) / TURN for row in rows for units in row.values())]
-        )
+        self.worst_in_lane = max([self.worst_in_lane, *(abs(units) / TURN for row in rows for units in row.values())])
         return self.winners[-1]
 
     def change(self, rep: str, **what: object) -> None:

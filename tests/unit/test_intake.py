@@ -101,9 +101,7 @@ def receive(sqs: Sqs, events: object, **fields: Any) -> HTTPStatus:
     return intake(sqs, fields.pop("secrets", None)).receive(request(body, **fields), now_ms=NOW)
 
 
-def event(
-    id_: object = 1, name: str = "contact.creation", source: str = "FORM", **fields: Any
-) -> dict[str, Any]:
+def event(id_: object = 1, name: str = "contact.creation", source: str = "FORM", **fields: Any) -> dict[str, Any]:
     return {
         "eventId": 2905479219,
         "subscriptionId": 4578255,
@@ -189,9 +187,7 @@ def test_there_is_one_log_line_for_a_request_however_many_events_it_has(
     sqs: Sqs, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        receive(
-            sqs, [event(n + 1) for n in range(50)] + [event(None)] * 25 + [event(1, "deal.creation")] * 25
-        )
+        receive(sqs, [event(n + 1) for n in range(50)] + [event(None)] * 25 + [event(1, "deal.creation")] * 25)
     assert len(caplog.records) == 1
     line = caplog.records[0].__dict__
     assert line["leads"] == [str(n + 1) for n in range(50)]
@@ -407,25 +403,18 @@ json_values = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(st.characters(codec=None, exclude_categories=()), max_size=20)
-    | st.sampled_from(
-        [PORTAL, NOW, "0-1", *(f"{noun}.{kind}" for noun in ("contact", "object") for kind in Kind)]
-    ),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(list(event())) | st.text(), inner)
-    ),
+    | st.sampled_from([PORTAL, NOW, "0-1", *(f"{noun}.{kind}" for noun in ("contact", "object") for kind in Kind)]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(list(event())) | st.text(), inner),
     max_leaves=20,
 )
 events_of_any_shape = st.lists(
-    st.dictionaries(
-        st.sampled_from([*event(), "objectTypeId", "primaryObjectId", "mergedObjectIds"]), json_values
-    ).map(lambda fields: event() | fields)
+    st.dictionaries(st.sampled_from([*event(), "objectTypeId", "primaryObjectId", "mergedObjectIds"]), json_values).map(
+        lambda fields: event() | fields
+    )
 )
 
 
-@given(
-    st.binary(max_size=200)
-    | (json_values | events_of_any_shape).map(lambda value: json.dumps(value).encode())
-)
+@given(st.binary(max_size=200) | (json_values | events_of_any_shape).map(lambda value: json.dumps(value).encode()))
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_signed_body_is_taken_or_refused(body: bytes) -> None:
     assert receive(Sqs(), body) in (HTTPStatus.OK, HTTPStatus.BAD_REQUEST)

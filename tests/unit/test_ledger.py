@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
@@ -145,9 +145,7 @@ def test_giving_back_reverses_the_bookings_exactly(
 
 
 @given(members(), lanes)
-def test_nobody_gets_a_lead_who_is_away_or_full_or_lacks_the_skill(
-    rota: dict[str, Member], leads: list[str]
-) -> None:
+def test_nobody_gets_a_lead_who_is_away_or_full_or_lacks_the_skill(rota: dict[str, Member], leads: list[str]) -> None:
     got: Counter[str] = Counter()
     for booking in filter(None, take(Ledger(), rota, *leads).bookings):
         winner = rota[booking.winner]
@@ -203,9 +201,7 @@ def test_a_claim_can_be_recomputed_from_its_journal_alone(
 
 
 @given(st.integers(-10 * TURN, 10 * TURN), st.dictionaries(reps, weights, min_size=1))
-def test_shares_sum_to_exactly_what_is_shared_and_follow_the_weights(
-    units: int, shared: dict[str, int]
-) -> None:
+def test_shares_sum_to_exactly_what_is_shared_and_follow_the_weights(units: int, shared: dict[str, int]) -> None:
     shares = share_out(units, shared, sorted(shared))
     assert sum(shares.values()) == units
     whole = sum(shared.values())
@@ -240,7 +236,7 @@ def test_a_joiner_starts_level_and_is_neither_flooded_nor_starved() -> None:
     joined = rota_of(*[1] * 11)
     winners = [b.winner for b in take(ledger, joined, *[ANY] * 110).bookings if b]
     assert winners.count("11") == 10
-    assert all(earlier != later for earlier, later in zip(winners, winners[1:], strict=False))
+    assert all(earlier != later for earlier, later in pairwise(winners))
 
 
 def test_a_leaver_leaves_what_he_was_owed_to_the_others_by_weight() -> None:
@@ -272,9 +268,7 @@ def test_a_weight_change_counts_from_the_next_lead_and_judges_nothing_past() -> 
 
 @settings(max_examples=25)
 @given(members(), lanes)
-def test_the_order_in_which_reps_are_listed_changes_nothing(
-    rota: dict[str, Member], leads: list[str]
-) -> None:
+def test_the_order_in_which_reps_are_listed_changes_nothing(rota: dict[str, Member], leads: list[str]) -> None:
     backwards = dict(reversed(rota.items()))
     assert take(Ledger(), rota, *leads) == take(Ledger(), backwards, *leads)
 

@@ -85,9 +85,7 @@ def test_a_lane_is_named_by_its_skills_whatever_their_order() -> None:
 
 
 def test_a_rep_is_the_same_however_the_address_is_written() -> None:
-    policy = Policy.read(
-        raw(reps={"Anna@Example.com": {}}, rotas={"inbound": {"members": ["ANNA@example.com"]}})
-    )
+    policy = Policy.read(raw(reps={"Anna@Example.com": {}}, rotas={"inbound": {"members": ["ANNA@example.com"]}}))
     assert policy.members("inbound", "any") == {ANNA: 1}
 
 
@@ -391,9 +389,7 @@ def test_a_rota_has_at_most_32_lanes() -> None:
         return raw(reps={ANNA: {"skills": skills}, BOB: {}}, rules=rules)
 
     Policy.read(policy(MAX_LANES - 1))  # and the catch-all's own
-    assert problem(policy(MAX_LANES)).startswith(
-        "rotas.inbound: the rules ask for 33 different sets of skills"
-    )
+    assert problem(policy(MAX_LANES)).startswith("rotas.inbound: the rules ask for 33 different sets of skills")
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -489,9 +485,7 @@ def test_a_rep_named_by_address_and_by_id_is_one_too_many() -> None:
 
 # What is stored
 
-words = st.text(
-    st.characters(codec="utf-8", categories=("L", "N", "P", "Zs")), min_size=1, max_size=8
-).filter(fold)
+words = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "Zs")), min_size=1, max_size=8).filter(fold)
 numbers = (
     st.integers(-(10**15) + 1, 10**15 - 1)
     | st.decimals(-(10**6), 10**6, places=3)
@@ -560,9 +554,7 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
         else:
             rule["ignore"] = "no buyer"
         rules.append(rule)
-    started = st.just("created") | st.fixed_dictionaries(
-        {"property": names, "reaches": st.just(["lead", 5, True])}
-    )
+    started = st.just("created") | st.fixed_dictionaries({"property": names, "reaches": st.just(["lead", 5, True])})
     return raw(
         mode=draw(st.sampled_from(["live", "observe", "pause"])),
         leads={"when": draw(started), "closed": [{"property": "hs_lead_status", "reaches": ["BAD", 0.5]}]},

@@ -134,13 +134,9 @@ def test_the_office_opens_at_nine_by_the_clock_on_both_sides_of_a_change() -> No
         (NEW_YORK, "2026-10-31", 9),
     ],
 )
-def test_a_night_shift_is_an_hour_shorter_in_spring_and_longer_in_autumn(
-    zone: str, night: str, hours: int
-) -> None:
+def test_a_night_shift_is_an_hour_shorter_in_spring_and_longer_in_autumn(zone: str, night: str, hours: int) -> None:
     nights = rep(zone, hours={"sat": "22:00-06:00"})
-    begun, ended = minutes_on(
-        nights, at(f"{night}T12:00", zone), at(f"{night}T12:00", zone) + timedelta(days=1)
-    )
+    begun, ended = minutes_on(nights, at(f"{night}T12:00", zone), at(f"{night}T12:00", zone) + timedelta(days=1))
     assert ended - begun == timedelta(hours=hours)
 
 
@@ -182,15 +178,11 @@ def test_a_day_begins_once_where_the_clock_goes_back_over_midnight() -> None:
 
 
 @given(
-    st.sampled_from(
-        [PARIS, NEW_YORK, "Australia/Lord_Howe", "Asia/Kolkata", "Africa/Cairo", "America/Havana"]
-    ),
+    st.sampled_from([PARIS, NEW_YORK, "Australia/Lord_Howe", "Asia/Kolkata", "Africa/Cairo", "America/Havana"]),
     st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     st.integers(0, 23),
 )
-def test_of_two_shifts_that_make_a_whole_day_exactly_one_is_on(
-    zone: str, moment: datetime, hour: int
-) -> None:
+def test_of_two_shifts_that_make_a_whole_day_exactly_one_is_on(zone: str, moment: datetime, hour: int) -> None:
     first = rep(zone, hours={"mon-sun": f"{hour:02}:30-{(hour + 9) % 24:02}:15"})
     second = rep(zone, hours={"mon-sun": f"{(hour + 9) % 24:02}:15-{hour:02}:30"})
     assert on(first, moment) != on(second, moment)
@@ -215,9 +207,7 @@ def test_an_absence_may_be_some_hours() -> None:
 
 
 def test_an_absence_with_an_offset_needs_no_zone() -> None:
-    away = Rep.model_validate(
-        {"absences": [{"from": "2026-06-01T14:00+02:00", "to": "2026-06-01T15:00+02:00"}]}
-    )
+    away = Rep.model_validate({"absences": [{"from": "2026-06-01T14:00+02:00", "to": "2026-06-01T15:00+02:00"}]})
     assert not on(away, datetime(2026, 6, 1, 12, 59, tzinfo=UTC))
     assert on(away, datetime(2026, 6, 1, 13, 0, tzinfo=UTC))
 

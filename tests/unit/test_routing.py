@@ -127,9 +127,7 @@ def test_what_is_no_plain_number_is_neither_equal_nor_more_nor_less(value: str) 
     assert not holds({"equals": 1000}, value)
 
 
-@pytest.mark.parametrize(
-    "value", ["1e999999999", "1e-999999999", "1" * 65_536, "1." + "0" * 65_536, "é" * 65_536]
-)
+@pytest.mark.parametrize("value", ["1e999999999", "1e-999999999", "1" * 65_536, "1." + "0" * 65_536, "é" * 65_536])
 def test_a_monstrous_value_is_answered_at_once(value: str) -> None:
     conditions = [{"property": "p", "at_least": 5}, {"property": "p", "contains": "x"}] * 100
     strict = policy({"name": "x", "when": conditions})
@@ -170,17 +168,13 @@ def test_a_rule_without_conditions_takes_everything() -> None:
 
 
 def test_an_ignoring_rule_gives_its_reason() -> None:
-    rules = policy(
-        {"name": "rivals", "when": [{"property": "email", "contains": "@rival."}], "ignore": "a rival"}
-    )
+    rules = policy({"name": "rivals", "when": [{"property": "email", "contains": "@rival."}], "ignore": "a rival"})
     assert route(lead(email="x@RIVAL.example.com"), rules) == Ignored("a rival", "rivals", "1")
 
 
 def test_every_condition_is_in_the_trace_even_when_the_outcome_is_clear_before() -> None:
     condition = {"any": [is_("France"), {"all": [is_("Spain"), {"not": is_("France")}]}]}
-    found = route(
-        lead(country="France"), policy({"name": "x", "when": [condition, is_("Peru"), is_("france")]})
-    )
+    found = route(lead(country="France"), policy({"name": "x", "when": [condition, is_("Peru"), is_("france")]}))
     assert found.trace == "10101"
 
 
@@ -194,9 +188,7 @@ def test_only_what_has_reached_the_value_is_a_lead() -> None:
 
 
 def test_a_closed_record_is_no_lead() -> None:
-    closing = policy(
-        leads={"closed": [{"property": "hs_lead_status", "reaches": ["UNQUALIFIED", "BAD_TIMING"]}]}
-    )
+    closing = policy(leads={"closed": [{"property": "hs_lead_status", "reaches": ["UNQUALIFIED", "BAD_TIMING"]}]})
     assert is_closed({"hs_lead_status": "bad_timing"}, closing)
     assert not is_closed({"hs_lead_status": "OPEN"}, closing)
     assert not is_closed({}, closing)
@@ -217,9 +209,7 @@ def test_a_bulk_source_is_ignored_unless_a_rule_names_it(source: str) -> None:
 
 
 def test_a_rule_that_names_the_bulk_source_takes_it() -> None:
-    rules = policy(
-        {"name": "french", "when": [is_("France")]}, {"name": "imports", "when": [is_("France"), IMPORTED]}
-    )
+    rules = policy({"name": "french", "when": [is_("France")]}, {"name": "imports", "when": [is_("France"), IMPORTED]})
     found = route(lead("import", country="France"), rules)
     assert found == Route("europe", "any", Priority.NORMAL, "imports", "1 11")
     assert isinstance(route(lead("import", country="Spain"), rules), Ignored)
@@ -255,11 +245,7 @@ def test_an_ignoring_rule_that_names_a_bulk_source_asks_for_nothing() -> None:
 
 NAMES = ["country", "size", "note"]
 hubspot_values = (
-    st.none()
-    | st.text()
-    | st.integers().map(str)
-    | st.floats().map(str)
-    | st.sampled_from(["France", "1e999999999"])
+    st.none() | st.text() | st.integers().map(str) | st.floats().map(str) | st.sampled_from(["France", "1e999999999"])
 )
 rules_tried = policy(
     {"name": "a", "when": [is_("France"), {"any": [IMPORTED, {"property": "size", "between": [1, 99]}]}]},
@@ -273,9 +259,7 @@ rules_tried = policy(
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), hubspot_values), st.sampled_from(["FORM", "IMPORT", "", "é"]))
-def test_any_values_are_routed_and_the_trace_fits_the_policy(
-    properties: dict[str, str | None], source: str
-) -> None:
+def test_any_values_are_routed_and_the_trace_fits_the_policy(properties: dict[str, str | None], source: str) -> None:
     found = route(Lead("contact", "1", properties, source, 0), rules_tried)
     tried = found.trace.split()
     shape = [sum(1 for _ in leaves(rule.when)) for rule in rules_tried.rules]

@@ -23,9 +23,7 @@ TEMPLATE = Template()
 PARAMETERS = {"HubSpotPortalId": "123456", "WebhookKey": "k" * 32}
 FUNCTIONS = TEMPLATE.functions()
 QUEUES = TEMPLATE.resources("AWS::SQS::Queue")
-LAYERS = {
-    name: each for name, each in TEMPLATE.data["Resources"].items() if each["Type"].endswith("::LayerVersion")
-}
+LAYERS = {name: each for name, each in TEMPLATE.data["Resources"].items() if each["Type"].endswith("::LayerVersion")}
 REFERENCES: dict[str, str | int] = {
     **{name: f"ref:{name}" for name in TEMPLATE.data["Resources"]},
     **{f"{name}.Arn": f"arn:{name}" for name in TEMPLATE.data["Resources"]},
@@ -106,9 +104,7 @@ def grants(function: str) -> set[tuple[str, str]]:
     """Every action that a function's role allows, with each resource it allows it on."""
     role = TEMPLATE.resource(FUNCTIONS[function]["Role"]["Fn::GetAtt"][0])["Properties"]
     assert "ManagedPolicyArns" not in role
-    statements = [
-        statement for policy in role["Policies"] for statement in policy["PolicyDocument"]["Statement"]
-    ]
+    statements = [statement for policy in role["Policies"] for statement in policy["PolicyDocument"]["Statement"]]
     return {
         (action, resource)
         for statement in resolve(statements)
@@ -174,9 +170,7 @@ def test_a_function_has_all_settings_and_nothing_that_nobody_reads(name: str) ->
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_settings_accept_what_the_template_sets(name: str) -> None:
     settings = Settings.model_validate(resolve(FUNCTIONS[name]["Environment"]["Variables"]))
-    assert (
-        settings.webhook_url == f"https://ref:Api.execute-api.eu-central-1.amazonaws.com/hubspot/{'k' * 32}"
-    )
+    assert settings.webhook_url == f"https://ref:Api.execute-api.eu-central-1.amazonaws.com/hubspot/{'k' * 32}"
     assert settings.portal == 123456
 
 
@@ -213,9 +207,7 @@ def test_every_function_carries_the_layer() -> None:
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
-def test_the_layer_is_built_for_the_processor_and_python_of_the_functions(
-    name: str, architecture: str
-) -> None:
+def test_the_layer_is_built_for_the_processor_and_python_of_the_functions(name: str, architecture: str) -> None:
     layer = resolve(LAYERS[name], Architecture=architecture)
     runtimes = {function["Runtime"] for function in FUNCTIONS.values()}
     assert {layer["Metadata"]["BuildMethod"]} == runtimes == set(layer["Properties"]["CompatibleRuntimes"])

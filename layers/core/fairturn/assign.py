@@ -113,13 +113,9 @@ class Assign:
             except MessageRejected as error:
                 left += self._bury({received: str(error)})
         suspects = self._suspects(messages)
-        left += self._try(
-            {received: message for received, message in messages.items() if received not in suspects}
-        )
+        left += self._try({received: message for received, message in messages.items() if received not in suspects})
         if suspects:
-            self._forget(
-                [received for received in batch if received not in suspects and received not in left]
-            )
+            self._forget([received for received in batch if received not in suspects and received not in left])
         while suspects:
             suspect = suspects.pop(0)
             kept = self._try({suspect: messages[suspect]}, {other: messages[other] for other in suspects})
@@ -135,15 +131,11 @@ class Assign:
         if not often:
             return []
         try:
-            faults = self._store.faults(
-                (messages[received].type, messages[received].id) for received in often
-            )
+            faults = self._store.faults((messages[received].type, messages[received].id) for received in often)
         except TableUnavailable:
             return []  # then nothing goes through anyway, and that will be noted
         return [
-            received
-            for received in often
-            if lead_key(messages[received].type, messages[received].id) not in faults
+            received for received in often if lead_key(messages[received].type, messages[received].id) not in faults
         ]
 
     def _try(
@@ -398,17 +390,13 @@ class Assign:
             **facts,
         )
 
-    def _wait(
-        self, arrival: _Arrival, record: Record | None, decision: Route, terms: Terms, reason: str
-    ) -> Record:
+    def _wait(self, arrival: _Arrival, record: Record | None, decision: Route, terms: Terms, reason: str) -> Record:
         lead = _candidate(arrival, record, decision, terms)
         return move(record, Move.WAIT, _ms(self._now()), **lead.facts, reason=reason)
 
 
 def _decide(message: Message, properties: Mapping[str, str | None], terms: Terms) -> Route | Ignored:
-    return route(
-        Lead(message.type, message.id, properties, message.change_source, message.occurred_at), terms.policy
-    )
+    return route(Lead(message.type, message.id, properties, message.change_source, message.occurred_at), terms.policy)
 
 
 def _candidate(arrival: _Arrival, record: Record | None, decision: Route, terms: Terms) -> Candidate:

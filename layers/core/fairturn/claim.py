@@ -99,9 +99,7 @@ class Claims:
                 members=members,
                 leads=tuple((lead.key, lead.lane, booking.winner) for lead, booking in booked),
             )
-            moves = [
-                (lead.record, _claimed_record(lead, booking.winner, journal)) for lead, booking in booked
-            ]
+            moves = [(lead.record, _claimed_record(lead, booking.winner, journal)) for lead, booking in booked]
             after = replace(allotment.ledger, version=journal.version, policy=terms.number)
             try:
                 self._store.claim(rota, journal, after, moves, loads)
@@ -146,12 +144,8 @@ class Claims:
             if not rows:
                 return []
             at = _ms(self._now())
-            after = replace(
-                give_back(ledger, [booked[record.key] for record, *_ in rows]), version=ledger.version + 1
-            )
-            entry = GivingBack(
-                ledger.version, at, tuple((record.key, _claim_of(record)) for record, *_ in rows)
-            )
+            after = replace(give_back(ledger, [booked[record.key] for record, *_ in rows]), version=ledger.version + 1)
+            entry = GivingBack(ledger.version, at, tuple((record.key, _claim_of(record)) for record, *_ in rows))
             moves = [(record, move(record, what, at, **facts)) for record, what, facts in rows]
             try:
                 self._store.give_back(rota, entry, after, moves)

@@ -66,9 +66,7 @@ class Credentials:
 
     def webhook_secrets(self, refresh: bool = False) -> tuple[str, ...]:  # noqa: FBT001, FBT002
         """Give what HubSpot may have signed with: the current secret and, if it is there, the previous."""
-        what = (
-            '{"current": "<client secret of the HubSpot app>"}, and "previous" beside it while it is replaced'
-        )
+        what = '{"current": "<client secret of the HubSpot app>"}, and "previous" beside it while it is replaced'
         secret = self._read(self._webhook_secret_arn, _WebhookSecret, what, refresh=refresh)
         secrets = tuple(each for each in (secret.current, secret.previous) if each)
         if not secrets:

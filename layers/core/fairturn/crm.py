@@ -21,7 +21,14 @@ from hubspot.crm.objects.exceptions import ApiException as ObjectsApiException
 from hubspot.crm.owners.exceptions import ApiException as OwnersApiException
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
-from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, stop_after_delay, wait_random
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_result,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random,
+)
 
 from fairturn.errors import HubSpotUnavailable
 from fairturn.roster import Owner
@@ -243,9 +250,7 @@ class HubSpot:
         self._retrying = Retrying(
             sleep=sleep,
             stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(TRYING_FOR),
-            retry=retry_if_result(
-                lambda outcome: isinstance(outcome, _Failure) and outcome.again is not None
-            ),
+            retry=retry_if_result(lambda outcome: isinstance(outcome, _Failure) and outcome.again is not None),
             wait=_pause,
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
@@ -292,9 +297,7 @@ class HubSpot:
             part = parts.pop()
             batch = self._update(type, part, explained=explained)
             errors = _errors(part, batch)
-            unexplained = [
-                write for write in part if write.id in errors and errors[write.id].names(explanation)
-            ]
+            unexplained = [write for write in part if write.id in errors and errors[write.id].names(explanation)]
             if explained and unexplained:
                 logger.warning("HubSpot refuses the explanation", why=errors[unexplained[0].id].summary())
                 explained = False
@@ -318,9 +321,7 @@ class HubSpot:
     def _listed(self, *, archived: bool) -> Iterator[_Owner]:
         position: dict[str, str] = {}
         for _ in range(OWNER_PAGES):
-            page = self._call(
-                _OwnerPage, self._owners.get_page, limit=OWNERS_PER_PAGE, archived=archived, **position
-            )
+            page = self._call(_OwnerPage, self._owners.get_page, limit=OWNERS_PER_PAGE, archived=archived, **position)
             if isinstance(page, _Failure):
                 raise page.unavailable()
             yield from page.results

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 CONTACT: Final = "contact"
 CONTACT_TYPE_ID: Final = "0-1"
 
-BULK_SOURCES: Final = frozenset(
-    {"IMPORT", "CRM_UI_BULK_ACTION", "MIGRATION", "INTEGRATIONS_SYNC", "BATCH_UPDATE"}
-)
+BULK_SOURCES: Final = frozenset({"IMPORT", "CRM_UI_BULK_ACTION", "MIGRATION", "INTEGRATIONS_SYNC", "BATCH_UPDATE"})
 """Change sources that touch thousands of records at once; their events never stand before a single lead."""
 
 UNKNOWN_SOURCE: Final = "UNKNOWN"
@@ -190,8 +188,7 @@ def _merge(raw: Mapping[str, Any]) -> Event:
 def _problems(error: ValidationError) -> str:
     details = error.errors(include_url=False, include_context=False, include_input=False)[:3]
     return "; ".join(
-        f"{'.'.join(map(str, detail['loc']))}: {detail['msg'].removeprefix('Value error, ')}"
-        for detail in details
+        f"{'.'.join(map(str, detail['loc']))}: {detail['msg'].removeprefix('Value error, ')}" for detail in details
     )
 
 
@@ -214,9 +211,7 @@ def sort_events(events: Iterable[Event]) -> tuple[list[Message], list[Message]]:
 def _messages(record: list[Event]) -> Iterator[Message]:
     """One message for all the events of one record; more only if a merge names too many ids for one."""
     latest = max(event.occurred_at for event in record)
-    telling = max(
-        record, key=lambda event: (event.makes_lead, event.occurred_at, event.kind, event.change_source)
-    )
+    telling = max(record, key=lambda event: (event.makes_lead, event.occurred_at, event.kind, event.change_source))
     kinds = tuple(sorted({event.kind for event in record}))
     merged = sorted({id_ for event in record for id_ in event.merged}, key=int)
     for start in range(0, max(len(merged), 1), MAX_MERGED_PER_MESSAGE):

@@ -43,14 +43,15 @@ def explanation(record: Record, booking: Booking) -> dict[str, str]:
 
 def reason(rota: str, booking: Booking) -> str:
     """One sentence that a salesperson understands, without anybody's name."""
-    skills = "" if booking.lane == ANY else f" and can serve {_listed(booking.lane)}"
+    fit = "on duty with room for it" + ("" if booking.lane == ANY else f" and the skill {_listed(booking.lane)}")
     if len(booking.owed) == 1:
-        return f"Only one rep of {rota} was on duty, had room{skills}: the owner."
-    able = f"{len(booking.owed)} reps of {rota} who were on duty, had room{skills}"
+        return f"The owner was the only rep of {rota} {fit}."
+    able = f"the {len(booking.owed)} reps of {rota} {fit}"
     most = booking.owed[booking.winner]
     rivals = sum(abs(sum(owed) - sum(most)) < LEVEL for owed in booking.owed.values()) - 1
     if rivals:
-        return f"Of {able}, the owner was owed the most ({_turns(most[0])}), level with {rivals} more, and had waited longest."
+        level = f"level with {rivals} more" if rivals > 1 else "level with one more"
+        return f"Of {able}, the owner was owed the most ({_turns(most[0])}), {level}, and had waited longest."
     return f"Of {able}, the owner was owed the most ({_turns(most[0])})."
 
 
@@ -69,9 +70,7 @@ def story(record: Record, claim: Claim, policy: Policy, names: Mapping[str, str]
     ]
     for rep, member in claim.members.items():
         lines.append(f"  {names.get(rep, rep)}: {verdict(member, booking, rep)}.")
-    lines.append(
-        f"{names.get(booking.winner, booking.winner)} was owed the most and got it: {reason(record.rota or '', booking)}"
-    )
+    lines.append(f"It went to {names.get(booking.winner, booking.winner)}. {reason(record.rota or '', booking)}")
     return lines
 
 
@@ -91,7 +90,8 @@ def verdict(member: Member, booking: Booking, rep: str) -> str:
     limit = "" if member.capacity is None else f" of {member.capacity}"
     if rep in booking.owed:
         total, lane = booking.owed[rep]
-        return f"could take it: {member.load}{limit} open leads, owed {_turns(total)} in all and {_turns(lane)} in this lane"
+        owed = f"owed {_turns(total)} in all, {_turns(lane)} in this lane"
+        return f"could take it: {member.load}{limit} open leads, {owed}"
     if not member.on_duty:
         return member.why
     if not member.fits(booking.lane):

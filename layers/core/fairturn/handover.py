@@ -109,9 +109,7 @@ class Handover:
             for start in range(0, len(records), MAX_WRITES):
                 batch = records[start : start + MAX_WRITES]
                 found = self._crm.read(record_type, [record.id for record in batch], [OWNER])
-                owners |= {
-                    record.key: found[record.id].get(OWNER) or None for record in batch if record.id in found
-                }
+                owners |= {record.key: found[record.id].get(OWNER) or None for record in batch if record.id in found}
         return owners
 
     def _owner_write(self, record: Record, booking: Booking | None) -> OwnerWrite:
@@ -120,9 +118,7 @@ class Handover:
         booking = booking or booking_of(self._store, record)
         return OwnerWrite(record.id, record.rep, explanation(record, booking))
 
-    def _write(
-        self, writes: Mapping[str, OwnerWrite], ready: Mapping[str, Record]
-    ) -> dict[str, tuple[Refusal, str]]:
+    def _write(self, writes: Mapping[str, OwnerWrite], ready: Mapping[str, Record]) -> dict[str, tuple[Refusal, str]]:
         refusals: dict[str, tuple[Refusal, str]] = {}
         by_type: dict[str, list[OwnerWrite]] = {}
         for key, write in writes.items():
@@ -133,9 +129,7 @@ class Handover:
                 written = self._crm.write_owners(record_type, batch[start : start + MAX_WRITES])
                 if not written.explained:
                     count(Metric.EXPLANATION_REFUSED)
-                    logger.error(
-                        "HubSpot refuses our explanation properties: the owners were written without them"
-                    )
+                    logger.error("HubSpot refuses our explanation properties: the owners were written without them")
                 refusals |= {keys[record_type, id_]: refusal for id_, refusal in written.refused.items()}
         return refusals
 

@@ -178,9 +178,7 @@ def allot(ledger: Ledger, lanes: Sequence[str], members: Mapping[str, Member]) -
         turns += 1
         last[winner] = turns
         bookings.append(Booking(lane, winner, shares, owed))
-    return Allotment(
-        replace(ledger, turns=turns, balances=_without_zeros(balances), last=last), tuple(bookings)
-    )
+    return Allotment(replace(ledger, turns=turns, balances=_without_zeros(balances), last=last), tuple(bookings))
 
 
 def settle(ledger: Ledger, members: Mapping[str, Member], lanes: Iterable[str]) -> Ledger:

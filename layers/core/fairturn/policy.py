@@ -148,9 +148,7 @@ def _problems(error: ValidationError, data: object, models: Mapping[int, type[Ba
     def only_seems(line: ErrorDetails) -> bool:
         # Entries that are wrong are not counted, so a list of nothing else seems too short as well.
         loc = line["loc"]
-        return line["type"] == "too_short" and any(
-            len(at) > len(loc) and at[: len(loc)] == loc for at in places
-        )
+        return line["type"] == "too_short" and any(len(at) > len(loc) and at[: len(loc)] == loc for at in places)
 
     return [_problem(line, data, models) for line in lines if not only_seems(line)]
 
@@ -239,9 +237,7 @@ def _zone(name: str) -> str:
         else:
             return name
     close = get_close_matches(name, available_timezones(), n=3, cutoff=0.5)
-    raise _wrong(
-        f"unknown time zone {name!r}; allowed: IANA names such as {_listed(close) or 'Europe/Paris'}"
-    )
+    raise _wrong(f"unknown time zone {name!r}; allowed: IANA names such as {_listed(close) or 'Europe/Paris'}")
 
 
 def _number(value: object) -> Decimal:
@@ -319,9 +315,7 @@ RotaName = Annotated[str, _word("rota name (a-z, 0-9, _ and -, at most 40)", r"[
 Skill = Annotated[
     str, _word("skill (a-z, 0-9, _ and -, at most 30)", r"[a-z0-9][a-z0-9_-]{0,29}", (ANY_LANE, PAST_LANE))
 ]
-Property = Annotated[
-    str, _word("property's internal name, such as hs_lead_status", r"[a-z0-9_][a-z0-9_.-]{0,99}")
-]
+Property = Annotated[str, _word("property's internal name, such as hs_lead_status", r"[a-z0-9_][a-z0-9_.-]{0,99}")]
 RuleName = Annotated[str, Field(max_length=80), AfterValidator(_rule_name)]
 Reason = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
 Zone = Annotated[str, AfterValidator(_zone)]
@@ -596,9 +590,7 @@ def _within_reason(moment: date | datetime) -> date | datetime:
 
 
 Hours = Annotated[tuple[Shift, ...], PlainValidator(_hours), PlainSerializer(_as_written)]
-Moment = Annotated[
-    date | datetime, PlainValidator(_moment), PlainSerializer(lambda moment: str(moment.isoformat()))
-]
+Moment = Annotated[date | datetime, PlainValidator(_moment), PlainSerializer(lambda moment: str(moment.isoformat()))]
 
 
 class Absence(_Strict):
@@ -785,9 +777,7 @@ class Policy(_Strict):
             name: rota.model_copy(update={"members": tuple(ids[member] for member in rota.members)})
             for name, rota in self.rotas.items()
         }
-        return self.model_copy(
-            update={"reps": {ids[key]: rep for key, rep in self.reps.items()}, "rotas": rotas}
-        )
+        return self.model_copy(update={"reps": {ids[key]: rep for key, rep in self.reps.items()}, "rotas": rotas})
 
     def properties(self) -> tuple[str, ...]:
         """Every contact property that must be read to decide, sorted."""
@@ -831,9 +821,7 @@ def _contradictions(policy: Policy) -> Iterator[Problem]:
 def _contradictions_of_reps(policy: Policy) -> Iterator[Problem]:
     for key, rep in policy.reps.items():
         if rep.zone is None and (rep.hours or any(absence.needs_zone for absence in rep.absences)):
-            yield Problem(
-                place(["reps", key]), "needs a `zone`, such as Europe/Paris, for the hours or absences"
-            )
+            yield Problem(place(["reps", key]), "needs a `zone`, such as Europe/Paris, for the hours or absences")
     for name, rota in policy.rotas.items():
         for index, member in enumerate(rota.members):
             where = place(["rotas", name, "members", index])
@@ -867,9 +855,7 @@ def _contradictions_of_goals(policy: Policy) -> Iterator[Problem]:
         rota = policy.rotas.get(goal.rota)
         if rota is None:
             yield Problem(place([*path, "rota"]), _unknown("rota", goal.rota, policy.rotas))
-        elif goal.skills and not any(
-            set(goal.skills) <= skills.get(member, set()) for member in rota.members
-        ):
+        elif goal.skills and not any(set(goal.skills) <= skills.get(member, set()) for member in rota.members):
             what = f"nobody in rota {goal.rota!r} has {' and '.join(goal.skills)}: nobody could take the lead"
             yield Problem(place([*path, "skills"]), what)
     for name in policy.rotas:

@@ -151,9 +151,7 @@ class Queue:
             code = error.response["Error"]["Code"]
             raise QueueUnavailable(f"could not {verb} {count - done} of {count}: {code}") from error
         except BotoCoreError as error:
-            raise QueueUnavailable(
-                f"could not {verb} {count - done} of {count}: {type(error).__name__}"
-            ) from error
+            raise QueueUnavailable(f"could not {verb} {count - done} of {count}: {type(error).__name__}") from error
         if done < count:
             raise QueueUnavailable(f"could not {verb} {count - done} of {count}: {', '.join(sorted(codes))}")
 

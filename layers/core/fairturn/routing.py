@@ -241,9 +241,7 @@ def describe(condition: Condition | Reached | tuple[Condition, ...]) -> str:
 def _joined(conditions: Sequence[Condition], word: str) -> str:
     if len(conditions) == 1:
         return describe(conditions[0])
-    parts = (
-        f"({describe(part)})" if isinstance(part, (AllOf, AnyOf)) else describe(part) for part in conditions
-    )
+    parts = (f"({describe(part)})" if isinstance(part, (AllOf, AnyOf)) else describe(part) for part in conditions)
     return f", {word} ".join(parts)
 
 

@@ -57,8 +57,7 @@ def verify(
         raise SignatureRejected("there is no secret to check with")
     given = signature.encode()
     expected = [
-        sign(secret=secret, method=method, url=url, body=body, timestamp=timestamp).encode()
-        for secret in usable
+        sign(secret=secret, method=method, url=url, body=body, timestamp=timestamp).encode() for secret in usable
     ]
     if not any([hmac.compare_digest(given, each) for each in expected]):  # noqa: C419  every secret takes its time
         raise SignatureRejected("the signature does not match")
