@@ -293,3 +293,34 @@ def test_a_table_that_does_not_answer_is_unavailable_and_no_more(error: Exceptio
 
     with pytest.raises(TableUnavailable):
         Store(Down(), "fairturn").read([ROTA], [])  # type: ignore[arg-type]
+
+
+def test_a_single_write_in_conflict_is_tried_again_as_well(dynamodb: DynamoDBClient) -> None:
+    class Busy:
+        calls = 0
+
+        def put_item(self, **request: object) -> object:
+            self.calls += 1
+            if self.calls < CONFLICT_ATTEMPTS:
+                raise ClientError({"Error": {"Code": "TransactionConflictException", "Message": ""}}, "PutItem")
+            return dynamodb.put_item(**request)  # type: ignore[arg-type]
+
+    busy = Busy()
+    Store(busy, "fairturn", sleep=lambda _: None).put_roster([], 5)  # type: ignore[arg-type]
+    assert busy.calls == CONFLICT_ATTEMPTS
+
+
+def test_a_request_that_is_our_own_mistake_is_never_taken_for_bad_weather() -> None:
+    class Strict:
+        def put_item(self, **_: object) -> None:
+            raise ClientError({"Error": {"Code": "ValidationException", "Message": ""}}, "PutItem")
+
+    with pytest.raises(ClientError):
+        Store(Strict(), "fairturn").put_roster([], 5)  # type: ignore[arg-type]
+
+
+def test_reps_whom_hubspot_does_not_have_are_named_when_the_policy_is_read(store: Store) -> None:
+    store.put_policy(1, POLICY, 5)
+    store.put_roster([Owner("101", "anna@example.com", archived=False)], 5)
+    terms = InForce(store, clock=lambda: 0.0).current()
+    assert terms.unavailable() == ["102"]

@@ -38,6 +38,7 @@ from fairturn.ledger import Claim, GivingBack, Ledger, Member
 from fairturn.policy import Policy, Priority
 from fairturn.record import Record, State, lead_key, load_changes
 from fairturn.roster import Owner
+from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -77,6 +78,11 @@ class Terms:
     number: int
     policy: Policy
     owners: Mapping[str, Owner]
+
+    def unavailable(self) -> list[str]:
+        """The reps of the policy whom HubSpot does not know, has archived, or refuses."""
+        owners = {rep: self.owners.get(rep) for rep in self.policy.reps}
+        return [rep for rep, owner in owners.items() if owner is None or owner.archived or owner.unavailable]
 
 
 class _Conflict(Exception):
@@ -272,6 +278,17 @@ class Store:
     def _write(self, items: Sequence[Item], moves: Moves) -> None:
         for item in items:
             next(iter(item.values()))["TableName"] = self._table
+        request = cast("Sequence[TransactWriteItemTypeDef]", items)
+        try:
+            self._call(lambda: self._client.transact_write_items(TransactItems=request))
+        except ClientError as error:
+            reasons = _reasons(error)
+            if not any(reason.get("Code") == "ConditionalCheckFailed" for reason in reasons):
+                raise
+            raise _who_won(reasons, items, moves) from error
+
+    def _call(self, request: Callable[[], Any]) -> Any:
+        """Make one request; while it is in conflict with somebody's transaction, a few times more."""
         retrying = Retrying(
             retry=retry_if_exception_type(_Conflict),
             stop=stop_after_attempt(CONFLICT_ATTEMPTS),
@@ -279,33 +296,9 @@ class Store:
             sleep=self._sleep,
         )
         try:
-            retrying(self._write_once, items, moves)
+            return retrying(_once, request)
         except RetryError as error:
             raise TableUnavailable("in conflict with other transactions too often") from error
-
-    def _write_once(self, items: Sequence[Item], moves: Moves) -> None:
-        request = cast("Sequence[TransactWriteItemTypeDef]", items)
-        try:
-            self._call(lambda: self._client.transact_write_items(TransactItems=request))
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "TransactionCanceledException":
-                raise
-            raise _why(error, items, moves) from error
-
-    def _call(self, request: Callable[[], Any]) -> Any:
-        try:
-            return request()
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code in {
-                "TransactionCanceledException",
-                "ConditionalCheckFailedException",
-                "ValidationException",
-            }:
-                raise
-            raise TableUnavailable(f"DynamoDB answers {code}") from error
-        except BotoCoreError as error:
-            raise TableUnavailable(f"DynamoDB is not reached: {type(error).__name__}") from error
 
     def _put_ledger(self, rota: str, version: int, after: Ledger) -> Item:
         item = {
@@ -399,6 +392,9 @@ class InForce:
                 policy = self._terms.policy
             self._terms = Terms(number, policy, owners)
             self._read_at = self._clock()
+            for rep in self._terms.unavailable():
+                count(Metric.REPS_UNAVAILABLE)
+                logger.error("the policy names a rep whom HubSpot does not know or has archived", extra={"rep": rep})
         return self._terms
 
     def forget(self) -> None:
@@ -506,16 +502,35 @@ def _to_giving_back(item: Item, version: int) -> GivingBack:
     return GivingBack(version - 1, item["at"], tuple((lead, claim) for lead, claim in item["leads"]))
 
 
-def _why(error: ClientError, items: Sequence[Item], moves: Moves) -> Exception:
-    """Translate a cancelled transaction into who won."""
-    reasons = cast("dict[str, Any]", error.response)["CancellationReasons"]
-    codes = {reason.get("Code", "None") for reason in reasons}
-    if "ConditionalCheckFailed" not in codes:
-        if "TransactionConflict" in codes:
-            return _Conflict()
-        if "ValidationError" in codes:
-            return error
-        return TableUnavailable(f"DynamoDB cancelled a transaction: {', '.join(sorted(codes - {'None'}))}")
+# Failures
+
+
+def _once(request: Callable[[], Any]) -> Any:
+    """Make a request. Refused conditions, and mistakes of ours, stay ClientErrors."""
+    try:
+        return request()
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        causes = {str(reason.get("Code")) for reason in _reasons(error)} - {"None"} or {code}
+        if causes & {"ConditionalCheckFailed", "ConditionalCheckFailedException"}:
+            raise
+        if causes & {"ValidationError", "ValidationException"}:
+            raise
+        if causes & {"TransactionConflict", "TransactionConflictException"}:
+            raise _Conflict from error
+        raise TableUnavailable(f"DynamoDB answers {', '.join(sorted(causes))}") from error
+    except BotoCoreError as error:
+        raise TableUnavailable(f"DynamoDB is not reached: {type(error).__name__}") from error
+
+
+def _reasons(error: ClientError) -> list[dict[str, Any]]:
+    """Why a transaction was cancelled, item by item; nothing for any other error."""
+    reasons: list[dict[str, Any]] = cast("dict[str, Any]", error.response).get("CancellationReasons", [])
+    return reasons
+
+
+def _who_won(reasons: Sequence[Mapping[str, Any]], items: Sequence[Item], moves: Moves) -> ClaimRefused:
+    """Translate a cancelled transaction: the items whose condition did not hold, as they are now."""
     first_record = len(items) - len(moves)
     ledger, loads = None, None
     records: dict[str, Record | None] = {}
