@@ -401,6 +401,39 @@ def test_messages_that_met_an_outage_are_no_suspects_and_go_through_together(wor
     assert world.portal.calls == {READ: 1, UPDATE: 1}
 
 
+def test_suspects_whose_dead_letters_are_not_taken_all_stay_in_the_queue(world: World) -> None:
+    leads = world.arrive(3)
+    for lead in leads:
+        world.portal.refuse_owners(lead, "a phone number is wanted first")
+    batch = world.received(leads, receipts=3)
+    world.sqs.delete_queue(QueueUrl=world.dead_url)
+    assert world.assign.take(batch) == batch
+
+
+def test_a_fault_of_long_ago_makes_nobody_trustworthy(world: World) -> None:
+    leads = world.arrive(2)
+    batch = world.received(leads, receipts=3)
+    world.store.note_faults([("contact", lead) for lead in leads], "HubSpot answers 502", 1_000)
+    assert world.assign.take(batch) == []
+    assert world.portal.calls == {READ: 2, UPDATE: 2}
+
+
+def test_a_claim_for_a_rep_who_has_left_meanwhile_is_undone_and_given_to_another(world: World) -> None:
+    (lead,) = world.arrive()
+    (received,) = world.received([lead])
+    world.portal.faults.extend([usual(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
+    assert world.assign.take([received]) == [received]
+    claimed = world.record(lead)
+    assert claimed is not None
+    assert claimed.rep is not None
+    world.portal.deactivate_owner(claimed.rep)
+    world.apply()
+    world.later(31)
+    assert world.assign.take([received]) == []
+    assert world.owner(lead) in set(world.reps) - {claimed.rep}
+    world.check([lead])
+
+
 # Modes
 
 

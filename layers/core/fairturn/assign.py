@@ -26,19 +26,19 @@ from fairturn.handover import OWNER, write_moves
 from fairturn.ledger import allot, settle
 from fairturn.policy import Mode
 from fairturn.queues import Letter, growing_delay
-from fairturn.record import ENDED, Move, Record, State, lead_key, may_start, move
+from fairturn.record import ENDED, Move, Record, State, may_start, move
 from fairturn.routing import Ignored, Lead, Route, route
 from fairturn.store import MAX_RECORDS
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from fairturn.claim import Claims
     from fairturn.crm import HubSpot
     from fairturn.handover import Handover
-    from fairturn.ledger import Booking
+    from fairturn.ledger import Booking, Ledger
     from fairturn.queues import Queue, Received
     from fairturn.store import InForce, Snapshot, Store, Terms
 
@@ -48,6 +48,8 @@ ROUNDS: Final = 4
 """How often one batch is decided anew: a newer policy came into force, or HubSpot refused a rep."""
 SUSPECT_FROM: Final = 3
 """A message received so often, with no fault noted for its lead, may be what kills the process."""
+FAULT_COUNTS_FOR: Final = 1200
+"""Seconds: a fault noted longer ago than the longest delay was not that of the last receipt."""
 MAX_REASON: Final = 256
 """Characters of a reason in a dead letter's attributes."""
 MAX_SHOWN: Final = 60
@@ -63,7 +65,7 @@ class _Arrival:
 
     @property
     def key(self) -> str:
-        return lead_key(self.message.type, self.message.id)
+        return self.message.key
 
     @property
     def owner(self) -> str | None:
@@ -105,24 +107,30 @@ class Assign:
         A suspect is handled alone, after the others are out of the queue, so that a message which kills the
         process takes none of them along.
         """
+        done: set[Received] = set()
         messages: dict[Received, Message] = {}
-        left: list[Received] = []
         for received in batch:
             try:
                 messages[received] = Message.read(received.body)
             except MessageRejected as error:
-                left += self._bury({received: str(error)})
+                done |= self._bury({received: str(error)})
         suspects = self._suspects(messages)
-        left += self._try({received: message for received, message in messages.items() if received not in suspects})
+        others = {received: message for received, message in messages.items() if received not in suspects}
+        try:
+            done |= self._bring(others)
+        except Unavailable as error:
+            self._put_back(others, error)
         if suspects:
-            self._forget([received for received in batch if received not in suspects and received not in left])
-        while suspects:
-            suspect = suspects.pop(0)
-            kept = self._try({suspect: messages[suspect]}, {other: messages[other] for other in suspects})
-            if kept:
-                return left + kept
-            self._forget([suspect])
-        return left
+            self._forget(done)
+        for position, suspect in enumerate(suspects):
+            try:
+                brought = self._bring({suspect: messages[suspect]})
+            except Unavailable as error:  # the others behind would fare no better
+                self._put_back({received: messages[received] for received in suspects[position:]}, error)
+                break
+            self._forget(brought)
+            done |= brought
+        return [received for received in batch if received not in done]
 
     # How a batch fails
 
@@ -134,39 +142,23 @@ class Assign:
             faults = self._store.faults((messages[received].type, messages[received].id) for received in often)
         except TableUnavailable:
             return []  # then nothing goes through anyway, and that will be noted
-        return [
-            received for received in often if lead_key(messages[received].type, messages[received].id) not in faults
-        ]
+        recently = _ms(self._now()) - FAULT_COUNTS_FOR * 1000
+        return [received for received in often if faults.get(messages[received].key, 0) < recently]
 
-    def _try(
-        self, messages: Mapping[Received, Message], behind: Mapping[Received, Message] | None = None
-    ) -> list[Received]:
-        """Settle the messages; returns those to be received again, with growing delays already set.
-
-        Where a neighbour is down, those `behind` would fare no better: they are put back with the rest.
-        """
-        if not messages:
-            return []
+    def _bring(self, messages: Mapping[Received, Message]) -> set[Received]:
+        """Settle the messages, or dead-letter them; returns those that are done. Raises Unavailable."""
         latest: dict[str, Message] = {}
         for message in sorted(messages.values(), key=lambda message: message.occurred_at):
-            latest[lead_key(message.type, message.id)] = message
+            latest[message.key] = message
         try:
-            refused = self._settle(latest)
+            refused = self._settle(latest) if latest else {}
         except (PolicyMissing, PolicyInvalid) as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
             refused = dict.fromkeys(latest, str(error))
-        except Unavailable as error:
-            together = {**messages, **(behind or {})}
-            self._put_back(together, error)
-            return list(together)
-        return self._bury(
-            {
-                received: refused[lead_key(message.type, message.id)]
-                for received, message in messages.items()
-                if lead_key(message.type, message.id) in refused
-            }
-        )
+        unhappy = {received: message for received, message in messages.items() if message.key in refused}
+        buried = self._bury({received: refused[message.key] for received, message in unhappy.items()})
+        return messages.keys() - unhappy.keys() | buried
 
     def _put_back(self, messages: Mapping[Received, Message], error: Unavailable) -> None:
         count(Metric.LEADS_PUT_BACK, len(messages))
@@ -188,10 +180,8 @@ class Assign:
         except Unavailable as down:  # they come back by themselves when their visibility ends
             logger.warning("delays not set", extra={"reason": str(down)})
 
-    def _bury(self, reasons: Mapping[Received, str]) -> list[Received]:
-        """Dead-letter messages, bodies unchanged; returns those that the queue didn't take."""
-        if not reasons:
-            return []
+    def _bury(self, reasons: Mapping[Received, str]) -> set[Received]:
+        """Dead-letter messages, bodies unchanged; returns those that the queue took."""
         letters = [
             Letter(
                 received.body,
@@ -208,15 +198,15 @@ class Assign:
             self._dead_letters.send(letters)
         except Unavailable as error:
             logger.error("not dead-lettered", extra={"messages": len(letters), "reason": str(error)})
-            return list(reasons)
-        count(Metric.LEADS_DEAD_LETTERED, len(letters))
+            return set()
         for received, reason in reasons.items():
+            count(Metric.LEADS_DEAD_LETTERED)
             logger.error("dead-lettered", extra={"message_id": received.id, "reason": reason})
-        return []
+        return set(reasons)
 
-    def _forget(self, done: Sequence[Received]) -> None:
+    def _forget(self, done: Collection[Received]) -> None:
         try:
-            self._leads.delete(done)
+            self._leads.delete(list(done))
         except Unavailable as error:  # they come again and are found done
             logger.warning("not deleted", extra={"messages": len(done), "reason": str(error)})
 
@@ -255,13 +245,18 @@ class Assign:
         moves: list[tuple[Record | None, Record]] = []
         claimed: list[tuple[Record, Booking | None]] = []
         candidates: defaultdict[str, list[Candidate]] = defaultdict(list)
+        again: list[str] = []
         for arrival in arrivals:
             record = snapshot.records.get(arrival.key)
             decision = decisions.get(arrival.key)
             if record is not None and record.state is State.CLAIMED:
-                claimed.append((record, None))
+                if record.rep in terms.unavailable():
+                    self._claims.undo([(record, Move.WAIT, {"rep": None, "reason": "the owner has left"})])
+                    again.append(arrival.key)
+                else:
+                    claimed.append((record, None))
             elif not may_start(record, arrival.message.occurred_at):
-                self._drop(arrival, "known already")
+                logger.info("known already", extra={"lead": arrival.key})
             elif decision is None:
                 count(Metric.LEADS_GONE)
                 moves.append((record, self._move(arrival, record, Move.LOSE)))
@@ -275,14 +270,15 @@ class Assign:
             else:
                 candidates[decision.rota].append(_candidate(arrival, record, decision, terms))
 
-        for rota, waiting_in_turn in sorted(candidates.items()):
-            in_order = sorted(waiting_in_turn, key=_urgent_then_oldest)
+        loads = dict(snapshot.loads)
+        for rota, arrived in sorted(candidates.items()):
+            in_order = sorted(arrived, key=_urgent_then_oldest)
             if terms.policy.mode is Mode.OBSERVE:
                 moves += self._observe(rota, in_order, terms, snapshot)
             else:
-                claimed += self._claim(rota, in_order, terms, snapshot, moves)
+                claimed += self._claim(rota, in_order, terms, snapshot.ledgers[rota], loads, moves)
         write_moves(self._store, moves)
-        return self._hand_over(claimed, arrivals, read_at, refused)
+        return again + self._hand_over(claimed, arrivals, read_at, refused)
 
     def _read(self, arrivals: Sequence[_Arrival], terms: Terms) -> None:
         by_type: defaultdict[str, list[_Arrival]] = defaultdict(list)
@@ -300,12 +296,12 @@ class Assign:
         rota: str,
         candidates: Sequence[Candidate],
         terms: Terms,
-        snapshot: Snapshot,
+        ledger: Ledger,
+        loads: dict[str, int],
         moves: list[tuple[Record | None, Record]],
     ) -> list[tuple[Record, Booking | None]]:
         """Claim for one rota; those that nobody can take are added to the moves, as waiting."""
         claimed = []
-        ledger, loads = snapshot.ledgers[rota], dict(snapshot.loads)
         for start in range(0, len(candidates), MAX_RECORDS):
             if start:
                 ledger = self._store.read([rota], []).ledgers[rota]

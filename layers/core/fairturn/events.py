@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fairturn.errors import EventRejected, MessageRejected
+from fairturn.record import lead_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -83,6 +84,11 @@ class Message(BaseModel):
     """The source of the event that made this a lead; if none did, of the latest event."""
     merged: tuple[Id, ...] = Field(default=(), max_length=MAX_MERGED_PER_MESSAGE)
     """The ids that now lead to `id`, for a merge."""
+
+    @property
+    def key(self) -> str:
+        """The lead's name in records and logs."""
+        return lead_key(self.type, self.id)
 
     def body(self) -> str:
         """The JSON that is queued."""

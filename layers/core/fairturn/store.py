@@ -55,7 +55,7 @@ CONFLICT_ATTEMPTS: Final = 6
 """The first try and five more: botocore does not retry a TransactionConflict by itself."""
 IN_FORCE_FOR: Final = 30.0
 """Seconds for which a warm function trusts the policy and the roster that it has read."""
-FAULT_KEPT_FOR: Final = 24 * 3600
+FAULT_KEPT_FOR: Final = 3600
 
 LOADS: Final = {"pk": "LOADS", "sk": "LOADS"}
 POINTER: Final = {"pk": "POLICY", "sk": "CURRENT"}
