@@ -72,13 +72,17 @@ def booking(lane: str = ANY, **owed: tuple[int, int]) -> Booking:
         (booking(r1=(TURN, TURN)), "The owner was the only rep of europe on duty with room for it."),
         (
             booking("de+fr", r1=(TURN // 2, TURN // 2), r2=(0, 0)),
-            "Of the 2 reps of europe on duty with room for it and the skill de and fr, "
-            "the owner was owed the most (0.50 of a turn).",
+            (
+                "Of the 2 reps of europe on duty with room for it and the skill de and fr, "
+                "the owner was owed the most (0.50 of a turn)."
+            ),
         ),
         (
             booking(r1=(TURN // 2, 0), r2=(0, TURN // 2), r3=(0, 0)),
-            "Of the 3 reps of europe on duty with room for it, the owner was owed the most (0.50 of a turn), "
-            "level with one more, and had waited longest.",
+            (
+                "Of the 3 reps of europe on duty with room for it, the owner was owed the most (0.50 of a turn), "
+                "level with one more, and had waited longest."
+            ),
         ),
     ],
 )

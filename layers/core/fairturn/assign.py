@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from fairturn.claim import Candidate, seat
@@ -70,6 +70,20 @@ class _Arrival:
     @property
     def owner(self) -> str | None:
         return (self.properties or {}).get(OWNER) or None
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to be done about a batch."""
+
+    candidates: defaultdict[str, list[Candidate]] = field(default_factory=lambda: defaultdict(list))
+    """Rota → the leads to be allotted."""
+    claimed: list[tuple[Record, Booking | None]] = field(default_factory=list)
+    """The leads to be handed over."""
+    moves: list[tuple[Record | None, Record]] = field(default_factory=list)
+    """The records to be written that touch no turn."""
+    again: list[str] = field(default_factory=list)
+    """The keys of the leads to be decided anew."""
 
 
 class Assign:
@@ -239,46 +253,49 @@ class Assign:
             if arrival.properties is not None
         }
         rotas = {decision.rota for decision in decisions.values() if isinstance(decision, Route)}
-        leads = [(arrival.message.type, arrival.message.id) for arrival in arrivals]
-        snapshot = self._store.read(rotas, leads)
-
-        moves: list[tuple[Record | None, Record]] = []
-        claimed: list[tuple[Record, Booking | None]] = []
-        candidates: defaultdict[str, list[Candidate]] = defaultdict(list)
-        again: list[str] = []
+        snapshot = self._store.read(rotas, [(arrival.message.type, arrival.message.id) for arrival in arrivals])
+        plan = _Plan()
         for arrival in arrivals:
-            record = snapshot.records.get(arrival.key)
-            decision = decisions.get(arrival.key)
-            if record is not None and record.state is State.CLAIMED:
-                if record.rep in terms.unavailable():
-                    self._claims.undo([(record, Move.WAIT, {"rep": None, "reason": "the owner has left"})])
-                    again.append(arrival.key)
-                else:
-                    claimed.append((record, None))
-            elif not may_start(record, arrival.message.occurred_at):
-                logger.info("known already", extra={"lead": arrival.key})
-            elif decision is None:
-                count(Metric.LEADS_GONE)
-                moves.append((record, self._move(arrival, record, Move.LOSE)))
-            elif isinstance(decision, Ignored):
-                self._drop(arrival, decision.reason, rule=decision.rule)
-            elif arrival.owner and terms.policy.leads.keep_owner:
-                self._drop(arrival, "has an owner", owner=arrival.owner)
-                moves.append((record, self._move(arrival, record, Move.LEAVE, rep=arrival.owner)))
-            elif terms.policy.mode is Mode.PAUSE:
-                moves.append((record, self._wait(arrival, record, decision, terms, "paused")))
-            else:
-                candidates[decision.rota].append(_candidate(arrival, record, decision, terms))
-
+            self._plan(plan, arrival, snapshot.records.get(arrival.key), decisions.get(arrival.key), terms)
         loads = dict(snapshot.loads)
-        for rota, arrived in sorted(candidates.items()):
-            in_order = sorted(arrived, key=_urgent_then_oldest)
+        for rota, candidates in sorted(plan.candidates.items()):
+            candidates.sort(key=_urgent_then_oldest)
             if terms.policy.mode is Mode.OBSERVE:
-                moves += self._observe(rota, in_order, terms, snapshot)
+                plan.moves += self._observe(rota, candidates, terms, snapshot)
             else:
-                claimed += self._claim(rota, in_order, terms, snapshot.ledgers[rota], loads, moves)
-        write_moves(self._store, moves)
-        return again + self._hand_over(claimed, arrivals, read_at, refused)
+                self._claim(plan, rota, candidates, terms, snapshot.ledgers[rota], loads)
+        write_moves(self._store, plan.moves)
+        return plan.again + self._hand_over(plan.claimed, arrivals, read_at, refused)
+
+    def _plan(
+        self,
+        plan: _Plan,
+        arrival: _Arrival,
+        record: Record | None,
+        decision: Route | Ignored | None,
+        terms: Terms,
+    ) -> None:
+        """Sort a lead in by what the table, HubSpot and the policy say of it."""
+        if record is not None and record.state is State.CLAIMED:
+            if record.rep in terms.unavailable():
+                self._claims.undo([(record, Move.WAIT, {"rep": None, "reason": "the owner has left"})])
+                plan.again.append(arrival.key)
+            else:
+                plan.claimed.append((record, None))
+        elif not may_start(record, arrival.message.occurred_at):
+            logger.info("known already", extra={"lead": arrival.key})
+        elif decision is None:
+            count(Metric.LEADS_GONE)
+            plan.moves.append((record, self._move(arrival, record, Move.LOSE)))
+        elif isinstance(decision, Ignored):
+            self._drop(arrival, decision.reason, rule=decision.rule)
+        elif arrival.owner and terms.policy.leads.keep_owner:
+            self._drop(arrival, "has an owner", owner=arrival.owner)
+            plan.moves.append((record, self._move(arrival, record, Move.LEAVE, rep=arrival.owner)))
+        elif terms.policy.mode is Mode.PAUSE:
+            plan.moves.append(self._wait(_candidate(arrival, record, decision, terms), "paused"))
+        else:
+            plan.candidates[decision.rota].append(_candidate(arrival, record, decision, terms))
 
     def _read(self, arrivals: Sequence[_Arrival], terms: Terms) -> None:
         by_type: defaultdict[str, list[_Arrival]] = defaultdict(list)
@@ -293,31 +310,20 @@ class Assign:
 
     def _claim(
         self,
+        plan: _Plan,
         rota: str,
         candidates: Sequence[Candidate],
         terms: Terms,
         ledger: Ledger,
         loads: dict[str, int],
-        moves: list[tuple[Record | None, Record]],
-    ) -> list[tuple[Record, Booking | None]]:
-        """Claim for one rota; those that nobody can take are added to the moves, as waiting."""
-        claimed = []
+    ) -> None:
+        """Claim for one rota; the leads that nobody can take will wait."""
         for start in range(0, len(candidates), MAX_RECORDS):
             if start:
                 ledger = self._store.read([rota], []).ledgers[rota]
             result = self._claims.claim(rota, candidates[start : start + MAX_RECORDS], terms, ledger, loads)
-            claimed += result.bookings
-            for lead in result.waiting:
-                count(Metric.LEADS_WAITING, rota=rota)
-                logger.info("waiting", extra={"lead": lead.key, "rota": rota, "lane": lead.lane})
-                at = _ms(self._now())
-                moves.append(
-                    (
-                        lead.record,
-                        move(lead.record, Move.WAIT, at, **lead.facts, reason="nobody can take it now"),
-                    )
-                )
-        return claimed
+            plan.claimed += result.bookings
+            plan.moves += [self._wait(lead, "nobody can take it now") for lead in result.waiting]
 
     def _observe(
         self, rota: str, candidates: Sequence[Candidate], terms: Terms, snapshot: Snapshot
@@ -386,9 +392,12 @@ class Assign:
             **facts,
         )
 
-    def _wait(self, arrival: _Arrival, record: Record | None, decision: Route, terms: Terms, reason: str) -> Record:
-        lead = _candidate(arrival, record, decision, terms)
-        return move(record, Move.WAIT, _ms(self._now()), **lead.facts, reason=reason)
+    def _wait(self, lead: Candidate, reason: str) -> tuple[Record | None, Record]:
+        count(Metric.LEADS_WAITING, rota=lead.facts["rota"])
+        logger.info(
+            "waiting", extra={"lead": lead.key, "rota": lead.facts["rota"], "lane": lead.lane, "reason": reason}
+        )
+        return lead.record, move(lead.record, Move.WAIT, _ms(self._now()), **lead.facts, reason=reason)
 
 
 def _decide(message: Message, properties: Mapping[str, str | None], terms: Terms) -> Route | Ignored:
