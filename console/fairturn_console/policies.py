@@ -200,8 +200,8 @@ def apply(policy: Policy, store: Store, crm: HubSpot, at: int) -> int:
     know or has deactivated, PolicyMoved if somebody else applies one at the same time, and Unavailable.
     """
     owners = {owner.id: owner for owner in crm.owners()}
+    store.put_roster(owners.values(), at)  # true whatever becomes of the policy: who has left gets no more leads
     resolved = policy.resolve(owners)
     number = store.pointer()[0] + 1
-    store.put_roster(owners.values(), at)
     store.put_policy(number, resolved, at)
     return number

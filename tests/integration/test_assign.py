@@ -440,7 +440,8 @@ def test_a_claim_for_a_rep_who_has_left_meanwhile_is_undone_and_given_to_another
 def test_observe_writes_down_the_decision_and_touches_nothing_else(world: World) -> None:
     world.apply(mode="observe")
     (lead,) = world.arrive()
-    assert world.take([lead]) == []
+    (owned,) = world.arrive(hubspot_owner_id=world.reps[0])
+    assert world.take([lead, owned]) == []
     record = world.record(lead)
     assert record is not None
     assert record.state is State.OBSERVED

@@ -113,7 +113,9 @@ def test_each_rep_is_told_how_he_stood(rep: str, words: str) -> None:
 
 
 def test_the_story_names_the_rules_tried_the_reps_and_the_winner() -> None:
-    lines = story(RECORD, CLAIM, POLICY, {"101": "anna"})
+    first, shown, *lines = story(replace(RECORD, shown={"country": "France"}), CLAIM, POLICY, {"101": "anna"})
+    assert shown == "  Its country was France."
+    lines = [first, *lines]
     assert lines[0] == "contact#55 came 2026-11-23 08:59:55 UTC (FORM), decided under policy version 2."
     assert lines[1] == '  Rule "tests" (email contains @test): no.'
     assert lines[2] == '  Rule "french" (country is France): yes.'

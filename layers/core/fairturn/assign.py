@@ -127,7 +127,7 @@ class Assign:
             try:
                 messages[received] = Message.read(received.body)
             except MessageRejected as error:
-                done |= self._bury({received: str(error)})
+                done |= self._bury({received: str(error)}, {})
         suspects = self._suspects(messages)
         others = {received: message for received, message in messages.items() if received not in suspects}
         try:
@@ -170,8 +170,8 @@ class Assign:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
             refused = dict.fromkeys(latest, str(error))
-        unhappy = {received: message for received, message in messages.items() if message.key in refused}
-        buried = self._bury({received: refused[message.key] for received, message in unhappy.items()})
+        unhappy = {received: message.key for received, message in messages.items() if message.key in refused}
+        buried = self._bury({received: refused[lead] for received, lead in unhappy.items()}, unhappy)
         return messages.keys() - unhappy.keys() | buried
 
     def _put_back(self, messages: Mapping[Received, Message], error: Unavailable) -> None:
@@ -194,8 +194,11 @@ class Assign:
         except Unavailable as down:  # they come back by themselves when their visibility ends
             logger.warning("delays not set", extra={"reason": str(down)})
 
-    def _bury(self, reasons: Mapping[Received, str]) -> set[Received]:
-        """Dead-letter messages, bodies unchanged; returns those that the queue took."""
+    def _bury(self, reasons: Mapping[Received, str], leads: Mapping[Received, str]) -> set[Received]:
+        """Dead-letter messages, bodies unchanged; returns those that the queue took.
+
+        `leads` names the lead of each message that could be read.
+        """
         letters = [
             Letter(
                 received.body,
@@ -215,7 +218,9 @@ class Assign:
             return set()
         for received, reason in reasons.items():
             count(Metric.LEADS_DEAD_LETTERED)
-            logger.error("dead-lettered", extra={"message_id": received.id, "reason": reason})
+            logger.error(
+                "dead-lettered", extra={"message_id": received.id, "lead": leads.get(received), "reason": reason}
+            )
         return set(reasons)
 
     def _forget(self, done: Collection[Received]) -> None:
@@ -291,7 +296,8 @@ class Assign:
             self._drop(arrival, decision.reason, rule=decision.rule)
         elif arrival.owner and terms.policy.leads.keep_owner:
             self._drop(arrival, "has an owner", owner=arrival.owner)
-            plan.moves.append((record, self._move(arrival, record, Move.LEAVE, rep=arrival.owner)))
+            if terms.policy.mode is not Mode.OBSERVE:  # which leaves the loads alone
+                plan.moves.append((record, self._move(arrival, record, Move.LEAVE, rep=arrival.owner)))
         elif terms.policy.mode is Mode.PAUSE:
             plan.moves.append(self._wait(_candidate(arrival, record, decision, terms), "paused"))
         else:

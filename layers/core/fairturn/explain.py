@@ -65,6 +65,7 @@ def story(record: Record, claim: Claim, policy: Policy, names: Mapping[str, str]
     wanted = "" if booking.lane == ANY else f", needs {_listed(booking.lane)}"
     lines = [
         f"{record.key} came {came} ({record.source or 'source unknown'}), decided under policy version {claim.policy}.",
+        *(f"  Its {name} was {value}." for name, value in sorted(record.shown.items())),
         *_rules_tried(record, policy),
         f"So it goes to the rota {record.rota}{wanted}, priority {record.priority}.",
     ]

@@ -156,8 +156,8 @@ class Handover:
                 outcome.gone.append(key)
                 yield record, Move.LOSE, {"rep": None, "reason": reason}
             else:
-                outcome.refused[key] = reason
-                yield record, Move.REFUSE, {"rep": None, "reason": reason}
+                outcome.refused[key] = f"HubSpot refuses to give this lead an owner: {reason}"
+                yield record, Move.REFUSE, {"rep": None, "reason": outcome.refused[key]}
 
     def _undo(self, undone: Sequence[tuple[Record, Move, dict[str, Any]]]) -> None:
         if undone:
