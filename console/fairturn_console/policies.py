@@ -200,8 +200,10 @@ def apply(policy: Policy, store: Store, crm: HubSpot, at: int) -> int:
     know or has deactivated, PolicyMoved if somebody else applies one at the same time, and Unavailable.
     """
     owners = {owner.id: owner for owner in crm.owners()}
-    store.put_roster(owners.values(), at)  # true whatever becomes of the policy: who has left gets no more leads
+    number, known = store.pointer()
+    # Who has left gets no more leads, whatever becomes of this policy.
+    store.put_roster([owner for owner in owners.values() if owner.id in known], at)
     resolved = policy.resolve(owners)
-    number = store.pointer()[0] + 1
-    store.put_policy(number, resolved, at)
-    return number
+    store.put_roster([owner for owner in owners.values() if owner.id in {*known, *resolved.reps}], at)
+    store.put_policy(number + 1, resolved, at)
+    return number + 1

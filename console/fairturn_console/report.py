@@ -202,7 +202,7 @@ class Report:
                 claims[journal.version] = journal
                 yield from ((1, booking) for booking in journal.recompute().bookings if booking is not None)
             else:
-                yield from ((-1, claims[version].booking(lead)) for lead, version in journal.leads)
+                yield from ((-1, claims[version].bookings()[lead]) for lead, version in journal.leads)
 
     def _replays(self, rota: str) -> bool:
         """Whether each claim decides the same again, and each begins where the one before it ended."""

@@ -283,6 +283,9 @@ def test_without_a_policy_leads_are_dead_lettered_with_what_to_do(world: World) 
     assert world.take([lead]) == []
     (letter,) = world.dead_letters()
     assert "fairturn policy apply" in letter["reason"]
+    record = world.record(lead)
+    assert record is not None
+    assert (record.state, record.reason) == (State.REFUSED, letter["reason"])
 
 
 def test_an_explanation_that_hubspot_refuses_is_left_out_and_the_owner_is_written(world: World) -> None:
@@ -361,6 +364,89 @@ def test_a_claim_under_an_older_policy_than_the_ledger_has_seen_is_decided_anew(
     assert first not in {world.owner(lead) for lead in leads}
 
 
+def test_a_lead_from_a_rep_over_his_capacity_does_not_hold_up_its_batch(world: World) -> None:
+    full, *others = world.reps
+    (lead,) = world.arrive(hubspot_owner_id=full)
+    world.take([lead])
+    world.apply(reps={full: {"capacity": 0}} | dict.fromkeys(others))
+    world.later(31)
+    world.portal.change(lead, {"hubspot_owner_id": ""})
+    fresh = world.arrive(3)
+    batch = world.received([lead, *fresh], ago=-1)
+    assert world.assign.take(batch) == []
+    assert {world.owner(each) for each in [lead, *fresh]} == set(others)
+    world.check([lead, *fresh])
+
+
+def test_a_claim_of_a_rep_who_left_the_policy_and_hubspot_goes_to_another(world: World) -> None:
+    (lead,) = world.arrive()
+    (received,) = world.received([lead])
+    world.portal.faults.extend([usual(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
+    world.assign.take([received])
+    claimed = world.record(lead)
+    assert claimed is not None
+    assert claimed.rep is not None
+    staying = [rep for rep in world.reps if rep != claimed.rep]
+    world.portal.deactivate_owner(claimed.rep)
+    world.apply(reps=dict.fromkeys(staying), rotas={ROTA: {"members": staying}})
+    world.later(31)
+    assert world.assign.take([received]) == []
+    assert world.owner(lead) in staying
+    world.check([lead])
+
+
+def test_a_choice_made_while_journals_are_read_wins_as_well(world: World) -> None:
+    (lead,) = world.arrive()
+    (received,) = world.received([lead])
+    world.portal.faults.extend([usual(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
+    world.assign.take([received])
+    person = world.portal.add_owner("somebody@example.com")
+
+    class Slow(Meddling):
+        def journal(self, rota: str, version: int) -> object:
+            world.later(5)
+            world.portal.change(lead, {"hubspot_owner_id": person})
+            return world.store.journal(rota, version)
+
+    assert world.worker(store=Slow(world, None)).take([received]) == []  # type: ignore[arg-type]
+    assert world.owner(lead) == person
+    assert world.balances() == {}
+
+
+def test_where_hubspot_stops_midway_the_leads_it_took_are_done_and_only_the_others_come_again(world: World) -> None:
+    leads = world.arrive(4)
+    world.portal.refuse_owners(leads[0], "a phone number is wanted first")
+    batch = world.received(leads)
+    # The read, the whole and some of its parts go through; then HubSpot has had enough.
+    world.portal.faults.extend([*[usual()] * 5, DAILY])
+    left = world.assign.take(batch)
+    assert 0 < len(left) < len(batch)
+    states = world.states(leads)
+    assert states["claimed"] == len(left)
+    assert world.assign.take(left) == []
+    assert world.states(leads) == {"handed": 3, "refused": 1}
+    world.check(leads)
+
+
+def test_an_owner_who_is_there_already_gets_the_explanation_too(world: World) -> None:
+    (rep, *_) = world.reps
+    world.apply(leads={"keep_owner": False}, rotas={ROTA: {"members": [rep]}})
+    (lead,) = world.arrive(hubspot_owner_id=rep)
+    world.take([lead])
+    assert world.portal.contact(lead).properties["fairturn_rota"] == ROTA
+
+
+def test_claims_that_are_resumed_or_undone_together_read_their_journal_once(world: World) -> None:
+    leads = world.arrive(10)
+    batch = world.received(leads)
+    world.portal.faults.extend([usual(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
+    assert world.assign.take(batch) == batch
+    world.requests.clear()
+    assert world.assign.take(batch) == []
+    assert world.requests == {"BatchGetItem": 2, "TransactWriteItems": 1}
+    world.check(leads)
+
+
 # Suspects
 
 
@@ -410,10 +496,10 @@ def test_suspects_whose_dead_letters_are_not_taken_all_stay_in_the_queue(world: 
     assert world.assign.take(batch) == batch
 
 
-def test_a_fault_of_long_ago_makes_nobody_trustworthy(world: World) -> None:
+def test_a_message_that_came_back_twice_since_its_last_fault_is_handled_alone(world: World) -> None:
     leads = world.arrive(2)
     batch = world.received(leads, receipts=3)
-    world.store.note_faults([("contact", lead) for lead in leads], "HubSpot answers 502", 1_000)
+    world.store.note_faults({("contact", lead): 1 for lead in leads}, "HubSpot answers 502", 1_000)
     assert world.assign.take(batch) == []
     assert world.portal.calls == {READ: 2, UPDATE: 2}
 

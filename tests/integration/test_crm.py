@@ -245,20 +245,30 @@ def test_an_error_that_names_no_record_is_of_those_without_a_result(portal: Port
     assert written.refused == {"3": (Refusal.GONE, "OBJECT_NOT_FOUND")}
 
 
-def test_a_passing_error_of_one_record_makes_the_whole_to_be_repeated(portal: Portal, hubspot: HubSpot) -> None:
-    body = {"results": [], "errors": [{"category": "RATE_LIMITS", "context": {"ids": ["1"]}}]}
+def test_a_passing_error_of_one_record_puts_off_that_record_alone(portal: Portal, hubspot: HubSpot) -> None:
+    body = {"results": [{"id": "2"}], "errors": [{"category": "RATE_LIMITS", "context": {"ids": ["1"]}}]}
     portal.faults.append(Fault(207, json.dumps(body).encode(), JSON))
-    with pytest.raises(HubSpotUnavailable, match="RATE_LIMITS"):
-        hubspot.write_owners("contact", [OwnerWrite("1", "5", {})])
+    written = hubspot.write_owners("contact", [OwnerWrite("1", "5", {}), OwnerWrite("2", "5", {})])
+    assert written.refused == {}
+    assert written.put_off.keys() == {"1"}
+    assert "RATE_LIMITS" in str(written.put_off["1"])
 
 
-def test_a_fault_amid_the_halves_leaves_the_whole_to_be_repeated(portal: Portal, hubspot: HubSpot, ada: str) -> None:
+def test_a_record_that_hubspot_says_nothing_of_is_put_off(portal: Portal, hubspot: HubSpot) -> None:
+    portal.faults.append(Fault(200, json.dumps({"results": [{"id": "2"}]}).encode(), JSON))
+    written = hubspot.write_owners("contact", [OwnerWrite("1", "5", {}), OwnerWrite("2", "5", {})])
+    assert written.refused == {}
+    assert written.put_off.keys() == {"1"}
+
+
+def test_a_fault_amid_the_halves_puts_off_what_is_left(portal: Portal, hubspot: HubSpot, ada: str) -> None:
     ids = contacts(portal, 4)
     writes = [OwnerWrite(lead, NOBODY if lead == ids[0] else ada, WHY) for lead in ids]
     portal.faults.extend([slow(0), slow(0), TEN_SECONDLY])
-    with pytest.raises(HubSpotUnavailable) as caught:
-        hubspot.write_owners("contact", writes)
-    assert caught.value.retry_after == 10
+    written = hubspot.write_owners("contact", writes)
+    assert {failure.retry_after for failure in written.put_off.values()} == {10}
+    assert 0 < len(written.put_off) < 4
+    assert all(owner_of(portal, lead) == ada for lead in set(ids) - written.put_off.keys() - written.refused.keys())
     assert hubspot.write_owners("contact", writes).refused.keys() == {ids[0]}
     assert {owner_of(portal, lead) for lead in ids[1:]} == {ada}
 
@@ -335,15 +345,16 @@ def test_what_takes_longer_is_left_to_the_queue_at_once(
 
 def test_a_page_that_is_not_hubspots_never_means_that_a_record_is_gone(portal: Portal, hubspot: HubSpot) -> None:
     portal.faults.append(Fault(404, b"<html>Not Found</html>", {}))
-    with pytest.raises(HubSpotUnavailable):
-        hubspot.write_owners("contact", [OwnerWrite("1", "5", {})])
+    written = hubspot.write_owners("contact", [OwnerWrite("1", "5", {})])
+    assert written.refused == {}
+    assert written.put_off.keys() == {"1"}
 
 
 def test_a_late_answer_is_not_waited_for(portal: Portal, pauses: list[float]) -> None:
     hurried = HubSpot(lambda _: TOKEN, portal.url, timeout=(0.5, 0.05), sleep=pauses.append)
     portal.faults.extend([slow(0.15)] * 3)
-    with pytest.raises(HubSpotUnavailable, match="ReadTimeoutError"):
-        hurried.write_owners("contact", [OwnerWrite("1", "5", {})])
+    written = hurried.write_owners("contact", [OwnerWrite("1", "5", {})])
+    assert "ReadTimeoutError" in str(written.put_off["1"])
     assert portal.calls == {UPDATE: 3}
 
 

@@ -91,7 +91,7 @@ def test_the_reason_is_one_sentence_without_a_name(booked: Booking, sentence: st
 
 
 def test_the_explanation_fills_every_property_and_no_other() -> None:
-    told = explanation(RECORD, CLAIM.booking("contact#55"))
+    told = explanation(RECORD, CLAIM.bookings()["contact#55"])
     assert tuple(told) == PROPERTIES
     assert told["fairturn_rota"] == "europe"
     assert told["fairturn_rule"] == "french"
@@ -109,7 +109,7 @@ def test_the_explanation_fills_every_property_and_no_other() -> None:
     ],
 )
 def test_each_rep_is_told_how_he_stood(rep: str, words: str) -> None:
-    assert verdict(MEMBERS[rep], CLAIM.booking("contact#55"), rep) == words
+    assert verdict(MEMBERS[rep], CLAIM.bookings()["contact#55"], rep) == words
 
 
 def test_the_story_names_the_rules_tried_the_reps_and_the_winner() -> None:

@@ -197,7 +197,7 @@ def test_a_claim_can_be_recomputed_from_its_journal_alone(
     )
     recomputed = claim.recompute()
     assert recomputed.ledger == replace(allotment.ledger, version=8, policy=3)
-    assert all(claim.booking(lead) == booking for lead, booking in booked)
+    assert all(claim.bookings()[lead] == booking for lead, booking in booked)
 
 
 @given(st.integers(-10 * TURN, 10 * TURN), st.dictionaries(reps, weights, min_size=1))

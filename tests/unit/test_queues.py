@@ -186,7 +186,7 @@ def test_putting_back_what_sqs_refuses_otherwise_is_an_error() -> None:
 def test_nothing_is_put_back_for_longer_than_sqs_hides_it() -> None:
     sqs = Sqs()
     queue(sqs).put_back([(each, seconds) for each, seconds in zip(received(2), (0, 86_400), strict=True)])
-    assert [entry["VisibilityTimeout"] for entry in sqs.entries] == [0, 43_200]
+    assert [entry["VisibilityTimeout"] for entry in sqs.entries] == [0, 42_000]
 
 
 def test_a_record_of_lambdas_event_is_read() -> None:

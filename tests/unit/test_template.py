@@ -42,6 +42,9 @@ EATEN = {"env", "venv", "ENV", ".cache"}
 UNSCOPED = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
 """X-Ray has no resources that a policy could name."""
 
+LOCAL = {"AWS_ENDPOINT_URL", "HUBSPOT_API_URL"}
+"""What only `sam local` sets; it sets nothing that the template does not name."""
+
 GRANTS = {
     "IntakeFunction": {
         ("sqs:SendMessage", "arn:LeadsQueue"),
@@ -164,7 +167,14 @@ def test_a_function_has_all_settings_and_nothing_that_nobody_reads(name: str) ->
     powertools = {constants.SERVICE_NAME_ENV, constants.POWERTOOLS_LOG_LEVEL_ENV}
     environment = FUNCTIONS[name]["Environment"]["Variables"].keys()
     assert environment >= needed | powertools
-    assert environment <= known | powertools
+    assert environment <= known | powertools | LOCAL
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_variables_for_sam_local_are_named_but_left_out_of_what_is_deployed(name: str) -> None:
+    variables = FUNCTIONS[name]["Environment"]["Variables"]
+    assert variables.keys() >= LOCAL
+    assert not resolve(variables).keys() & LOCAL
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -22,38 +22,37 @@ from fairturn.errors import (
     Unavailable,
 )
 from fairturn.events import Message
-from fairturn.handover import OWNER, write_moves
+from fairturn.handover import write_moves
 from fairturn.ledger import allot, settle
-from fairturn.policy import Mode
+from fairturn.policy import OWNER, Mode
 from fairturn.queues import Letter, growing_delay
 from fairturn.record import ENDED, Move, Record, State, may_start, move
 from fairturn.routing import Ignored, Lead, Route, route
-from fairturn.store import MAX_RECORDS
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
-    from fairturn.claim import Claims
+    from fairturn.claim import Claims, Undoing
     from fairturn.crm import HubSpot
+    from fairturn.errors import HubSpotUnavailable
     from fairturn.handover import Handover
     from fairturn.ledger import Booking, Ledger
     from fairturn.queues import Queue, Received
     from fairturn.store import InForce, Snapshot, Store, Terms
 
-MAX_READ: Final = 100
-"""Records in one batch read at HubSpot."""
 ROUNDS: Final = 4
 """How often one batch is decided anew: a newer policy came into force, or HubSpot refused a rep."""
 SUSPECT_FROM: Final = 3
-"""A message received so often, with no fault noted for its lead, may be what kills the process."""
-FAULT_COUNTS_FOR: Final = 1200
-"""Seconds: a fault noted longer ago than the longest delay was not that of the last receipt."""
+"""A message received so often without a word of why may be what kills the process."""
+SUSPECT_AFTER: Final = 2
+"""Receipts since the last fault that was noted, from which on a message is a suspect."""
+SETTLED: Final = frozenset({State.CLAIMED, State.HANDED, *ENDED})
 MAX_REASON: Final = 256
 """Characters of a reason in a dead letter's attributes."""
 MAX_SHOWN: Final = 60
-"""Characters of a shown value that a record keeps."""
+"""Bytes of a shown value that a record keeps."""
 
 
 @dataclass(slots=True)
@@ -82,8 +81,18 @@ class _Plan:
     """The leads to be handed over."""
     moves: list[tuple[Record | None, Record]] = field(default_factory=list)
     """The records to be written that touch no turn."""
-    again: list[str] = field(default_factory=list)
-    """The keys of the leads to be decided anew."""
+    undone: list[Undoing] = field(default_factory=list)
+    """The claims that can't be handed over any more."""
+
+
+@dataclass(slots=True)
+class _OpenEnds:
+    """The leads of a batch that could not be settled: key → why."""
+
+    refused: dict[str, str] = field(default_factory=dict)
+    """HubSpot or we refuse them for good."""
+    later: dict[str, HubSpotUnavailable] = field(default_factory=dict)
+    """HubSpot didn't get to them."""
 
 
 class Assign:
@@ -149,6 +158,7 @@ class Assign:
     # How a batch fails
 
     def _suspects(self, messages: Mapping[Received, Message]) -> list[Received]:
+        """Messages that have come back twice since a fault was last noted: nobody says why."""
         often = [received for received in messages if received.receipts >= SUSPECT_FROM]
         if not often:
             return []
@@ -156,37 +166,54 @@ class Assign:
             faults = self._store.faults((messages[received].type, messages[received].id) for received in often)
         except TableUnavailable:
             return []  # then nothing goes through anyway, and that will be noted
-        recently = _ms(self._now()) - FAULT_COUNTS_FOR * 1000
-        return [received for received in often if faults.get(messages[received].key, 0) < recently]
+        return [
+            received for received in often if received.receipts - faults.get(messages[received].key, 0) >= SUSPECT_AFTER
+        ]
 
     def _bring(self, messages: Mapping[Received, Message]) -> set[Received]:
         """Settle the messages, or dead-letter them; returns those that are done. Raises Unavailable."""
         latest: dict[str, Message] = {}
         for message in sorted(messages.values(), key=lambda message: message.occurred_at):
             latest[message.key] = message
+        open_ends = _OpenEnds()
         try:
-            refused = self._settle(latest) if latest else {}
+            self._settle(latest, open_ends)
         except (PolicyMissing, PolicyInvalid) as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
-            refused = dict.fromkeys(latest, str(error))
-        unhappy = {received: message.key for received, message in messages.items() if message.key in refused}
-        buried = self._bury({received: refused[lead] for received, lead in unhappy.items()}, unhappy)
-        return messages.keys() - unhappy.keys() | buried
+            self._refuse(latest, str(error))
+            open_ends.refused |= dict.fromkeys(latest, str(error))
+        later = {received: message for received, message in messages.items() if message.key in open_ends.later}
+        if later:
+            self._put_back(later, max(open_ends.later.values(), key=lambda failure: failure.retry_after))
+        unhappy = {received: message.key for received, message in messages.items() if message.key in open_ends.refused}
+        buried = self._bury({received: open_ends.refused[lead] for received, lead in unhappy.items()}, unhappy)
+        return (messages.keys() - later.keys() - unhappy.keys()) | buried
+
+    def _refuse(self, messages: Mapping[str, Message], reason: str) -> None:
+        """Write the reason into the records of leads that can't even be decided; claims that stand are left."""
+        records = self._store.read([], [(message.type, message.id) for message in messages.values()]).records
+        facts = {key: {"type": message.type, "id": message.id} for key, message in messages.items()}
+        at = _ms(self._now())
+        write_moves(
+            self._store,
+            [
+                (record, move(record, Move.REFUSE, at, **facts[key], occurred_at=message.occurred_at, reason=reason))
+                for key, message in messages.items()
+                if ((record := records.get(key)) is None or record.state not in SETTLED)
+            ],
+        )
 
     def _put_back(self, messages: Mapping[Received, Message], error: Unavailable) -> None:
         count(Metric.LEADS_PUT_BACK, len(messages))
         logger.warning("put back", extra={"messages": len(messages), "reason": str(error)})
-        at = _ms(self._now())
+        receipts = {(str(message.type), message.id): received.receipts for received, message in messages.items()}
         try:
-            self._store.note_faults({(m.type, m.id) for m in messages.values()}, str(error), at)
+            self._store.note_faults(receipts, str(error), _ms(self._now()))
         except TableUnavailable as down:
             logger.warning("faults not noted", extra={"reason": str(down)})
         delays = [
-            (
-                received,
-                max(growing_delay(received.receipts, 0.8 + 0.2 * self._jitter()), int(error.retry_after)),
-            )
+            (received, max(growing_delay(received.receipts, 0.8 + 0.2 * self._jitter()), int(error.retry_after)))
             for received in messages
         ]
         try:
@@ -231,23 +258,23 @@ class Assign:
 
     # How a batch goes through
 
-    def _settle(self, messages: Mapping[str, Message]) -> dict[str, str]:
-        """Settle each lead. Returns the leads that HubSpot refuses for good, with the reason."""
-        refused: dict[str, str] = {}
+    def _settle(self, messages: Mapping[str, Message], open_ends: _OpenEnds) -> None:
+        """Settle each lead; `open_ends` takes those that HubSpot refuses for good or didn't get to."""
         for _ in range(ROUNDS):
+            if not messages:
+                return
             try:
-                again = self._round([_Arrival(message) for message in messages.values()], refused)
+                again = self._round([_Arrival(message) for message in messages.values()], open_ends)
             except PolicySuperseded as newer:
                 logger.info("policy superseded", extra={"reason": str(newer)})
+                again = list(messages)
+            if again:
                 self._in_force.forget()
-                continue
-            if not again:
-                return refused
-            self._in_force.forget()
             messages = {key: messages[key] for key in again}
-        raise TableUnavailable(f"{len(messages)} leads not settled in {ROUNDS} rounds")
+        if messages:
+            raise TableUnavailable(f"{len(messages)} leads not settled in {ROUNDS} rounds")
 
-    def _round(self, arrivals: Sequence[_Arrival], refused: dict[str, str]) -> list[str]:
+    def _round(self, arrivals: Sequence[_Arrival], open_ends: _OpenEnds) -> list[str]:
         """Decide, claim and hand over. Returns the keys of the leads to be decided anew."""
         terms = self._in_force.current()
         read_at = self._clock()
@@ -262,6 +289,9 @@ class Assign:
         plan = _Plan()
         for arrival in arrivals:
             self._plan(plan, arrival, snapshot.records.get(arrival.key), decisions.get(arrival.key), terms)
+        if plan.undone:  # the ledgers move by it, so everything is read again
+            self._claims.undo(plan.undone)
+            return [arrival.key for arrival in arrivals]
         loads = dict(snapshot.loads)
         for rota, candidates in sorted(plan.candidates.items()):
             candidates.sort(key=_urgent_then_oldest)
@@ -270,7 +300,7 @@ class Assign:
             else:
                 self._claim(plan, rota, candidates, terms, snapshot.ledgers[rota], loads)
         write_moves(self._store, plan.moves)
-        return plan.again + self._hand_over(plan.claimed, arrivals, read_at, refused)
+        return self._hand_over(plan.claimed, arrivals, read_at, open_ends)
 
     def _plan(
         self,
@@ -282,15 +312,16 @@ class Assign:
     ) -> None:
         """Sort a lead in by what the table, HubSpot and the policy say of it."""
         if record is not None and record.state is State.CLAIMED:
-            if record.rep in terms.unavailable():
-                self._claims.undo([(record, Move.WAIT, {"rep": None, "reason": "the owner has left"})])
-                plan.again.append(arrival.key)
-            else:
+            # What HubSpot has already been told only wants marking; a rep who has left gets no lead any more.
+            if arrival.owner == record.rep or terms.is_owner(record.rep):
                 plan.claimed.append((record, None))
+            else:
+                plan.undone.append((record, Move.WAIT, {"rep": None, "reason": "the owner has left"}))
         elif not may_start(record, arrival.message.occurred_at):
             logger.info("known already", extra={"lead": arrival.key})
         elif decision is None:
             count(Metric.LEADS_GONE)
+            logger.info("gone", extra={"lead": arrival.key})
             plan.moves.append((record, self._move(arrival, record, Move.LOSE)))
         elif isinstance(decision, Ignored):
             self._drop(arrival, decision.reason, rule=decision.rule)
@@ -304,15 +335,11 @@ class Assign:
             plan.candidates[decision.rota].append(_candidate(arrival, record, decision, terms))
 
     def _read(self, arrivals: Sequence[_Arrival], terms: Terms) -> None:
-        by_type: defaultdict[str, list[_Arrival]] = defaultdict(list)
+        """Ask HubSpot about the leads. All are of one type: contacts are the only one so far."""
+        ids = [arrival.message.id for arrival in arrivals]
+        found = self._crm.read(arrivals[0].message.type, ids, terms.policy.properties())
         for arrival in arrivals:
-            by_type[arrival.message.type].append(arrival)
-        for record_type, batch in by_type.items():
-            for start in range(0, len(batch), MAX_READ):
-                part = batch[start : start + MAX_READ]
-                found = self._crm.read(record_type, [a.message.id for a in part], terms.policy.properties())
-                for arrival in part:
-                    arrival.properties = found.get(arrival.message.id)
+            arrival.properties = found.get(arrival.message.id)
 
     def _claim(
         self,
@@ -324,12 +351,9 @@ class Assign:
         loads: dict[str, int],
     ) -> None:
         """Claim for one rota; the leads that nobody can take will wait."""
-        for start in range(0, len(candidates), MAX_RECORDS):
-            if start:
-                ledger = self._store.read([rota], []).ledgers[rota]
-            result = self._claims.claim(rota, candidates[start : start + MAX_RECORDS], terms, ledger, loads)
-            plan.claimed += result.bookings
-            plan.moves += [self._wait(lead, "nobody can take it now") for lead in result.waiting]
+        result = self._claims.claim(rota, candidates, terms, ledger, loads)
+        plan.claimed += result.bookings
+        plan.moves += [self._wait(lead, "nobody can take it now") for lead in result.waiting]
 
     def _observe(
         self, rota: str, candidates: Sequence[Candidate], terms: Terms, snapshot: Snapshot
@@ -344,7 +368,8 @@ class Assign:
         for lead, booking in zip(candidates, bookings, strict=True):
             rep = None if booking is None else booking.winner
             logger.info("observed", extra={"lead": lead.key, "rota": rota, "lane": lead.lane, "rep": rep})
-            moves.append((lead.record, move(lead.record, Move.OBSERVE, _ms(now), **lead.facts, rep=rep)))
+            if lead.record is None or lead.record.state not in ENDED:
+                moves.append((lead.record, move(lead.record, Move.OBSERVE, _ms(now), **lead.facts, rep=rep)))
         return moves
 
     def _hand_over(
@@ -352,10 +377,8 @@ class Assign:
         claimed: Sequence[tuple[Record, Booking | None]],
         arrivals: Sequence[_Arrival],
         read_at: float,
-        refused: dict[str, str],
+        open_ends: _OpenEnds,
     ) -> list[str]:
-        if not claimed:
-            return []
         owners = {arrival.key: arrival.owner for arrival in arrivals if arrival.properties is not None}
         outcome = self._handover.hand_over(claimed, owners, read_at)
         for record in outcome.handed:
@@ -378,7 +401,8 @@ class Assign:
             count(Metric.LEADS_TAKEN_BY_OTHERS, len(outcome.taken))
         if outcome.gone:
             count(Metric.LEADS_GONE, len(outcome.gone))
-        refused |= outcome.refused
+        open_ends.refused |= outcome.refused
+        open_ends.later |= outcome.later
         return outcome.again
 
     def _drop(self, arrival: _Arrival, reason: str, **ids: str | None) -> None:
@@ -425,10 +449,14 @@ def _candidate(arrival: _Arrival, record: Record | None, decision: Route, terms:
         "trace": decision.trace,
         "policy": terms.number,
         "found_owner": arrival.owner,
-        "shown": {name: value[:MAX_SHOWN] for name, value in shown.items() if value},
+        "shown": {name: _cut(value) for name, value in shown.items() if value},
         "round": 1 if record is None else record.round + (record.state in ENDED),
     }
     return Candidate(arrival.key, decision.lane, message.occurred_at, decision.priority.rank, facts, record)
+
+
+def _cut(value: str) -> str:
+    return value.encode()[:MAX_SHOWN].decode(errors="ignore")
 
 
 def _urgent_then_oldest(lead: Candidate) -> tuple[int, int, int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,7 @@ from fairturn.store import MAX_RECORDS
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from fairturn.ledger import Booking
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 ATTEMPTS: Final = 8
 """How often one claim or undoing is decided anew after it was refused."""
+
+
+Undoing = tuple[Record, Move, Mapping[str, Any]]
+"""A claimed record, the move that undoes the claim, and the facts that it brings."""
 
 
 @dataclass(slots=True)
@@ -123,28 +128,27 @@ class Claims:
         claimed.waiting = candidates
         return claimed
 
-    def undo(self, undone: Iterable[tuple[Record, Move, Mapping[str, Any]]]) -> list[Record]:
+    def undo(self, undone: Iterable[Undoing]) -> None:
         """Give turns and loads back for claims that were never handed over; each record makes its move.
 
-        Those whose record has moved meanwhile are left as they are. Returns the records as written.
+        Those whose record has moved meanwhile are left as they are. Those of one rota share one transaction.
         """
-        by_rota: defaultdict[str, list[tuple[Record, Move, Mapping[str, Any]]]] = defaultdict(list)
-        for record, what, facts in undone:
-            by_rota[record.rota or ""].append((record, what, facts))
-        written: list[Record] = []
+        by_rota: defaultdict[str, list[Undoing]] = defaultdict(list)
+        for undoing in undone:
+            by_rota[undoing[0].rota or ""].append(undoing)
         for rota, rows in sorted(by_rota.items()):
             for start in range(0, len(rows), MAX_RECORDS):
-                written += self._undo(rota, rows[start : start + MAX_RECORDS])
-        return written
+                self._undo(rota, rows[start : start + MAX_RECORDS])
 
-    def _undo(self, rota: str, rows: Sequence[tuple[Record, Move, Mapping[str, Any]]]) -> list[Record]:
-        booked = {record.key: booking_of(self._store, record) for record, *_ in rows}
+    def _undo(self, rota: str, rows: Sequence[Undoing]) -> None:
+        bookings = bookings_of(self._store, [record for record, *_ in rows])
         ledger = self._store.read([rota], []).ledgers[rota]
         for attempt in range(ATTEMPTS):
             if not rows:
-                return []
+                return
             at = _ms(self._now())
-            after = replace(give_back(ledger, [booked[record.key] for record, *_ in rows]), version=ledger.version + 1)
+            returned = give_back(ledger, [bookings[record.key] for record, *_ in rows])
+            after = replace(returned, version=ledger.version + 1)
             entry = GivingBack(ledger.version, at, tuple((record.key, _claim_of(record)) for record, *_ in rows))
             moves = [(record, move(record, what, at, **facts)) for record, what, facts in rows]
             try:
@@ -158,15 +162,9 @@ class Claims:
             for record, what, _ in rows:
                 logger.info(
                     "claim undone",
-                    extra={
-                        "lead": record.key,
-                        "rota": rota,
-                        "rep": record.rep,
-                        "claim": record.claim,
-                        "move": what,
-                    },
+                    extra={"lead": record.key, "rota": rota, "rep": record.rep, "claim": record.claim, "move": what},
                 )
-            return [after_move for _, after_move in moves]
+            return
         raise TableUnavailable(f"the ledger of the rota {rota} kept moving")
 
     @staticmethod
@@ -201,12 +199,15 @@ def seat(rota: str, terms: Terms, loads: Mapping[str, int], now: datetime) -> di
     return members
 
 
-def booking_of(store: Store, record: Record) -> Booking:
-    """How a claimed lead was booked, recomputed from the journal of its claim."""
-    journal = store.journal(record.rota or "", _claim_of(record))
-    if not isinstance(journal, Claim):
-        raise TypeError(f"{record.key} points at a giving back, not at a claim")
-    return journal.booking(record.key)
+def bookings_of(store: Store, records: Iterable[Record]) -> dict[str, Booking]:
+    """How claimed leads were booked, recomputed from the journals: each claim is read and recomputed once."""
+    bookings: dict[str, Booking] = {}
+    for rota, version in sorted({(record.rota or "", _claim_of(record)) for record in records}):
+        journal = store.journal(rota, version)
+        if not isinstance(journal, Claim):
+            raise TypeError(f"version {version} of {rota} is a giving back, not a claim")
+        bookings |= journal.bookings()
+    return bookings
 
 
 def _claimed_record(lead: Candidate, rep: str, journal: Claim) -> Record:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeVar, cast
 
@@ -31,10 +31,10 @@ from tenacity import (
 )
 
 from fairturn.errors import HubSpotUnavailable
+from fairturn.policy import OWNER
 from fairturn.roster import Owner
 from fairturn.telemetry import logger
 
-OWNER: Final = "hubspot_owner_id"
 BATCH_LIMIT: Final = 100
 """Records in one batch read or update: HubSpot's limit."""
 OWNERS_PER_PAGE: Final = 500
@@ -95,10 +95,12 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a batch of writes; every record that is not in `refused` has its owner."""
+    """What became of a batch of writes; every record that is not named here has its owner."""
 
     refused: Mapping[str, tuple[Refusal, str]]
     """Record id → kind, and a short reason without personal data."""
+    put_off: Mapping[str, HubSpotUnavailable] = field(default_factory=dict)
+    """Record id → why HubSpot didn't get to it; the owner may have been written all the same."""
     explained: bool = True
     """False: HubSpot refused a property of the explanation, and owners were written without it."""
 
@@ -167,9 +169,16 @@ class _Error(_Answer):
             return Refusal.OWNER
         return Refusal.GONE if "OBJECT_NOT_FOUND" in codes else Refusal.OTHER
 
+    def passes(self) -> bool:
+        """Whether the same write may go through later."""
+        return bool(PASSING_CATEGORIES & set(self.codes()))
+
     def summary(self) -> str:
         """Codes, properties and scopes: what may be logged."""
         return " ".join([*self.codes(), *self.properties(), *self.scopes()]) or "without a reason"
+
+
+UNACCOUNTED: Final = _Error(category="INTERNAL_ERROR", message="no word of this record")
 
 
 class _Record(_Answer):
@@ -283,20 +292,27 @@ class HubSpot:
         """Give up to 100 records, each named once, their owners: one request when all goes well.
 
         When HubSpot refuses the whole for the sake of some, these are found by halving: at most two requests
-        per record. Raises HubSpotUnavailable; some owners may then have been written, and the whole can be
-        repeated.
+        per record. Where HubSpot is not to be had, the writes that it didn't get to are put off; what was
+        written and what was refused by then stands.
         """
         if len(writes) > BATCH_LIMIT:
             raise ValueError(f"at most {BATCH_LIMIT} records at once")
         refused: dict[str, tuple[Refusal, str]] = {}
+        put_off: dict[str, HubSpotUnavailable] = {}
         explanation = frozenset(name for write in writes for name in write.explanation)
         explained = True
         # Sorted by owner, because one bad owner is the likeliest reason to halve.
         parts = [sorted(writes, key=lambda write: write.owner)] if writes else []
         while parts:
             part = parts.pop()
-            batch = self._update(type, part, explained=explained)
+            try:
+                batch = self._update(type, part, explained=explained)
+            except HubSpotUnavailable as failure:
+                put_off |= {write.id: failure for left in (part, *parts) for write in left}
+                break
             errors = _errors(part, batch)
+            put_off |= {lead: _passing(error) for lead, error in errors.items() if error.passes()}
+            errors = {lead: error for lead, error in errors.items() if not error.passes()}
             unexplained = [write for write in part if write.id in errors and errors[write.id].names(explanation)]
             if explained and unexplained:
                 logger.warning("HubSpot refuses the explanation", why=errors[unexplained[0].id].summary())
@@ -308,7 +324,7 @@ class HubSpot:
                 parts += [part[half:], part[:half]]
                 continue
             refused |= {lead: (error.refusal(), error.summary()) for lead, error in errors.items()}
-        return Written(refused, explained=explained)
+        return Written(refused, put_off, explained=explained)
 
     def owners(self) -> list[Owner]:
         """Every owner of the portal, archived ones (deactivated users) last. Raises HubSpotUnavailable."""
@@ -417,17 +433,20 @@ def _seconds(retry_after: str | None) -> float:
 
 
 def _errors(writes: Sequence[OwnerWrite], batch: _Batch | _Failure) -> dict[str, _Error]:
-    """The error of each write that failed; of all of them when the whole batch was rejected."""
+    """The error of each write that failed; of all of them when the whole batch was rejected.
+
+    A write that HubSpot says nothing of has an error that passes: the next try will see what became of it.
+    """
     if isinstance(batch, _Failure):
         return {write.id: batch.error for write in writes}
-    for error in batch.errors:
-        if PASSING_CATEGORIES & set(error.codes()):
-            raise HubSpotUnavailable(f"HubSpot could not write some records: {error.summary()}")
     named = {lead: error for error in batch.errors for lead in error.ids()}
-    nameless = next((error for error in batch.errors if not error.ids()), None)
+    nameless = next((error for error in batch.errors if not error.ids()), UNACCOUNTED)
     written = {lead for record in batch.results for lead in (record.id, record.object_write_trace_id)}
-    errors = {write.id: named.get(write.id, nameless) for write in writes if write.id not in written}
-    return {lead: error for lead, error in errors.items() if error is not None}
+    return {write.id: named.get(write.id, nameless) for write in writes if write.id not in written}
+
+
+def _passing(error: _Error) -> HubSpotUnavailable:
+    return HubSpotUnavailable(f"HubSpot has not written the record: {error.summary()}")
 
 
 def _worth_halving(writes: Sequence[OwnerWrite], error: _Error) -> bool:

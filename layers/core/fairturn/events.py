@@ -47,6 +47,10 @@ class Kind(StrEnum):
     PRIVACY_DELETION = "privacyDeletion"
 
 
+TOLD_ONCE: Final = frozenset({Kind.MERGE, Kind.DELETION, Kind.PRIVACY_DELETION})
+"""What no reading of the record tells afterwards, only the event."""
+
+
 def _whole(value: object) -> int:
     """A positive whole number as HubSpot writes ids and times: an integer, or its digits as a string."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value):
@@ -202,7 +206,8 @@ def sort_events(events: Iterable[Event]) -> tuple[list[Message], list[Message]]:
     """Make the messages for the leads queue and for the changes queue, oldest first.
 
     A record whose creation or restore comes from a source that isn't bulk goes to leads with everything else
-    that is said of it; every other record goes to changes. The order of the events makes no difference.
+    that is said of it; every other record goes to changes. What only an event tells (a merge, a deletion, an
+    erasure) goes to changes in any case. The order of the events makes no difference.
     """
     records: dict[str, list[Event]] = defaultdict(list)
     for event in events:
@@ -210,7 +215,11 @@ def sort_events(events: Iterable[Event]) -> tuple[list[Message], list[Message]]:
     leads: list[Message] = []
     changes: list[Message] = []
     for record in records.values():
-        (leads if any(event.makes_lead for event in record) else changes).extend(_messages(record))
+        is_lead = any(event.makes_lead for event in record)
+        if is_lead:
+            leads.extend(_messages([event for event in record if event.kind not in TOLD_ONCE]))
+        if left := [event for event in record if event.kind in TOLD_ONCE or not is_lead]:
+            changes.extend(_messages(left))
     return sorted(leads, key=_age), sorted(changes, key=_age)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -60,7 +62,12 @@ def story(record: Record, claim: Claim, policy: Policy, names: Mapping[str, str]
 
     `policy` is the version that the record names; `names` says how to call each rep.
     """
-    booking = claim.booking(record.key)
+    booking = claim.bookings()[record.key]
+    taken: Counter[str] = Counter()
+    for lead, _, winner in claim.leads:
+        if lead == record.key:
+            break
+        taken[winner] += 1
     came = datetime.fromtimestamp(record.occurred_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     wanted = "" if booking.lane == ANY else f", needs {_listed(booking.lane)}"
     lines = [
@@ -70,7 +77,8 @@ def story(record: Record, claim: Claim, policy: Policy, names: Mapping[str, str]
         f"So it goes to the rota {record.rota}{wanted}, priority {record.priority}.",
     ]
     for rep, member in claim.members.items():
-        lines.append(f"  {names.get(rep, rep)}: {verdict(member, booking, rep)}.")
+        then = replace(member, load=member.load + taken[rep])
+        lines.append(f"  {names.get(rep, rep)}: {verdict(then, booking, rep)}.")
     lines.append(f"It went to {names.get(booking.winner, booking.winner)}. {reason(record.rota or '', booking)}")
     return lines
 

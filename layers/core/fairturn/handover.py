@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from fairturn.claim import booking_of
+from fairturn.claim import bookings_of
 from fairturn.crm import OwnerWrite, Refusal
 from fairturn.errors import RecordsMoved, TableUnavailable
 from fairturn.explain import explanation
+from fairturn.policy import OWNER
 from fairturn.record import Move, Record, move
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from fairturn.claim import Claims
-    from fairturn.crm import HubSpot
+    from fairturn.claim import Claims, Undoing
+    from fairturn.crm import HubSpot, Written
+    from fairturn.errors import HubSpotUnavailable
     from fairturn.ledger import Booking
     from fairturn.store import Store
 
-OWNER: Final = "hubspot_owner_id"
 OWNER_IS_FRESH_FOR: Final = 2.0
 """Seconds for which the owner that was read may be relied on; after that it is read again before ours is written."""
-MAX_WRITES: Final = 100
-"""Records in one batch update at HubSpot."""
 MAX_MOVES: Final = 99
 """Records in one transaction; the loads are the hundredth item."""
 MOVE_ATTEMPTS: Final = 4
+MAX_REASON: Final = 200
+"""Characters of a reason that a record keeps."""
 
 
 @dataclass(slots=True)
@@ -44,6 +45,8 @@ class Outcome:
     """HubSpot doesn't take this owner; the claim is undone, and the lead is to be allotted without him."""
     refused: dict[str, str] = field(default_factory=dict)
     """HubSpot refuses the lead itself; the claim is undone. Key → reason."""
+    later: dict[str, HubSpotUnavailable] = field(default_factory=dict)
+    """HubSpot didn't get to these; their claims stand, and the next try goes on from there."""
 
 
 class Handover:
@@ -70,19 +73,21 @@ class Handover:
         owners: Mapping[str, str | None],
         read_at: float,
     ) -> Outcome:
-        """Write the owner of claimed leads into HubSpot and mark them handed over.
+        """Write the owner of claimed leads, at most 97 of one type, into HubSpot and mark them handed over.
 
         `owners` has the owner of each lead as HubSpot had it at `read_at` (seconds, by `clock`), None where
-        there was none; a lead that is absent is gone. Raises HubSpotUnavailable with the claims left standing:
-        the next try goes on from there.
+        there was none; a lead that is absent is gone. Between the last reading of the owners and the writing
+        of ours there is nothing but that request.
         """
         outcome = Outcome()
-        undone: list[tuple[Record, Move, dict[str, Any]]] = []
+        if not claimed:
+            return outcome
+        writes = self._owner_writes(claimed)
         if self._clock() - read_at > OWNER_IS_FRESH_FOR:
-            owners = self._owners(claimed)
-        writes: dict[str, OwnerWrite] = {}
+            owners = self._owners([record for record, _ in claimed])
+        undone: list[Undoing] = []
         ready: dict[str, Record] = {}
-        for record, booking in claimed:
+        for record, _ in claimed:
             owner = owners.get(record.key)
             if record.key not in owners:
                 outcome.gone.append(record.key)
@@ -91,77 +96,55 @@ class Handover:
                 outcome.taken.append(record.key)
                 undone.append((record, Move.LEAVE, {"rep": owner, "reason": "somebody else chose the owner"}))
             else:
-                ready[record.key] = record
-                if owner != record.rep:
-                    writes[record.key] = self._owner_write(record, booking)
-        self._undo(undone)
-        refusals = self._write(writes, ready)
-        self._mark_handed([record for key, record in ready.items() if key not in refusals], outcome)
-        self._undo(list(self._judge(refusals, ready, outcome)))
+                ready[record.id] = record
+        written = self._write([writes[id_] for id_ in ready], next(iter(claimed))[0].type)
+        outcome.later = {ready[id_].key: failure for id_, failure in written.put_off.items()}
+        done = [record for id_, record in ready.items() if id_ not in written.refused and id_ not in written.put_off]
+        at = int(self._now().timestamp() * 1000)
+        outcome.handed = write_moves(
+            self._store, [(record, move(record, Move.HAND_OVER, at, handed_at=at)) for record in done]
+        )
+        undone += self._judge({ready[id_].key: refusal for id_, refusal in written.refused.items()}, ready, outcome)
+        self._claims.undo(undone)
         return outcome
 
-    def _owners(self, claimed: Iterable[tuple[Record, Booking | None]]) -> dict[str, str | None]:
-        owners: dict[str, str | None] = {}
-        by_type: dict[str, list[Record]] = {}
-        for record, _ in claimed:
-            by_type.setdefault(record.type, []).append(record)
-        for record_type, records in by_type.items():
-            for start in range(0, len(records), MAX_WRITES):
-                batch = records[start : start + MAX_WRITES]
-                found = self._crm.read(record_type, [record.id for record in batch], [OWNER])
-                owners |= {record.key: found[record.id].get(OWNER) or None for record in batch if record.id in found}
-        return owners
+    def _owner_writes(self, claimed: Sequence[tuple[Record, Booking | None]]) -> dict[str, OwnerWrite]:
+        resumed = bookings_of(self._store, [record for record, booking in claimed if booking is None])
+        return {
+            record.id: OwnerWrite(record.id, record.rep or "", explanation(record, booking or resumed[record.key]))
+            for record, booking in claimed
+        }
 
-    def _owner_write(self, record: Record, booking: Booking | None) -> OwnerWrite:
-        if record.rep is None:
-            raise ValueError(f"{record.key} is nobody's")
-        booking = booking or booking_of(self._store, record)
-        return OwnerWrite(record.id, record.rep, explanation(record, booking))
+    def _owners(self, records: Sequence[Record]) -> dict[str, str | None]:
+        found = self._crm.read(records[0].type, [record.id for record in records], [OWNER])
+        return {record.key: found[record.id].get(OWNER) or None for record in records if record.id in found}
 
-    def _write(self, writes: Mapping[str, OwnerWrite], ready: Mapping[str, Record]) -> dict[str, tuple[Refusal, str]]:
-        refusals: dict[str, tuple[Refusal, str]] = {}
-        by_type: dict[str, list[OwnerWrite]] = {}
-        for key, write in writes.items():
-            by_type.setdefault(ready[key].type, []).append(write)
-        keys = {(record.type, record.id): key for key, record in ready.items()}
-        for record_type, batch in by_type.items():
-            for start in range(0, len(batch), MAX_WRITES):
-                written = self._crm.write_owners(record_type, batch[start : start + MAX_WRITES])
-                if not written.explained:
-                    count(Metric.EXPLANATION_REFUSED)
-                    logger.error("HubSpot refuses our explanation properties: the owners were written without them")
-                refusals |= {keys[record_type, id_]: refusal for id_, refusal in written.refused.items()}
-        return refusals
-
-    def _mark_handed(self, records: Sequence[Record], outcome: Outcome) -> None:
-        at = int(self._now().timestamp() * 1000)
-        moves = [(record, move(record, Move.HAND_OVER, at, handed_at=at)) for record in records]
-        written = write_moves(self._store, moves)
-        outcome.handed += written
+    def _write(self, writes: Sequence[OwnerWrite], record_type: str) -> Written:
+        written = self._crm.write_owners(record_type, writes)
+        if not written.explained:
+            count(Metric.EXPLANATION_REFUSED)
+            logger.error("HubSpot refuses our explanation properties: the owners were written without them")
+        return written
 
     def _judge(
         self, refusals: Mapping[str, tuple[Refusal, str]], ready: Mapping[str, Record], outcome: Outcome
-    ) -> Iterable[tuple[Record, Move, dict[str, Any]]]:
-        unavailable = {ready[key].rep for key, (kind, _) in refusals.items() if kind is Refusal.OWNER}
+    ) -> Iterator[Undoing]:
+        records = {record.key: record for record in ready.values()}
+        unavailable = {records[key].rep for key, (kind, _) in refusals.items() if kind is Refusal.OWNER}
         for rep in sorted(rep for rep in unavailable if rep is not None):
             self._store.mark_unavailable(rep)
             count(Metric.REPS_UNAVAILABLE)
             logger.error("HubSpot refuses this owner: no lead goes to him", extra={"rep": rep})
         for key, (kind, reason) in refusals.items():
-            record = ready[key]
             if kind is Refusal.OWNER:
                 outcome.again.append(key)
-                yield record, Move.WAIT, {"rep": None, "reason": f"HubSpot refuses the owner {record.rep}"}
+                yield records[key], Move.WAIT, {"rep": None, "reason": "HubSpot refuses the owner"}
             elif kind is Refusal.GONE:
                 outcome.gone.append(key)
-                yield record, Move.LOSE, {"rep": None, "reason": reason}
+                yield records[key], Move.LOSE, {"rep": None, "reason": reason[:MAX_REASON]}
             else:
-                outcome.refused[key] = f"HubSpot refuses to give this lead an owner: {reason}"
-                yield record, Move.REFUSE, {"rep": None, "reason": outcome.refused[key]}
-
-    def _undo(self, undone: Sequence[tuple[Record, Move, dict[str, Any]]]) -> None:
-        if undone:
-            self._claims.undo(undone)
+                outcome.refused[key] = f"HubSpot refuses to give this lead an owner: {reason}"[:MAX_REASON]
+                yield records[key], Move.REFUSE, {"rep": None, "reason": outcome.refused[key]}
 
 
 def write_moves(store: Store, moves: Sequence[tuple[Record | None, Record]]) -> list[Record]:

@@ -120,11 +120,10 @@ class Claim:
         allotment = allot(settle(self.before, self.members, self.lanes), lanes, self.members)
         return replace(allotment, ledger=replace(allotment.ledger, version=self.version, policy=self.policy))
 
-    def booking(self, lead: str) -> Booking:
-        """How the lead was booked. Raises KeyError for a lead of another claim."""
+    def bookings(self) -> dict[str, Booking]:
+        """How each lead of the claim was booked."""
         booked = zip((key for key, _, _ in self.leads), self.recompute().bookings, strict=True)
-        bookings = {key: booking for key, booking in booked if booking is not None}
-        return bookings[lead]
+        return {key: booking for key, booking in booked if booking is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from fairturn.errors import PolicyInvalid, Problem
+from fairturn.ledger import ANY, PAST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,10 +56,9 @@ MAX_DIGITS = 15  # what a float can hold without rounding
 MAX_TEXT = 500
 MAX_LISTED = 20  # names given as allowed in one message
 
-ANY_LANE = "any"
-PAST_LANE = "past"
+
 OTHERWISE = "otherwise"
-OWNER_PROPERTY = "hubspot_owner_id"
+OWNER = "hubspot_owner_id"
 
 
 class Mode(StrEnum):
@@ -85,7 +85,7 @@ class Priority(StrEnum):
 
 def lane(skills: Iterable[str]) -> str:
     """Name the lane of the leads that ask for these skills: `"de+enterprise"`, or `"any"` for none."""
-    return "+".join(sorted(set(skills))) or ANY_LANE
+    return "+".join(sorted(set(skills))) or ANY
 
 
 def fold(text: str) -> str:
@@ -312,9 +312,7 @@ RepKey = Annotated[
     BeforeValidator(_rep_key),
 ]
 RotaName = Annotated[str, _word("rota name (a-z, 0-9, _ and -, at most 40)", r"[a-z0-9][a-z0-9_-]{0,39}")]
-Skill = Annotated[
-    str, _word("skill (a-z, 0-9, _ and -, at most 30)", r"[a-z0-9][a-z0-9_-]{0,29}", (ANY_LANE, PAST_LANE))
-]
+Skill = Annotated[str, _word("skill (a-z, 0-9, _ and -, at most 30)", r"[a-z0-9][a-z0-9_-]{0,29}", (ANY, PAST))]
 Property = Annotated[str, _word("property's internal name, such as hs_lead_status", r"[a-z0-9_][a-z0-9_.-]{0,99}")]
 RuleName = Annotated[str, Field(max_length=80), AfterValidator(_rule_name)]
 Reason = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
@@ -781,18 +779,12 @@ class Policy(_Strict):
 
     def properties(self) -> tuple[str, ...]:
         """Every contact property that must be read to decide, sorted."""
-        names = {OWNER_PROPERTY, *self.leads.show, *(closed.property for closed in self.leads.closed)}
+        names = {OWNER, *self.leads.show, *(closed.property for closed in self.leads.closed)}
         if isinstance(self.leads.when, Reached):
             names.add(self.leads.when.property)
         for rule in self.rules:
             names |= {leaf.property for leaf in leaves(rule.when) if not isinstance(leaf, FromSource)}
         return tuple(sorted(names))
-
-    def members(self, rota: str, lane: str) -> dict[str, int]:
-        """The weight of each member of the rota who has every skill of the lane, on duty or not."""
-        asked = set() if lane == ANY_LANE else set(lane.split("+"))
-        reps = {member: self.reps[member] for member in self.rotas[rota].members}
-        return {member: rep.weight for member, rep in reps.items() if asked <= set(rep.skills)}
 
     def lanes(self, rota: str) -> frozenset[str]:
         """Every lane that a rule, or the catch-all, names for this rota."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 MAX_BATCH: Final = 10
 MAX_BATCH_BYTES: Final = 262_144
 """SQS counts the bodies and the names, types and values of the attributes of one request together."""
-MAX_DELAY: Final = 43_200
-"""Seconds: SQS hides a message for at most twelve hours."""
+MAX_DELAY: Final = 42_000
+"""Seconds: SQS hides a message for at most twelve hours, counted from when it was received."""
 MAX_GROWING_DELAY: Final = 900
 """Seconds: nobody waits longer than this for the next try."""
 
@@ -95,7 +95,7 @@ class Queue:
         self._all("send", len(letters), _parcels(letters), request)
 
     def put_back(self, delays: Sequence[tuple[Received, int]]) -> None:
-        """Let messages be received again after so many seconds each, 0 to 43,200; more is cut to that.
+        """Let messages be received again after so many seconds each, 0 to 42,000; more is cut to that.
 
         A message that isn't ours any more (its receipt handle has expired) is only logged.
         """

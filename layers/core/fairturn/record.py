@@ -72,7 +72,6 @@ MOVES: Mapping[tuple[State | None, Move], State] = {
         for move, result in (
             (Move.WAIT, State.WAITING),
             (Move.CLAIM, State.CLAIMED),
-            (Move.OBSERVE, State.OBSERVED),
             (Move.LEAVE, State.ELSEWHERE),
             (Move.LOSE, State.GONE),
         )
@@ -147,8 +146,8 @@ class Record:
 
     @property
     def expires_at(self) -> int | None:
-        """Epoch seconds from which DynamoDB may delete the record; None while it is of use."""
-        return self.changed_at // 1000 + KEPT_FOR if self.state in ENDED else None
+        """Epoch seconds from which DynamoDB may delete the record; None while it is of use or in a load."""
+        return self.changed_at // 1000 + KEPT_FOR if self.state in ENDED and self.holder is None else None
 
 
 def lead_key(record_type: str, record_id: str) -> str:

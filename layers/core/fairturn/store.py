@@ -16,14 +16,16 @@ was refused decides anew without reading again. Which items there are, and what 
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import (
     RetryError,
@@ -55,7 +57,8 @@ CONFLICT_ATTEMPTS: Final = 6
 """The first try and five more: botocore does not retry a TransactionConflict by itself."""
 IN_FORCE_FOR: Final = 30.0
 """Seconds for which a warm function trusts the policy and the roster that it has read."""
-FAULT_KEPT_FOR: Final = 3600
+FAULT_KEPT_FOR: Final = 14 * 24 * 3600
+"""Seconds: as long as a message can live."""
 
 LOADS: Final = {"pk": "LOADS", "sk": "LOADS"}
 POINTER: Final = {"pk": "POLICY", "sk": "CURRENT"}
@@ -79,10 +82,10 @@ class Terms:
     policy: Policy
     owners: Mapping[str, Owner]
 
-    def unavailable(self) -> list[str]:
-        """The reps of the policy whom HubSpot does not know, has archived, or refuses."""
-        owners = {rep: self.owners.get(rep) for rep in self.policy.reps}
-        return [rep for rep, owner in owners.items() if owner is None or owner.archived or owner.unavailable]
+    def is_owner(self, rep: str | None) -> bool:
+        """Whether HubSpot knows the rep as an owner, active and not refused."""
+        owner = self.owners.get(rep or "")
+        return owner is not None and not owner.archived and not owner.unavailable
 
 
 class _Conflict(Exception):
@@ -234,12 +237,16 @@ class Store:
 
     # Faults
 
-    def note_faults(self, leads: Iterable[tuple[str, str]], error: str, at: int) -> None:
-        """Write down that a try with these leads failed for a reason that is not theirs.
+    def note_faults(self, leads: Mapping[tuple[str, str], int], error: str, at: int) -> None:
+        """Write down that a try with these leads, received so often, failed for a reason that is not theirs.
 
         A hint for the next try, without a condition: what DynamoDB leaves undone is not tried again.
         """
-        items = [{**_fault_key(*lead), "error": error, "at": at, "ttl": at // 1000 + FAULT_KEPT_FOR} for lead in leads]
+        expiry = at // 1000 + FAULT_KEPT_FOR
+        items = [
+            {**_fault_key(*lead), "receipts": receipts, "error": error, "at": at, "ttl": expiry}
+            for lead, receipts in leads.items()
+        ]
         for start in range(0, len(items), 25):
             puts = [{"PutRequest": {"Item": _serialize(item)}} for item in items[start : start + 25]]
             self._call(
@@ -247,10 +254,10 @@ class Store:
             )
 
     def faults(self, leads: Iterable[tuple[str, str]]) -> dict[str, int]:
-        """When each of these leads last met a transient failure; those that met none are absent."""
+        """How often each of these leads had been received when it last met a transient failure, if it did."""
         keys = {lead_key(*lead): _fault_key(*lead) for lead in leads}
         found = self._get(list(keys.values()))
-        return {lead: int(found[_name(key)]["at"]) for lead, key in keys.items() if _name(key) in found}
+        return {lead: int(found[_name(key)]["receipts"]) for lead, key in keys.items() if _name(key) in found}
 
     # Requests
 
@@ -349,7 +356,7 @@ class Store:
         values = {f":c{n}": changes[rep] for n, rep in enumerate(sorted(changes))}
         conditions = []
         for n, rep in enumerate(sorted(changes)):
-            if limits is None or rep not in limits:
+            if limits is None or rep not in limits or changes[rep] < 0:
                 continue
             if rep in (seen or {}):
                 conditions.append(f"#r{n} <= :l{n}")
@@ -392,7 +399,7 @@ class InForce:
                 policy = self._terms.policy
             self._terms = Terms(number, policy, owners)
             self._read_at = self._clock()
-            for rep in self._terms.unavailable():
+            for rep in itertools.filterfalse(self._terms.is_owner, self._terms.policy.reps):
                 count(Metric.REPS_UNAVAILABLE)
                 logger.error("the policy names a rep whom HubSpot does not know or has archived", extra={"rep": rep})
         return self._terms
@@ -463,7 +470,7 @@ def _to_loads(item: Item) -> dict[str, int]:
 
 
 def _claim_item(claim: Claim) -> Item:
-    """What nobody ever asks DynamoDB about is one text: a third of the size, and read in one go."""
+    """What nobody ever asks DynamoDB about is packed: a journal costs a write unit for each KB."""
     members = {
         rep: {name: value for name, value in asdict(member).items() if value is not None}
         | {"skills": sorted(member.skills)}
@@ -475,20 +482,20 @@ def _claim_item(claim: Claim) -> Item:
         "at": claim.at,
         "leads": [list(lead) for lead in claim.leads],
         "lanes": sorted(claim.lanes),
-        "members": json.dumps(members, separators=(",", ":")),
-        "before": json.dumps(asdict(claim.before), separators=(",", ":")),
+        "members": _packed(members),
+        "before": _packed(asdict(claim.before)),
     }
 
 
 def _to_claim(item: Item) -> Claim:
     return Claim(
-        before=Ledger(**json.loads(item["before"])),
+        before=Ledger(**_unpacked(item["before"])),
         policy=item["policy"],
         at=item["at"],
         lanes=frozenset(item["lanes"]),
         members={
             rep: Member(**member | {"skills": frozenset(member["skills"])})
-            for rep, member in json.loads(item["members"]).items()
+            for rep, member in _unpacked(item["members"]).items()
         },
         leads=tuple((lead, lane, winner) for lead, lane, winner in item["leads"]),
     )
@@ -562,8 +569,19 @@ def _deserialize(item: Mapping[str, Any]) -> Item:
     return {name: _plain(_deserializer.deserialize(value)) for name, value in item.items()}
 
 
+def _packed(data: Mapping[str, Any]) -> bytes:
+    return zlib.compress(json.dumps(data, separators=(",", ":")).encode())
+
+
+def _unpacked(packed: bytes) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(zlib.decompress(packed))
+    return data
+
+
 def _plain(value: Any) -> Any:
     """DynamoDB's numbers are decimals; all of ours are integers."""
+    if isinstance(value, Binary):
+        return value.value  # type: ignore[attr-defined] # the stubs leave it out
     if isinstance(value, Decimal):
         return int(value)
     if isinstance(value, dict):
