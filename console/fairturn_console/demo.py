@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import boto3
 
 from fairturn.settings import settings
 from fairturn.store import InForce, Store
+from fairturn_console.events import KEY, SECRET, URL
 from fairturn_console.portal import Portal
 from fairturn_console.report import Report
-from fairturn_console.sandbox import REGION, Sandbox
+from fairturn_console.sandbox import Sandbox
 from fairturn_console.story import START, Story
 
 if TYPE_CHECKING:
@@ -21,24 +22,24 @@ if TYPE_CHECKING:
 
     from fairturn.policy import Policy
 
-KEY: Final = "sandbox-sandbox-sandbox-key"
-URL: Final = f"https://sandbox.execute-api.{REGION}.amazonaws.com/hubspot/{KEY}"
 
+def run(seed: int, leads: int, policy: Policy, log: Path, console: Console) -> bool:
+    """Run the day of this seed with so many leads and show it. Returns whether everything held.
 
-def run(seed: int, policy: Policy, log: Path, console: Console) -> bool:
-    """Run the day of this seed and show it; the functions' logs go to `log`. Returns whether everything held."""
+    The functions' logs go to `log`.
+    """
     console.print(f"Seed {seed}. The functions log to {log}.")
     # Both jitter and the portal's chance follow the seed.
     random.seed(seed)
     chance = random.Random(seed)
-    portal = Portal(chance, token="pat-sandbox", secret="sandbox", webhook_url=URL)  # noqa: S106 - of the sandbox
+    portal = Portal(chance, token="pat-sandbox", secret=SECRET, webhook_url=URL)  # noqa: S106 - of the sandbox
     parameters: dict[str, str | int] = {"HubSpotPortalId": portal.id, "WebhookKey": KEY}
     with (
         log.open("w", encoding="utf-8") as logs,
         portal,
         Sandbox(portal, start=START, log=logs, parameters=parameters) as sandbox,
     ):
-        day = Story(portal, sandbox, policy, chance, console.print).tell()
+        day = Story(portal, sandbox, policy, chance, console.print, leads).tell()
         store = Store(boto3.client("dynamodb"), settings().table)
         report = Report(day, store, InForce(store).current(), portal, sandbox)
         report.print(console)
@@ -48,6 +49,6 @@ def run(seed: int, policy: Policy, log: Path, console: Console) -> bool:
         console.print(f"{'held' if finding.held else 'BROKEN':>6}  {finding.what}")
     console.print()
     console.print("What to try next: change policy.yaml and run it again (fairturn policy check tells what is wrong);")
-    console.print(f"make demo SEED={seed} repeats this day; {log} has every decision.")
+    console.print(f"make demo SEED={seed} LEADS={leads} repeats this day; {log} has every decision.")
     console.print(report.last_line())
     return all(finding.held for finding in findings)

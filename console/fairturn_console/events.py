@@ -15,6 +15,10 @@ from fairturn.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from fairturn.signature import sign as sign_request
 
 FOLDER: Final = Path(__file__).parents[2] / "events"
+SECRET: Final = "sandbox"  # noqa: S105 - it opens nothing
+KEY: Final = "sandbox-sandbox-sandbox-key"
+URL: Final = f"https://sandbox.execute-api.eu-west-1.amazonaws.com/hubspot/{KEY}"
+"""Where and with which secret HubSpot's webhooks come to the sandbox."""
 V1_HEADER: Final = "x-hubspot-signature"
 
 

@@ -95,8 +95,12 @@ class Portal:
         app_id: int = 54321,
         subscriptions: Iterable[str] = DEFAULT_SUBSCRIPTIONS,
         generic: bool = False,
+        host: str = "127.0.0.1",
     ) -> None:
-        """`secret` signs the webhooks to `webhook_url`; for `subscriptions` and `generic` see `Webhooks`."""
+        """`secret` signs the webhooks to `webhook_url`; for `subscriptions` and `generic` see `Webhooks`.
+
+        The API answers at `host`.
+        """
         self.id = id
         self.app_id = app_id
         self.token = token
@@ -126,6 +130,7 @@ class Portal:
             generic=generic,
         )
         self._api = PortalApi(self)
+        self._host = host
         self._server: BaseWSGIServer | None = None
         self._merged: dict[str, str] = {}
         self._down_until = 0
@@ -163,11 +168,17 @@ class Portal:
             self.properties[name] = Property(name, tuple(options), read_only, group)
             return self.properties[name]
 
-    def create_contact(self, properties: Mapping[str, str], source: str = "FORM", at: int | None = None) -> str:
-        """Create a contact. Gives its id. ValueError: the API would refuse these values."""
+    def create_contact(
+        self,
+        properties: Mapping[str, str],
+        source: str = "FORM",
+        at: int | None = None,
+        id: str | None = None,  # noqa: A002 - HubSpot's word
+    ) -> str:
+        """Create a contact. Gives its id, the given one or the next. ValueError: the API would refuse these values."""
         with self.lock:
             self._check(properties)
-            record = self._new("contacts", source, at)
+            record = self._new("contacts", source, at, id)
             self._announce("creation", record.id, source, at, changeFlag="CREATED")
             self.write(record, properties, source, at)
             return record.id
@@ -271,11 +282,11 @@ class Portal:
         """Where the API of the started portal answers."""
         if self._server is None:
             raise RuntimeError("the portal is not started")
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://{self._host}:{self._server.server_port}"
 
     def start(self) -> None:
-        """Let the API answer, on a free port of this machine."""
-        self._server = self._api.serve()
+        """Let the API answer, on a free port."""
+        self._server = self._api.serve(self._host)
         Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
@@ -348,8 +359,8 @@ class Portal:
             record = self._merged[record]
         return record
 
-    def _new(self, type: str, source: str, at: int | None = None) -> Record:  # noqa: A002
-        moment, record = _iso(_now() if at is None else at), self._next_id()
+    def _new(self, type: str, source: str, at: int | None = None, id: str | None = None) -> Record:  # noqa: A002
+        moment, record = _iso(_now() if at is None else at), id or self._next_id()
         own = {
             "hs_object_id": record,
             "hs_object_source": source,

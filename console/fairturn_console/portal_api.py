@@ -73,7 +73,7 @@ class RefusedError(Exception):
 
 
 class PortalApi:
-    """One portal's API. `serve` makes it answer on a free port of this machine."""
+    """One portal's API. `serve` makes it answer on a free port."""
 
     def __init__(self, portal: Portal) -> None:
         self._portal = portal
@@ -94,9 +94,9 @@ class PortalApi:
             answer = self._answering(view)
             self._web.add_url_rule(path, f"{method} {path}", answer, methods=[method], strict_slashes=False)
 
-    def serve(self) -> BaseWSGIServer:
+    def serve(self, host: str) -> BaseWSGIServer:
         """Bind a port; the caller runs the server."""
-        return make_server("127.0.0.1", 0, self._web, threaded=True, request_handler=_QuietHandler)
+        return make_server(host, 0, self._web, threaded=True, request_handler=_QuietHandler)
 
     def _answering(self, view: Callable[..., Answer]) -> Callable[..., tuple[Response, int]]:
         def answer(**arguments: str) -> tuple[Response, int]:

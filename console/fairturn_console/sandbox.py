@@ -11,8 +11,6 @@ from __future__ import annotations
 import base64
 import copy
 import importlib.util
-import json
-import logging
 import os
 import time
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -27,12 +25,12 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from moto.dynamodb import models as dynamodb_models
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.table import Table as MotoTable
-from moto.server import ThreadedMotoServer
 
 from fairturn.settings import settings
 from fairturn.telemetry import logger
 from fairturn_console import events
-from fairturn_console.template import PATH, Template
+from fairturn_console.cloud import ACCOUNT, REGION, Stack, aws
+from fairturn_console.template import PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,9 +40,6 @@ if TYPE_CHECKING:
     from fairturn_console.portal import Portal
     from fairturn_console.webhooks import WebhookRequest
 
-REGION: Final = "eu-west-1"
-ACCOUNT: Final = "123456789012"
-STACK: Final = "fairturn"
 COLD_AFTER: Final = 600
 """Seconds without a call after which Lambda is taken to have thrown a function's instance away."""
 AT_ONCE: Final = 10
@@ -65,41 +60,25 @@ class Sandbox:
         """Whether the answer to the next webhook is lost on its way."""
         self._log = log
         self._parameters = parameters
-        self._template = Template()
-        self._queues = self._template.resources("AWS::SQS::Queue")
         self._stack = ExitStack()
         self._clock = time_machine.travel(start, tick=False)
-        self._aws = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._functions: dict[str, Function] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._traveller = stack.enter_context(self._clock)
-            logging.getLogger("werkzeug").setLevel(logging.ERROR)
             stack.enter_context(one_copy_a_transaction())
-            self._aws.start()
-            stack.callback(self._aws.stop)
-            host, port = self._aws.get_host_and_port()
-            environment = {
-                "AWS_ACCESS_KEY_ID": "sandbox",
-                "AWS_SECRET_ACCESS_KEY": "sandbox",
-                "AWS_DEFAULT_REGION": REGION,
-                "AWS_CONFIG_FILE": os.devnull,
-                "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-                "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-                "NO_PROXY": "127.0.0.1,localhost",
-                "HUBSPOT_API_URL": self.portal.url,
-            }
-            stack.enter_context(patch.dict(os.environ, environment))
-            os.environ.pop("AWS_PROFILE", None)
-            boto3.setup_default_session()
+            stack.enter_context(aws())
+            stack.enter_context(patch.dict(os.environ, {"HUBSPOT_API_URL": self.portal.url}))
             self._sqs = boto3.client("sqs")
-            self._references = self._deploy()
+            self._deployed = Stack(
+                self._parameters, webhook_secret=self.portal.webhooks.secret, token=self.portal.token
+            )
             handler = logger.registered_handler
             stack.callback(handler.setStream, handler.setStream(self._log))  # type: ignore[attr-defined]
-            for name, properties in self._template.functions().items():
-                self._functions[name] = Function(name, self._resolve(properties), self._log)
-            stack.enter_context(patch.dict(os.environ, self._functions["AssignFunction"].environment))
+            for name, properties in self._deployed.functions().items():
+                self._functions[name] = Function(name, properties, self._log)
+            stack.enter_context(patch.dict(os.environ, self._deployed.environment("AssignFunction")))
             settings.cache_clear()
             stack.callback(settings.cache_clear)
             self._stack = stack.pop_all()
@@ -137,11 +116,9 @@ class Sandbox:
     def settling(self) -> timedelta:
         """How long after a webhook its messages are at hand as one batch."""
         seconds = [
-            self._resolve(self._queues[name].get("DelaySeconds", 0)) + source.get("MaximumBatchingWindowInSeconds", 0)
+            self._deployed.delay(source["Queue"]) + source.get("MaximumBatchingWindowInSeconds", 0)
             for function in self._functions.values()
             for source in function.queues()
-            for name in self._queues
-            if self._references[f"{name}.Arn"] == source["Queue"]
         ]
         return timedelta(seconds=max(seconds))
 
@@ -155,7 +132,7 @@ class Sandbox:
         )
 
     def _poll(self, function: Function, source: Mapping[str, Any]) -> int:
-        url = self._url(source["Queue"])
+        url = self._deployed.url(source["Queue"])
         attributes = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         at_hand = int(attributes["ApproximateNumberOfMessages"])
         delayed = int(attributes["ApproximateNumberOfMessagesDelayed"])
@@ -191,7 +168,7 @@ class Sandbox:
         records: list[dict[str, Any]] = []
         while len(records) < most:
             messages = self._sqs.receive_message(
-                QueueUrl=self._url(arn),
+                QueueUrl=self._deployed.url(arn),
                 MaxNumberOfMessages=min(AT_ONCE, most - len(records)),
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
@@ -214,51 +191,6 @@ class Sandbox:
                     }
                 )
         return records
-
-    # Deployment
-
-    def _deploy(self) -> dict[str, str]:
-        """Make the template's queues, table and secrets. Returns what its references stand for."""
-        references = {
-            "AWS::Region": REGION,
-            "AWS::AccountId": ACCOUNT,
-            "AWS::Partition": "aws",
-            "AWS::URLSuffix": "amazonaws.com",
-            "AWS::StackName": STACK,
-            "Api": "sandbox",
-            "CoreLayer": "layer",
-        }
-        for kind in ("AWS::Serverless::Function", "AWS::IAM::Role", "AWS::Logs::LogGroup"):
-            for name in self._template.resources(kind):
-                references |= {name: name, f"{name}.Arn": f"arn:aws:sandbox:{name}"}
-        self._references = references
-        secrets = boto3.client("secretsmanager")
-        values = {
-            "WebhookSecret": {"current": self.portal.webhooks.secret},
-            "HubSpotToken": {"token": self.portal.token},
-        }
-        for name, value in values.items():
-            references[name] = secrets.create_secret(Name=name, SecretString=json.dumps(value))["ARN"]
-        for name, properties in sorted(self._queues.items(), key=lambda queue: "RedrivePolicy" in queue[1]):
-            attributes = self._resolve(properties)
-            queue = attributes.pop("QueueName")
-            text: Any = {
-                each: value if isinstance(value, str) else json.dumps(value) for each, value in attributes.items()
-            }
-            references[name] = self._sqs.create_queue(QueueName=queue, Attributes=text)["QueueUrl"]
-            references[f"{name}.Arn"] = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}"
-        table = self._resolve(self._template.resources("AWS::DynamoDB::Table")["Table"])
-        wanted = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
-        boto3.client("dynamodb").create_table(TableName=STACK, **{each: table[each] for each in wanted})
-        references["Table"] = STACK
-        return references
-
-    def _resolve(self, value: Any) -> Any:
-        return self._template.resolve(value, self._parameters, self._references)
-
-    def _url(self, arn: str) -> str:
-        urls = {self._references[f"{name}.Arn"]: self._references[name] for name in self._queues}
-        return urls[arn]
 
 
 @contextmanager
@@ -291,9 +223,6 @@ class Function:
 
     def __init__(self, name: str, properties: Mapping[str, Any], log: TextIO) -> None:
         self.name = name
-        self.environment: dict[str, str] = {
-            variable: str(value) for variable, value in properties["Environment"]["Variables"].items()
-        }
         self._properties = properties
         self._log = log
         self._handler: Callable[..., Any] | None = None

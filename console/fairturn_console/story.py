@@ -31,11 +31,10 @@ if TYPE_CHECKING:
 START: Final = datetime(2026, 12, 28, 9, 0, tzinfo=UTC)
 """A Monday."""
 HALF: Final = timedelta(hours=4)
-LEADS_PER_HALF: Final = 150
 BUSY_MOMENTS: Final = 24
 """The leads of each half, but for its campaign, come around so many moments."""
-CAMPAIGN: Final = 40
-"""Leads of each half that come within one minute."""
+CAMPAIGN: Final = 4 / 15
+"""The part of each half's leads that comes within one minute, 0 to 1."""
 OWNED: Final = 0.05
 """How many come with an owner already, 0 to 1."""
 MOMENTS: Final = 20_000
@@ -71,25 +70,29 @@ class Story:
     """Tells the day to the portal and lets the sandbox work on it."""
 
     def __init__(
-        self, portal: Portal, sandbox: Sandbox, policy: Policy, random: Random, say: Callable[[str], None]
+        self,
+        portal: Portal,
+        sandbox: Sandbox,
+        policy: Policy,
+        random: Random,
+        say: Callable[[str], None],
+        leads: int,
     ) -> None:
-        """`say` takes a line of progress."""
+        """`say` takes a line of progress; `leads` come in the day, besides those with which something is wrong."""
         self.day = Day()
         self._portal = portal
         self._sandbox = sandbox
         self._policy = policy
         self._random = random
         self._say = say
+        self._leads_per_half = leads // 2
         self._store = Store(boto3.client("dynamodb"), settings().table)
         self._crm = HubSpot(lambda _: portal.token, portal.url)
         self._to_come: list[tuple[datetime, int, Callable[[], None]]] = []
 
     def tell(self) -> Day:
         """Let the whole day happen."""
-        for name in PROPERTIES:
-            self._portal.define_property(name)
-        for rep in self._policy.reps:
-            self._portal.add_owner(rep)
+        furnish(self._portal, self._policy)
         self._portal.webhooks.duplicates = 0.05
         self._portal.webhooks.disorder = 1.0
         joiner, returner = _joiner(self._policy), _returner(self._policy)
@@ -109,16 +112,17 @@ class Story:
     # What happens
 
     def _half(self, begin: datetime) -> None:
+        in_campaign = round(self._leads_per_half * CAMPAIGN)
         hours = [begin + HALF * self._random.random() for _ in range(BUSY_MOMENTS)]
         moments = [
             self._random.choice(hours) + timedelta(seconds=self._random.random())
-            for _ in range(LEADS_PER_HALF - CAMPAIGN)
+            for _ in range(self._leads_per_half - in_campaign)
         ]
         campaign = begin + HALF * 0.6
-        moments += [campaign + timedelta(minutes=self._random.random()) for _ in range(CAMPAIGN)]
+        moments += [campaign + timedelta(minutes=self._random.random()) for _ in range(in_campaign)]
         for moment in moments:
             self._at(moment, self._visit)
-        self._at(campaign, lambda: self._say(f"{self._clock()}  A campaign: {CAMPAIGN} leads within a minute."))
+        self._at(campaign, lambda: self._say(f"{self._clock()}  A campaign: {in_campaign} leads within a minute."))
 
     def _visit(self) -> None:
         visitors = list(VISITORS.values())
@@ -198,6 +202,14 @@ class Story:
 
     def _clock(self) -> str:
         return self._sandbox.now.strftime("%H:%M")
+
+
+def furnish(portal: Portal, policy: Policy) -> None:
+    """Let the portal have our properties, and the policy's reps as its owners."""
+    for name in PROPERTIES:
+        portal.define_property(name)
+    for rep in policy.reps:
+        portal.add_owner(rep)
 
 
 def _joiner(policy: Policy) -> str:

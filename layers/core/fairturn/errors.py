@@ -79,10 +79,6 @@ class PolicyMissing(FairturnError):
     """No policy is in force."""
 
 
-class StackUnknown(FairturnError):
-    """There is no such deployment to be seen from here; the message says what to check."""
-
-
 class PolicySuperseded(FairturnError):
     """Turns have been allotted under a newer policy than the one at hand."""
 

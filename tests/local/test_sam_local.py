@@ -1,0 +1,52 @@
+"""The built functions in Lambda's containers, before the sandbox that stays open: `make local`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fairturn_console import events, policies
+from fairturn_console.cli import POLICY
+from fairturn_console.cloud import EVERYWHERE
+from fairturn_console.serve import CONTACT, opened
+from fairturn_console.template import PATH
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROCESSOR = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+def invoke(function: str, event: dict[str, Any], variables: Path) -> Any:
+    """What a function answers in its container."""
+    done = subprocess.run(  # noqa: S603
+        [
+            os.environ["SAM"],
+            *("local", "invoke", function, "--event", "-", "--env-vars", str(variables)),
+            *("--parameter-overrides", f"Architecture={PROCESSOR}"),
+        ],
+        input=json.dumps(event),
+        cwd=PATH.parent,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.timeout(600)
+def test_a_webhook_is_taken_and_its_lead_gets_an_owner(tmp_path: Path) -> None:
+    variables = tmp_path / "env.json"
+    with opened(policies.load(POLICY), EVERYWHERE, variables) as portal:
+        webhook = events.sign(events.load("contact-created"), events.SECRET, events.URL, int(time.time() * 1000))
+        assert invoke("IntakeFunction", webhook, variables) == {"statusCode": 200, "body": ""}
+        assert invoke("AssignFunction", events.load("lead-queued"), variables) == {"batchItemFailures": []}
+        assert portal.contact(CONTACT).properties["hubspot_owner_id"] in portal.owners
