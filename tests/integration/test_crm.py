@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from fairturn import crm
-from fairturn.crm import HubSpot, OwnerWrite, Refusal, Written
+from fairturn.crm import Found, HubSpot, OwnerWrite, Refusal, Written
 from fairturn.errors import HubSpotUnavailable
 from fairturn.roster import Owner
 from fairturn_console.portal import Portal
@@ -81,7 +81,7 @@ def text_of(error: BaseException) -> str:
 def test_a_hundred_records_are_read_in_one_call(portal: Portal, hubspot: HubSpot) -> None:
     ids = contacts(portal, 100)
     portal.change(ids[0], {"country": "Réunion"})
-    records = hubspot.read("contact", ids, ["country", "email"])
+    records = hubspot.read("contact", ids, ["country", "email"]).records
     assert list(records) == ids
     assert records[ids[0]]["country"] == "Réunion"
     assert records[ids[1]]["country"] is None
@@ -89,7 +89,7 @@ def test_a_hundred_records_are_read_in_one_call(portal: Portal, hubspot: HubSpot
 
 
 def test_nothing_is_asked_about_no_records(portal: Portal, hubspot: HubSpot, ada: str) -> None:
-    assert hubspot.read("contact", [], ["email"]) == {}
+    assert hubspot.read("contact", [], ["email"]) == Found({}, {})
     assert hubspot.write_owners("contact", []) == Written({})
     assert not portal.calls
     with pytest.raises(ValueError, match="100"):
@@ -101,23 +101,28 @@ def test_nothing_is_asked_about_no_records(portal: Portal, hubspot: HubSpot, ada
 def test_records_that_hubspot_does_not_know_are_absent(portal: Portal, hubspot: HubSpot) -> None:
     kept, deleted = contacts(portal, 2)
     portal.delete(deleted)
-    assert list(hubspot.read("contact", [kept, deleted, "123"], ["email"])) == [kept]
-    assert hubspot.read("contact", ["123"], ["email"]) == {}
+    assert list(hubspot.read("contact", [kept, deleted, "123"], ["email"]).records) == [kept]
+    assert hubspot.read("contact", ["123"], ["email"]) == Found({}, {})
 
 
 def test_a_merged_record_answers_under_the_survivors_id(portal: Portal, hubspot: HubSpot) -> None:
     first, second = old = contacts(portal, 2)
     survivor = portal.merge(first, second)
-    assert list(hubspot.read("contact", old, ["email"])) == [survivor]
+    assert list(hubspot.read("contact", old, ["email"]).records) == [survivor]
 
 
-def test_an_error_of_a_record_that_is_not_its_absence_means_that_nothing_is_known(
-    portal: Portal, hubspot: HubSpot
+@pytest.mark.parametrize("named", [{"context": {"ids": ["1"]}}, {}])
+def test_an_error_of_a_record_that_is_not_its_absence_makes_that_record_unreadable_and_no_other(
+    portal: Portal, hubspot: HubSpot, named: dict[str, object]
 ) -> None:
-    body = {"results": [], "errors": [{"category": "VALIDATION_ERROR", "message": PERSON}]}
+    read = {"id": "2", "properties": {"email": "a@b.c"}}
+    body = {"results": [read], "errors": [{"category": "VALIDATION_ERROR", "message": PERSON, **named}]}
     portal.faults.append(Fault(207, json.dumps(body).encode(), JSON))
-    with pytest.raises(HubSpotUnavailable, match="VALIDATION_ERROR"):
-        hubspot.read("contact", ["1"], ["email"])
+    found = hubspot.read("contact", ["1", "2"], ["email"])
+    assert found.records == {"2": {"email": "a@b.c"}}
+    assert found.unreadable.keys() == {"1"}
+    assert "VALIDATION_ERROR" in str(found.unreadable["1"])
+    assert PERSON not in str(found.unreadable["1"])
 
 
 def test_owners_are_read_page_by_page_archived_ones_too(
@@ -296,7 +301,7 @@ def test_what_passes_in_a_moment_is_tried_three_times_and_then_left_to_the_queue
 ) -> None:
     (lead,) = contacts(portal, 1)
     portal.faults.extend([fault, fault])
-    assert lead in hubspot.read("contact", [lead], ["email"])
+    assert lead in hubspot.read("contact", [lead], ["email"]).records
     assert portal.calls == {READ: 3}
     low, high = (1.0, 1.3) if fault is SECONDLY else (0.2, 0.6)
     assert all(low <= pause <= high for pause in pauses)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from fairturn.claim import Claims, Undoing
     from fairturn.crm import HubSpot
-    from fairturn.errors import HubSpotUnavailable
+    from fairturn.errors import FairturnError
     from fairturn.handover import Handover
     from fairturn.ledger import Booking, Ledger
     from fairturn.queues import Queue, Received
@@ -48,6 +48,8 @@ SUSPECT_FROM: Final = 3
 """A message received so often without a word of why may be what kills the process."""
 SUSPECT_AFTER: Final = 2
 """Receipts since the last fault that was noted, from which on a message is a suspect."""
+LONGEST_RUN: Final = 60
+"""Seconds after which Lambda ends a run of the function: the template's timeout."""
 SETTLED: Final = frozenset({State.CLAIMED, State.HANDED, *ENDED})
 MAX_REASON: Final = 256
 """Characters of a reason in a dead letter's attributes."""
@@ -81,8 +83,6 @@ class _Plan:
     """The leads to be handed over."""
     moves: list[tuple[Record | None, Record]] = field(default_factory=list)
     """The records to be written that touch no turn."""
-    undone: list[Undoing] = field(default_factory=list)
-    """The claims that can't be handed over any more."""
 
 
 @dataclass(slots=True)
@@ -91,8 +91,8 @@ class _OpenEnds:
 
     refused: dict[str, str] = field(default_factory=dict)
     """HubSpot or we refuse them for good."""
-    later: dict[str, HubSpotUnavailable] = field(default_factory=dict)
-    """HubSpot didn't get to them."""
+    later: dict[str, Unavailable] = field(default_factory=dict)
+    """Not now: HubSpot didn't get to them, or somebody else is at it."""
 
 
 class Assign:
@@ -167,7 +167,9 @@ class Assign:
         except TableUnavailable:
             return []  # then nothing goes through anyway, and that will be noted
         return [
-            received for received in often if received.receipts - faults.get(messages[received].key, 0) >= SUSPECT_AFTER
+            received
+            for received in often
+            if received.receipts - _noted(faults.get(messages[received].key), received) >= SUSPECT_AFTER
         ]
 
     def _bring(self, messages: Mapping[Received, Message]) -> set[Received]:
@@ -181,37 +183,33 @@ class Assign:
         except (PolicyMissing, PolicyInvalid) as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
-            self._refuse(latest, str(error))
-            open_ends.refused |= dict.fromkeys(latest, str(error))
+            self._refuse(latest, error, open_ends)
         later = {received: message for received, message in messages.items() if message.key in open_ends.later}
         if later:
             self._put_back(later, max(open_ends.later.values(), key=lambda failure: failure.retry_after))
-        unhappy = {received: message.key for received, message in messages.items() if message.key in open_ends.refused}
+        refused = open_ends.refused.keys() - open_ends.later.keys()
+        unhappy = {received: message.key for received, message in messages.items() if message.key in refused}
         buried = self._bury({received: open_ends.refused[lead] for received, lead in unhappy.items()}, unhappy)
         return (messages.keys() - later.keys() - unhappy.keys()) | buried
 
-    def _refuse(self, messages: Mapping[str, Message], reason: str) -> None:
-        """Write the reason into the records of leads that can't even be decided; claims that stand are left."""
+    def _refuse(self, messages: Mapping[str, Message], why: FairturnError, open_ends: _OpenEnds) -> None:
+        """Give up leads that can't even be decided, with the reason in their records; a claim stands and waits."""
         records = self._store.read([], [(message.type, message.id) for message in messages.values()]).records
-        facts = {key: {"type": message.type, "id": message.id} for key, message in messages.items()}
-        at = _ms(self._now())
-        write_moves(
-            self._store,
-            [
-                (record, move(record, Move.REFUSE, at, **facts[key], occurred_at=message.occurred_at, reason=reason))
-                for key, message in messages.items()
-                if ((record := records.get(key)) is None or record.state not in SETTLED)
-            ],
-        )
+        at, moves = _ms(self._now()), []
+        for key, message in messages.items():
+            record = records.get(key)
+            if record is None or record.state not in SETTLED:
+                facts = {"type": message.type, "id": message.id, "occurred_at": message.occurred_at}
+                moves.append((record, move(record, Move.REFUSE, at, **facts, reason=str(why)[:MAX_REASON])))
+                open_ends.refused[key] = str(why)
+            elif record.state is State.CLAIMED:
+                open_ends.later[key] = Unavailable(str(why))
+        write_moves(self._store, moves)
 
     def _put_back(self, messages: Mapping[Received, Message], error: Unavailable) -> None:
+        """Let messages be received again after growing delays, and note why they failed."""
         count(Metric.LEADS_PUT_BACK, len(messages))
         logger.warning("put back", extra={"messages": len(messages), "reason": str(error)})
-        receipts = {(str(message.type), message.id): received.receipts for received, message in messages.items()}
-        try:
-            self._store.note_faults(receipts, str(error), _ms(self._now()))
-        except TableUnavailable as down:
-            logger.warning("faults not noted", extra={"reason": str(down)})
         delays = [
             (received, max(growing_delay(received.receipts, 0.8 + 0.2 * self._jitter()), int(error.retry_after)))
             for received in messages
@@ -220,6 +218,16 @@ class Assign:
             self._leads.put_back(delays)
         except Unavailable as down:  # they come back by themselves when their visibility ends
             logger.warning("delays not set", extra={"reason": str(down)})
+        if isinstance(error, TableUnavailable):
+            return  # nothing can be noted
+        receipts: dict[tuple[str, str], int] = {}
+        for received, message in messages.items():
+            lead = (message.type, message.id)
+            receipts[lead] = max(received.receipts, receipts.get(lead, 0))
+        try:
+            self._store.note_faults(receipts, str(error), _ms(self._now()))
+        except TableUnavailable as down:
+            logger.warning("faults not noted", extra={"reason": str(down)})
 
     def _bury(self, reasons: Mapping[Received, str], leads: Mapping[Received, str]) -> set[Received]:
         """Dead-letter messages, bodies unchanged; returns those that the queue took.
@@ -278,7 +286,8 @@ class Assign:
         """Decide, claim and hand over. Returns the keys of the leads to be decided anew."""
         terms = self._in_force.current()
         read_at = self._clock()
-        self._read(arrivals, terms)
+        self._read(arrivals, terms, open_ends)
+        arrivals = [arrival for arrival in arrivals if arrival.key not in open_ends.later]
         decisions = {
             arrival.key: _decide(arrival.message, arrival.properties, terms)
             for arrival in arrivals
@@ -286,12 +295,13 @@ class Assign:
         }
         rotas = {decision.rota for decision in decisions.values() if isinstance(decision, Route)}
         snapshot = self._store.read(rotas, [(arrival.message.type, arrival.message.id) for arrival in arrivals])
+        if undone := self._left(arrivals, snapshot, terms, open_ends):
+            self._claims.undo(undone)
+            return [arrival.key for arrival in arrivals]  # the ledgers have moved, so everything is read again
         plan = _Plan()
         for arrival in arrivals:
-            self._plan(plan, arrival, snapshot.records.get(arrival.key), decisions.get(arrival.key), terms)
-        if plan.undone:  # the ledgers move by it, so everything is read again
-            self._claims.undo(plan.undone)
-            return [arrival.key for arrival in arrivals]
+            if arrival.key not in open_ends.later:
+                self._plan(plan, arrival, snapshot.records.get(arrival.key), decisions.get(arrival.key), terms)
         loads = dict(snapshot.loads)
         for rota, candidates in sorted(plan.candidates.items()):
             candidates.sort(key=_urgent_then_oldest)
@@ -301,6 +311,26 @@ class Assign:
                 self._claim(plan, rota, candidates, terms, snapshot.ledgers[rota], loads)
         write_moves(self._store, plan.moves)
         return self._hand_over(plan.claimed, arrivals, read_at, open_ends)
+
+    def _left(
+        self, arrivals: Sequence[_Arrival], snapshot: Snapshot, terms: Terms, open_ends: _OpenEnds
+    ) -> list[Undoing]:
+        """The claims that stand for a rep who has left HubSpot: nobody gets a lead after that.
+
+        A claim so young that another run may be handing it over is left alone until that run is over.
+        """
+        undone: list[Undoing] = []
+        for arrival in arrivals:
+            record = snapshot.records.get(arrival.key)
+            if record is None or record.state is not State.CLAIMED:
+                continue
+            if arrival.owner == record.rep or terms.is_owner(record.rep):
+                continue  # HubSpot has been told already, or may be told
+            if _ms(self._now()) - record.changed_at < LONGEST_RUN * 1000:
+                open_ends.later[arrival.key] = Unavailable("its claim may be under way", retry_after=LONGEST_RUN)
+            else:
+                undone.append((record, Move.WAIT, {"rep": None, "reason": "the owner has left"}))
+        return undone
 
     def _plan(
         self,
@@ -312,11 +342,7 @@ class Assign:
     ) -> None:
         """Sort a lead in by what the table, HubSpot and the policy say of it."""
         if record is not None and record.state is State.CLAIMED:
-            # What HubSpot has already been told only wants marking; a rep who has left gets no lead any more.
-            if arrival.owner == record.rep or terms.is_owner(record.rep):
-                plan.claimed.append((record, None))
-            else:
-                plan.undone.append((record, Move.WAIT, {"rep": None, "reason": "the owner has left"}))
+            plan.claimed.append((record, None))
         elif not may_start(record, arrival.message.occurred_at):
             logger.info("known already", extra={"lead": arrival.key})
         elif decision is None:
@@ -334,12 +360,14 @@ class Assign:
         else:
             plan.candidates[decision.rota].append(_candidate(arrival, record, decision, terms))
 
-    def _read(self, arrivals: Sequence[_Arrival], terms: Terms) -> None:
+    def _read(self, arrivals: Sequence[_Arrival], terms: Terms, open_ends: _OpenEnds) -> None:
         """Ask HubSpot about the leads. All are of one type: contacts are the only one so far."""
         ids = [arrival.message.id for arrival in arrivals]
         found = self._crm.read(arrivals[0].message.type, ids, terms.policy.properties())
         for arrival in arrivals:
-            arrival.properties = found.get(arrival.message.id)
+            arrival.properties = found.records.get(arrival.message.id)
+            if arrival.message.id in found.unreadable:
+                open_ends.later[arrival.key] = found.unreadable[arrival.message.id]
 
     def _claim(
         self,
@@ -368,7 +396,8 @@ class Assign:
         for lead, booking in zip(candidates, bookings, strict=True):
             rep = None if booking is None else booking.winner
             logger.info("observed", extra={"lead": lead.key, "rota": rota, "lane": lead.lane, "rep": rep})
-            if lead.record is None or lead.record.state not in ENDED:
+            # A lead that waits goes on waiting, and one that came to an end stays in its load.
+            if lead.record is None or lead.record.state not in {State.WAITING, *ENDED}:
                 moves.append((lead.record, move(lead.record, Move.OBSERVE, _ms(now), **lead.facts, rep=rep)))
         return moves
 
@@ -427,7 +456,12 @@ class Assign:
         logger.info(
             "waiting", extra={"lead": lead.key, "rota": lead.facts["rota"], "lane": lead.lane, "reason": reason}
         )
-        return lead.record, move(lead.record, Move.WAIT, _ms(self._now()), **lead.facts, reason=reason)
+        return lead.record, move(lead.record, Move.WAIT, _ms(self._now()), **lead.facts, rep=None, reason=reason)
+
+
+def _noted(fault: int | None, received: Received) -> int:
+    """At which receipt a fault was last noted; one of an earlier message about the same lead says nothing."""
+    return fault if fault is not None and fault < received.receipts else 0
 
 
 def _decide(message: Message, properties: Mapping[str, str | None], terms: Terms) -> Route | Ignored:
@@ -450,7 +484,6 @@ def _candidate(arrival: _Arrival, record: Record | None, decision: Route, terms:
         "policy": terms.number,
         "found_owner": arrival.owner,
         "shown": {name: _cut(value) for name, value in shown.items() if value},
-        "round": 1 if record is None else record.round + (record.state in ENDED),
     }
     return Candidate(arrival.key, decision.lane, message.occurred_at, decision.priority.rank, facts, record)
 

@@ -51,8 +51,6 @@ class Claimed:
     """Records that are claimed; without a booking where somebody else had claimed them before us."""
     waiting: list[Candidate] = field(default_factory=list)
     """Nobody can take these now."""
-    done: list[str] = field(default_factory=list)
-    """Keys of leads that somebody else has brought to an end meanwhile."""
 
 
 class Claims:
@@ -178,8 +176,6 @@ class Claims:
                 claimed.bookings.append((lead.record, None))
             elif may_start(lead.record, lead.occurred_at):
                 yield lead
-            else:
-                claimed.done.append(lead.key)
 
 
 def seat(rota: str, terms: Terms, loads: Mapping[str, int], now: datetime) -> dict[str, Member]:
@@ -201,12 +197,16 @@ def seat(rota: str, terms: Terms, loads: Mapping[str, int], now: datetime) -> di
 
 def bookings_of(store: Store, records: Iterable[Record]) -> dict[str, Booking]:
     """How claimed leads were booked, recomputed from the journals: each claim is read and recomputed once."""
+    claims: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    for record in records:
+        claims[record.rota or "", _claim_of(record)].append(record.key)
     bookings: dict[str, Booking] = {}
-    for rota, version in sorted({(record.rota or "", _claim_of(record)) for record in records}):
+    for (rota, version), leads in claims.items():
         journal = store.journal(rota, version)
         if not isinstance(journal, Claim):
             raise TypeError(f"version {version} of {rota} is a giving back, not a claim")
-        bookings |= journal.bookings()
+        booked = journal.bookings()
+        bookings |= {lead: booked[lead] for lead in leads}
     return bookings
 
 

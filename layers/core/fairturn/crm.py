@@ -30,7 +30,7 @@ from tenacity import (
     wait_random,
 )
 
-from fairturn.errors import HubSpotUnavailable
+from fairturn.errors import HubSpotUnavailable, Unavailable
 from fairturn.policy import OWNER
 from fairturn.roster import Owner
 from fairturn.telemetry import logger
@@ -94,12 +94,22 @@ class Refusal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """What came of a batch read. A record that is in neither is not known to HubSpot."""
+
+    records: Mapping[str, Mapping[str, str | None]]
+    """Record id → its properties."""
+    unreadable: Mapping[str, Unavailable]
+    """Record id → why HubSpot could not say anything of it now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """What became of a batch of writes; every record that is not named here has its owner."""
 
     refused: Mapping[str, tuple[Refusal, str]]
     """Record id → kind, and a short reason without personal data."""
-    put_off: Mapping[str, HubSpotUnavailable] = field(default_factory=dict)
+    put_off: Mapping[str, Unavailable] = field(default_factory=dict)
     """Record id → why HubSpot didn't get to it; the owner may have been written all the same."""
     explained: bool = True
     """False: HubSpot refused a property of the explanation, and owners were written without it."""
@@ -269,8 +279,8 @@ class HubSpot:
         type: str,  # noqa: A002 - the word of the trade
         ids: Sequence[str],
         properties: Sequence[str],
-    ) -> dict[str, Mapping[str, str | None]]:
-        """Read up to 100 records in one request: id → properties.
+    ) -> Found:
+        """Read up to 100 records in one request.
 
         Records that HubSpot doesn't know are absent. A record merged into another answers under the id of
         the survivor. Raises HubSpotUnavailable.
@@ -278,15 +288,18 @@ class HubSpot:
         if len(ids) > BATCH_LIMIT:
             raise ValueError(f"at most {BATCH_LIMIT} records at once")
         if not ids:
-            return {}
+            return Found({}, {})
         body = {"inputs": [{"id": record} for record in dict.fromkeys(ids)], "properties": list(properties)}
         batch = self._call(_Batch, self._objects.read, f"{type}s", body)
         if isinstance(batch, _Failure):
             raise batch.unavailable()
+        records = {record.id: record.properties for record in batch.results}
+        unreadable: dict[str, HubSpotUnavailable] = {}
         for error in batch.errors:
             if error.refusal() is not Refusal.GONE:
-                raise HubSpotUnavailable(f"HubSpot could not read some records: {error.summary()}")
-        return {record.id: record.properties for record in batch.results}
+                failure = HubSpotUnavailable(f"HubSpot could not read some records: {error.summary()}")
+                unreadable |= dict.fromkeys(error.ids() or set(ids) - records.keys(), failure)
+        return Found(records, unreadable)
 
     def write_owners(self, type: str, writes: Sequence[OwnerWrite]) -> Written:  # noqa: A002 - as above
         """Give up to 100 records, each named once, their owners: one request when all goes well.
@@ -298,7 +311,7 @@ class HubSpot:
         if len(writes) > BATCH_LIMIT:
             raise ValueError(f"at most {BATCH_LIMIT} records at once")
         refused: dict[str, tuple[Refusal, str]] = {}
-        put_off: dict[str, HubSpotUnavailable] = {}
+        put_off: dict[str, Unavailable] = {}
         explanation = frozenset(name for write in writes for name in write.explanation)
         explained = True
         # Sorted by owner, because one bad owner is the likeliest reason to halve.
@@ -307,7 +320,7 @@ class HubSpot:
             part = parts.pop()
             try:
                 batch = self._update(type, part, explained=explained)
-            except HubSpotUnavailable as failure:
+            except Unavailable as failure:
                 put_off |= {write.id: failure for left in (part, *parts) for write in left}
                 break
             errors = _errors(part, batch)
@@ -319,7 +332,7 @@ class HubSpot:
                 explained = False
                 parts.append(unexplained)
                 errors = {lead: error for lead, error in errors.items() if not error.names(explanation)}
-            elif isinstance(batch, _Failure) and _worth_halving(part, batch.error):
+            elif errors and isinstance(batch, _Failure) and _worth_halving(part, batch.error):
                 half = len(part) // 2
                 parts += [part[half:], part[:half]]
                 continue

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fairturn.claim import Claims, Undoing
     from fairturn.crm import HubSpot, Written
-    from fairturn.errors import HubSpotUnavailable
+    from fairturn.errors import Unavailable
     from fairturn.ledger import Booking
     from fairturn.store import Store
 
@@ -45,7 +45,7 @@ class Outcome:
     """HubSpot doesn't take this owner; the claim is undone, and the lead is to be allotted without him."""
     refused: dict[str, str] = field(default_factory=dict)
     """HubSpot refuses the lead itself; the claim is undone. Key → reason."""
-    later: dict[str, HubSpotUnavailable] = field(default_factory=dict)
+    later: dict[str, Unavailable] = field(default_factory=dict)
     """HubSpot didn't get to these; their claims stand, and the next try goes on from there."""
 
 
@@ -84,11 +84,13 @@ class Handover:
             return outcome
         writes = self._owner_writes(claimed)
         if self._clock() - read_at > OWNER_IS_FRESH_FOR:
-            owners = self._owners([record for record, _ in claimed])
+            owners = self._owners([record for record, _ in claimed], outcome)
         undone: list[Undoing] = []
         ready: dict[str, Record] = {}
         for record, _ in claimed:
             owner = owners.get(record.key)
+            if record.key in outcome.later:
+                continue
             if record.key not in owners:
                 outcome.gone.append(record.key)
                 undone.append((record, Move.LOSE, {"rep": None, "reason": "gone before it was handed over"}))
@@ -97,8 +99,8 @@ class Handover:
                 undone.append((record, Move.LEAVE, {"rep": owner, "reason": "somebody else chose the owner"}))
             else:
                 ready[record.id] = record
-        written = self._write([writes[id_] for id_ in ready], next(iter(claimed))[0].type)
-        outcome.later = {ready[id_].key: failure for id_, failure in written.put_off.items()}
+        written = self._write([writes[id_] for id_ in ready], claimed[0][0].type)
+        outcome.later |= {ready[id_].key: failure for id_, failure in written.put_off.items()}
         done = [record for id_, record in ready.items() if id_ not in written.refused and id_ not in written.put_off]
         at = int(self._now().timestamp() * 1000)
         outcome.handed = write_moves(
@@ -115,8 +117,12 @@ class Handover:
             for record, booking in claimed
         }
 
-    def _owners(self, records: Sequence[Record]) -> dict[str, str | None]:
-        found = self._crm.read(records[0].type, [record.id for record in records], [OWNER])
+    def _owners(self, records: Sequence[Record], outcome: Outcome) -> dict[str, str | None]:
+        answer = self._crm.read(records[0].type, [record.id for record in records], [OWNER])
+        outcome.later |= {
+            record.key: answer.unreadable[record.id] for record in records if record.id in answer.unreadable
+        }
+        found = answer.records
         return {record.key: found[record.id].get(OWNER) or None for record in records if record.id in found}
 
     def _write(self, writes: Sequence[OwnerWrite], record_type: str) -> Written:

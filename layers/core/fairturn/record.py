@@ -158,7 +158,7 @@ def lead_key(record_type: str, record_id: str) -> str:
 def move(record: Record | None, what: Move, at: int, **facts: Any) -> Record:
     """The record after a move, with the facts that it brings. `type` and `id` are needed for a new one.
 
-    Raises MoveImpossible where the table has no such move.
+    A lead that comes back from its end starts another round. Raises MoveImpossible where the table has no such move.
     """
     before = None if record is None else record.state
     try:
@@ -167,7 +167,8 @@ def move(record: Record | None, what: Move, at: int, **facts: Any) -> Record:
         raise MoveImpossible(f"{what} from {before or 'absent'}") from None
     if record is None:
         return Record(state=state, rev=1, changed_at=at, **facts)
-    return replace(record, state=state, rev=record.rev + 1, changed_at=at, **facts)
+    comes_back = before in ENDED and state not in ENDED
+    return replace(record, state=state, rev=record.rev + 1, changed_at=at, round=record.round + comes_back, **facts)
 
 
 def may_start(record: Record | None, occurred_at: int) -> bool:
