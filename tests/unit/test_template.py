@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aws_lambda_powertools.shared import constants
 
+from fairturn.assign import LONGEST_RUN
 from fairturn.settings import Settings
 from fairturn_console.template import PATH, Template
 
@@ -483,3 +484,7 @@ def test_a_parameter_that_the_template_does_not_have_is_refused() -> None:
 def test_a_function_of_cloudformation_that_nobody_taught_the_reader_is_refused() -> None:
     with pytest.raises(ValueError, match="Fn::Select"):
         resolve({"Fn::Select": [0, ["a"]]})
+
+
+def test_a_claim_that_may_be_under_way_is_left_alone_for_as_long_as_a_run_lasts() -> None:
+    assert FUNCTIONS["AssignFunction"]["Timeout"] == LONGEST_RUN
