@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 START: Final = datetime(2026, 12, 28, 9, 0, tzinfo=UTC)
 """A Monday."""
 HALF: Final = timedelta(hours=4)
+BUSY: Final = timedelta(hours=1, minutes=30)
+DOWN: Final = timedelta(hours=2)
+"""How far into the day HubSpot has too much to do, and is down."""
 BUSY_MOMENTS: Final = 24
 """The leads of each half, but for its campaign, come around so many moments."""
 CAMPAIGN: Final = 4 / 15
@@ -100,8 +103,8 @@ class Story:
         self._say(f"09:00  The day begins. {returner} is away until 13:00; {joiner} has not joined yet.")
         self._half(START)
         self._at(START + timedelta(minutes=50), self._lose_an_answer)
-        self._at(START + timedelta(hours=1, minutes=30), self._hubspot_is_busy)
-        self._at(START + timedelta(hours=2), self._hubspot_is_down)
+        self._at(START + BUSY, self._hubspot_is_busy)
+        self._at(START + DOWN, self._hubspot_is_down)
         for hours in (1, 5):
             self._at(START + timedelta(hours=hours), self._locked_lead)
         self._at(START + HALF, lambda: self._join(joiner, returner))
@@ -114,6 +117,7 @@ class Story:
     def _half(self, begin: datetime) -> None:
         in_campaign = round(self._leads_per_half * CAMPAIGN)
         hours = [begin + HALF * self._random.random() for _ in range(BUSY_MOMENTS)]
+        hours += [begin + trouble + timedelta(minutes=1) for trouble in (BUSY, DOWN)]  # leads come then, too
         moments = [
             self._random.choice(hours) + timedelta(seconds=self._random.random())
             for _ in range(self._leads_per_half - in_campaign)
