@@ -1,0 +1,236 @@
+"""What a claim, a giving back, moves and a policy may hold at most is within what DynamoDB takes.
+
+DynamoDB Local is as strict as DynamoDB about the size of items, expressions and transactions; the first tests
+hold that, for otherwise the rest would prove nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+from botocore.exceptions import ClientError
+
+from fairturn.errors import ClaimRefused, RecordsMoved
+from fairturn.handover import MAX_MOVES
+from fairturn.ledger import ANY, TURN, Claim, GivingBack, Ledger, Member, allot, give_back, settle
+from fairturn.policy import MAX_LANES, MAX_MEMBERS, Policy
+from fairturn.record import Move, Record, move
+from fairturn.store import MAX_RECORDS
+from fairturn_console.policies import MAX_STORED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from fairturn.store import Store
+
+ROTA = "inbound"
+REPS = [str(10_000_000_000 + n) for n in range(MAX_MEMBERS)]
+"""Owner ids of eleven digits: the longest that HubSpot is known to give."""
+SKILLS = [f"skill-{n:02d}" for n in range(1, MAX_LANES)]
+LANES = frozenset([ANY, *SKILLS])
+FULL = {rep: Member(weight=7, skills=frozenset(SKILLS), capacity=10_000) for rep in REPS}
+"""The largest rota: every rep has every skill that some rule asks for."""
+Moves = list[tuple[Record | None, Record]]
+
+
+def claim_of(
+    ledger: Ledger, leads: Sequence[str], members: Mapping[str, Member], records: Mapping[str, Record] | None = None
+) -> tuple[Claim, Ledger, Moves]:
+    """A claim of contacts, spread over the lanes that the members can serve."""
+    lanes = sorted(LANES if all(member.skills for member in members.values()) else {ANY})
+    asked = [lanes[n % len(lanes)] for n in range(len(leads))]
+    allotment = allot(settle(ledger, members, lanes), asked, members)
+    given = [
+        (f"contact#{id_}", lane, b.winner) for id_, lane, b in zip(leads, asked, allotment.bookings, strict=True) if b
+    ]
+    journal = Claim(ledger, 1, 1_000, frozenset(lanes), members, tuple(given))
+    moves: Moves = []
+    for id_, (key, lane, winner) in zip(leads, given, strict=True):
+        before = (records or {}).get(key)
+        facts = {"type": "contact", "id": id_, "rota": ROTA, "lane": lane, "rep": winner, "claim": journal.version}
+        moves.append((before, move(before, Move.CLAIM, 1_000, **facts)))
+    return journal, replace(allotment.ledger, version=journal.version, policy=1), moves
+
+
+def full_ledger() -> Ledger:
+    """Everybody is owed something in every lane, of the size that balances have at most."""
+    random = Random(1)
+    balances = {}
+    for lane in LANES:
+        row = [random.randint(TURN // 2, TURN * 2) * random.choice((-1, 1)) for _ in REPS[1:]]
+        balances[lane] = dict(zip(REPS, [*row, -sum(row)], strict=True))
+    return Ledger(turns=9_000_000, balances=balances, last={rep: 8_000_000 + n for n, rep in enumerate(REPS)})
+
+
+def ids(count: int) -> list[str]:
+    return [str(70_000_000_000 + n) for n in range(count)]
+
+
+# DynamoDB Local draws the lines where DynamoDB draws them
+
+
+@pytest.mark.parametrize(
+    ("condition", "complaint"),
+    [
+        (" AND ".join(["a <= :n"] * 151), "operators"),  # 151 + 150
+        (" AND ".join([f"attribute_not_exists({'a' * 100})"] * 34), "size"),  # over 4096
+    ],
+)
+def test_an_expression_beyond_the_limits_is_refused_here_as_well(
+    dynamodb: DynamoDBClient, table: str, condition: str, complaint: str
+) -> None:
+    with pytest.raises(ClientError, match=complaint):
+        dynamodb.update_item(
+            TableName=table,
+            Key={"pk": {"S": "x"}, "sk": {"S": "x"}},
+            UpdateExpression="SET z = :n",
+            ConditionExpression=condition,
+            ExpressionAttributeValues={":n": {"N": "1"}},
+        )
+
+
+def test_an_item_of_more_than_400_kb_is_refused_here_as_well(dynamodb: DynamoDBClient, table: str) -> None:
+    def put(size: int) -> None:
+        dynamodb.put_item(TableName=table, Item={"pk": {"S": "x"}, "sk": {"S": "x"}, "a": {"S": "x" * size}})
+
+    put(400 * 1024 - 7)
+    with pytest.raises(ClientError, match="size"):
+        put(400 * 1024 + 1)
+
+
+def test_a_transaction_of_more_than_100_items_is_refused_here_as_well(dynamodb: DynamoDBClient, table: str) -> None:
+    def write(count: int) -> None:
+        items: Any = [
+            {"Put": {"TableName": table, "Item": {"pk": {"S": str(n)}, "sk": {"S": "x"}}}} for n in range(count)
+        ]
+        dynamodb.transact_write_items(TransactItems=items)
+
+    write(100)
+    with pytest.raises(ClientError):
+        write(101)
+
+
+# Claims
+
+
+def test_a_claim_takes_97_leads_to_97_different_reps_each_with_a_capacity(store: Store) -> None:
+    members = {rep: Member(capacity=5) for rep in REPS[:MAX_RECORDS]}
+    first, ledger, moves = claim_of(Ledger(), ids(MAX_RECORDS), members)
+    assert len({winner for *_, winner in first.leads}) == MAX_RECORDS
+    store.claim(ROTA, first, ledger, moves, {})  # nobody has a load: the longest condition
+    seen = store.read([], []).loads
+    second, ledger, moves = claim_of(ledger, [f"9{id_}" for id_ in ids(MAX_RECORDS)], members)
+    store.claim(ROTA, second, ledger, moves, seen)
+    snapshot = store.read([ROTA], [])
+    assert snapshot.ledgers[ROTA] == ledger
+    assert snapshot.loads == dict.fromkeys(members, 2)
+
+
+def test_a_claim_takes_97_leads_from_97_owners_of_the_rota_to_97_others(store: Store) -> None:
+    winners, holders = REPS[:MAX_RECORDS], REPS[MAX_RECORDS : 2 * MAX_RECORDS]
+    members = {rep: Member(capacity=5) for rep in winners}
+    members |= {rep: Member(capacity=5, on_duty=False) for rep in holders}
+    left = [
+        move(None, Move.LEAVE, 1, type="contact", id=id_, rep=rep)
+        for id_, rep in zip(ids(MAX_RECORDS), holders, strict=True)
+    ]
+    store.move([(None, record) for record in left])
+    journal, after, moves = claim_of(Ledger(), ids(MAX_RECORDS), members, {record.key: record for record in left})
+    store.claim(ROTA, journal, after, moves, store.read([], []).loads)
+    assert store.read([], []).loads == dict.fromkeys(winners, 1) | dict.fromkeys(holders, 0)
+
+
+def test_a_rota_of_500_reps_and_32_lanes_is_claimed_for_read_and_recomputed(store: Store) -> None:
+    journal, after, moves = claim_of(full_ledger(), ids(MAX_RECORDS), FULL)
+    store.claim(ROTA, journal, after, moves, {})
+    assert store.read([ROTA], [("contact", id_) for id_ in ids(MAX_RECORDS)]).ledgers[ROTA] == after
+    kept = store.journal(ROTA, 1)
+    assert kept == journal
+    assert isinstance(kept, Claim)
+    assert kept.recompute().ledger == after
+
+
+def test_a_refusal_of_the_largest_claim_carries_the_ledger_the_loads_and_all_records(store: Store) -> None:
+    members = {rep: Member(capacity=5) for rep in REPS}
+    ledger = replace(full_ledger(), balances={ANY: full_ledger().balances[ANY]})
+    journal, after, moves = claim_of(ledger, ids(MAX_RECORDS), members)
+    store.claim(ROTA, journal, after, moves, {})
+    with pytest.raises(ClaimRefused) as refused:
+        store.claim(ROTA, journal, after, moves, {})
+    present = store.read([ROTA], [("contact", id_) for id_ in ids(MAX_RECORDS)])
+    assert refused.value.ledger == present.ledgers[ROTA] == after
+    assert refused.value.loads == present.loads
+    assert refused.value.records == present.records
+    assert len(present.records) == MAX_RECORDS
+
+
+# Givings back and moves
+
+
+def test_97_leads_of_97_reps_go_back_to_97_others_in_one(store: Store) -> None:
+    members = {rep: Member(capacity=5) for rep in REPS[:MAX_RECORDS]}
+    journal, ledger, moves = claim_of(Ledger(), ids(MAX_RECORDS), members)
+    store.claim(ROTA, journal, ledger, moves, {})
+    records = [record for _, record in moves]
+    takers = [f"5{rep}" for rep in REPS[:MAX_RECORDS]]
+    back: Moves = [
+        (record, move(record, Move.LEAVE, 2_000, rep=taker)) for record, taker in zip(records, takers, strict=True)
+    ]
+    after = replace(give_back(ledger, journal.bookings().values()), version=2)
+    entry = GivingBack(1, 2_000, tuple((record.key, 1) for record in records))
+    store.give_back(ROTA, entry, after, back)
+    snapshot = store.read([ROTA], [])
+    assert snapshot.ledgers[ROTA].balances == {}
+    assert snapshot.loads == dict.fromkeys(members, 0) | dict.fromkeys(takers, 1)
+    assert store.journal(ROTA, 2) == entry
+    with pytest.raises(ClaimRefused) as refused:
+        store.give_back(ROTA, entry, after, back)
+    assert refused.value.ledger == after
+    assert refused.value.records == {record.key: record for _, record in back}
+
+
+def test_99_records_move_from_99_reps_to_99_others_in_one(store: Store) -> None:
+    leads = ids(MAX_MOVES)
+    first: Moves = [
+        (None, move(None, Move.LEAVE, 1, type="contact", id=id_, rep=rep))
+        for id_, rep in zip(leads, REPS, strict=False)
+    ]
+    store.move(first)
+    takers = [f"5{rep}" for rep in REPS[:MAX_MOVES]]
+    second: Moves = [
+        (record, move(record, Move.LEAVE, 2, rep=taker)) for (_, record), taker in zip(first, takers, strict=True)
+    ]
+    store.move(second)
+    assert store.read([], []).loads == dict.fromkeys(REPS[:MAX_MOVES], 0) | dict.fromkeys(takers, 1)
+    with pytest.raises(RecordsMoved) as refused:
+        store.move(second)
+    assert refused.value.records == {record.key: record for _, record in second}
+
+
+# Policy
+
+
+def test_a_policy_as_large_as_any_that_may_be_applied_is_stored_and_read(store: Store) -> None:
+    def policy(rules: int) -> Policy:
+        values = [f"{n:03d} zurück nach Ærøskøbing" for n in range(120)]
+        rule = {"when": [{"property": "city", "in": values}], "rota": ROTA}
+        return Policy.read(
+            {
+                "reps": dict.fromkeys(REPS),
+                "rotas": {ROTA: {"members": REPS}},
+                "rules": [{"name": f"rule {n}", **rule} for n in range(rules)],
+                "otherwise": {"rota": ROTA},
+            }
+        )
+
+    sizes = {rules: len(policy(rules).model_dump_json(by_alias=True)) for rules in range(50, 100)}
+    largest = policy(max(rules for rules, size in sizes.items() if size <= MAX_STORED))
+    assert len(largest.model_dump_json(by_alias=True)) > 0.97 * MAX_STORED
+    store.put_policy(1, largest, 5)
+    assert store.policy(1) == largest

@@ -1,0 +1,231 @@
+"""Several workers, each a process of its own, claim, hand over and undo at the same time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from fairturn.claim import Candidate, Claims
+from fairturn.errors import ClaimRefused, TableUnavailable
+from fairturn.handover import write_moves
+from fairturn.ledger import ANY
+from fairturn.policy import Policy
+from fairturn.record import Move, State, lead_key, may_start, move
+from fairturn.roster import Owner
+from fairturn.store import Store, Terms
+from tests.integration.audit import audit, bookings, bound, largest_balance, read
+from tests.proof.conftest import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from fairturn.claim import Undoing
+
+WORKERS: Final = 4
+LEADS: Final = 400
+TRIES: Final = 50
+"""How often a worker comes back to one batch, as the queue would bring it again."""
+WITHIN: Final = 60.0
+"""Seconds for one race."""
+STRANGER: Final = "999"
+"""Somebody outside the rota, who takes leads over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """What each worker must know: a policy, and where each lead belongs."""
+
+    url: str
+    table: str
+    policy: Mapping[str, Any]
+    leads: Mapping[str, tuple[str, str]]
+    """Contact → rota and lane."""
+    undoing: bool = False
+    """Whether claims are also given back, handed over and taken over meanwhile."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How a worker fared."""
+
+    refused: int = 0
+    tired: int = 0
+    """Batches put back because the ledger kept moving."""
+
+
+class Watched(Store):
+    """A store that counts the refusals of its claims."""
+
+    tally: Tally
+
+    def claim(self, *arguments: Any) -> None:
+        try:
+            super().claim(*arguments)
+        except ClaimRefused:
+            self.tally.refused += 1
+            raise
+
+
+def run(race: Race, shares: Sequence[Sequence[str]]) -> Tally:
+    """Let each worker have his share of the leads, all starting at once."""
+    processes = multiprocessing.get_context("spawn")
+    start = processes.Barrier(WORKERS)
+    with ProcessPoolExecutor(WORKERS, processes, initializer=_ready, initargs=(start,)) as pool:
+        futures = [pool.submit(work, race, share, number) for number, share in enumerate(shares)]
+        tallies = [future.result(WITHIN) for future in futures]
+    return Tally(sum(tally.refused for tally in tallies), sum(tally.tired for tally in tallies))
+
+
+def _ready(start: Any) -> None:
+    start.wait(WITHIN)
+
+
+def work(race: Race, share: Sequence[str], number: int) -> Tally:
+    """One worker: claim in batches of 1 to 12, and see to what was claimed."""
+    random = Random(number)
+    store = Watched(connect(race.url), race.table)
+    store.tally = Tally()
+    owners = {rep: Owner(rep, f"rep{rep}@example.com", archived=False) for rep in race.policy["reps"]}
+    terms = Terms(1, Policy.read(race.policy), owners)
+    claims = Claims(store, now=_now, jitter=random.random)
+    left = list(share)
+    while left:
+        size = random.randint(1, 12)
+        rota = race.leads[left[0]][0]
+        batch = [lead for lead in left if race.leads[lead][0] == rota][:size]
+        left = [lead for lead in left if lead not in batch]
+        for _ in range(TRIES):
+            try:
+                _bring(race, rota, batch, store, claims, terms, random)
+            except TableUnavailable:
+                store.tally.tired += 1
+                continue
+            break
+        else:
+            raise TimeoutError("one batch never got through")
+    return store.tally
+
+
+def _bring(
+    race: Race, rota: str, batch: Sequence[str], store: Store, claims: Claims, terms: Terms, random: Random
+) -> None:
+    snapshot = store.read([rota], [("contact", lead) for lead in batch])
+    candidates, claimed_before = [], []
+    for lead in batch:
+        record = snapshot.records.get(lead_key("contact", lead))
+        lane = race.leads[lead][1]
+        facts = {"type": "contact", "id": lead, "occurred_at": 1, "rota": rota, "lane": lane}
+        if record is not None and record.state is State.CLAIMED:
+            claimed_before.append(record)
+        elif may_start(record, 1):
+            candidates.append(Candidate(lead_key("contact", lead), lane, 1, 2, facts, record))
+    claimed = claims.claim(rota, candidates, terms, snapshot.ledgers[rota], dict(snapshot.loads))
+    write_moves(store, [(lead.record, move(lead.record, Move.WAIT, 2, **lead.facts)) for lead in claimed.waiting])
+    if race.undoing:
+        records = claimed_before + [record for record, _ in claimed.bookings]
+        undone: list[Undoing] = []
+        for record in records:
+            match random.randrange(6):
+                case 0:
+                    undone.append((record, Move.LEAVE, {"rep": STRANGER}))
+                case 1:
+                    undone.append((record, Move.WAIT, {"rep": None}))
+                case 2:
+                    undone.append((record, Move.LOSE, {"rep": None}))
+        chosen = {record.key for record, *_ in undone}
+        claims.undo(undone)
+        rest = [record for record in records if record.key not in chosen]
+        handed = write_moves(store, [(record, move(record, Move.HAND_OVER, 3, handed_at=3)) for record in rest])
+        passed_on = [record for record in handed if random.random() < 0.3]
+        write_moves(store, [(record, move(record, Move.LEAVE, 4, rep=STRANGER)) for record in passed_on])
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def shares_of(leads: Sequence[str], random: Random) -> list[list[str]]:
+    """Half of the leads come to one worker only, a third to two, the rest to all of them; each in another order."""
+    shares: list[list[str]] = [[] for _ in range(WORKERS)]
+    for number, lead in enumerate(leads):
+        times = (1, 1, 1, 2, 2, WORKERS)[number % 6]
+        for share in random.sample(shares, times):
+            share.append(lead)
+    for share in shares:
+        random.shuffle(share)
+    return shares
+
+
+def test_four_workers_give_each_lead_of_one_rota_once_and_fairly(
+    url: str, dynamodb: DynamoDBClient, table: str
+) -> None:
+    capacities = {"101": 200, "102": 30, "103": 200, "104": 60, "105": 200, "106": 1, "107": 200, "108": 200}
+    policy = {
+        "reps": {rep: {"capacity": capacity} for rep, capacity in capacities.items()},
+        "rotas": {"inbound": {"members": list(capacities)}},
+        "rules": [],
+        "otherwise": {"rota": "inbound"},
+    }
+    leads = [str(1000 + n) for n in range(LEADS)]
+    race = Race(url, table, policy, dict.fromkeys(leads, ("inbound", ANY)))
+    began = time.monotonic()
+    tally = run(race, shares_of(leads, Random(7)))
+    assert time.monotonic() - began < WITHIN
+    assert tally.refused > 0, "nobody got in anybody's way: that was no race"
+
+    after = read(dynamodb, table, Store(dynamodb, table))
+    audit(after)
+    assert Counter(record.state for record in after.records.values()) == {State.CLAIMED: LEADS}
+    assert len(bookings(after.journals["inbound"])) == LEADS
+    assert all(load <= capacities[rep] for rep, load in after.loads.items())
+    assert (after.loads["102"], after.loads["104"], after.loads["106"]) == (30, 60, 1)
+    assert largest_balance(after.ledgers["inbound"]) <= bound(after.journals["inbound"])
+
+
+def test_four_workers_on_two_rotas_that_share_reps_exceed_no_capacity_while_claims_go_back(
+    url: str, dynamodb: DynamoDBClient, table: str
+) -> None:
+    capacities = {str(rep): 4 + rep % 5 * 6 for rep in range(101, 113)}
+    reps = list(capacities)
+    policy = {
+        "reps": {
+            rep: {"capacity": capacity, "skills": ["fr"] if int(rep) % 2 else []}
+            for rep, capacity in capacities.items()
+        },
+        "rotas": {"east": {"members": reps[:8]}, "west": {"members": reps[4:]}},
+        "rules": [
+            {
+                "name": f"{rota} {skills}",
+                "when": [{"property": "city", "equals": f"{rota} {skills}"}],
+                "rota": rota,
+                "skills": skills,
+            }
+            for rota in ("east", "west")
+            for skills in ([], ["fr"])
+        ],
+        "otherwise": {"rota": "east"},
+    }
+    leads = [str(1000 + n) for n in range(LEADS)]
+    places = {lead: (("east", "west")[n % 2], ("fr", ANY, ANY)[n % 3]) for n, lead in enumerate(leads)}
+    race = Race(url, table, policy, places, undoing=True)
+    began = time.monotonic()
+    tally = run(race, shares_of(leads, Random(8)))
+    assert time.monotonic() - began < WITHIN
+    assert tally.refused > 0, "nobody got in anybody's way: that was no race"
+
+    after = read(dynamodb, table, Store(dynamodb, table))
+    audit(after)
+    assert len(after.records) == LEADS
+    states = Counter(record.state for record in after.records.values())
+    assert states.keys() <= {State.HANDED, State.WAITING, State.ELSEWHERE, State.GONE}
+    assert all(load <= capacities[rep] for rep, load in after.loads.items() if rep != STRANGER)
+    assert any(after.loads.get(rep) == capacity for rep, capacity in capacities.items()), "no capacity was put to test"

@@ -1,0 +1,301 @@
+"""Whatever is done to the table in whatever order, it stands as a model says that knows only the rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from fairturn.errors import ClaimRefused, RecordsMoved
+from fairturn.ledger import ANY, Claim, GivingBack, Ledger, Member, allot, give_back, settle
+from fairturn.record import ENDED, MOVES, Move, Record, State, lead_key, load_changes, move
+from fairturn.store import Snapshot, Store
+from tests.integration.audit import Table, audit, read
+from tests.proof.conftest import empty
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence, Set
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+ROTAS = ("east", "west")
+REPS = ("101", "102", "103", "104")
+LEADS = tuple(str(n) for n in range(1, 25))
+LANES = (ANY, "fr")
+BEFORE_HAND = (Move.WAIT, Move.LEAVE, Move.REFUSE, Move.LOSE)
+"""How a claim may end that was never handed over."""
+WITHOUT_TURN = (Move.WAIT, Move.HAND_OVER, Move.OBSERVE, Move.LEAVE, Move.REFUSE, Move.LOSE)
+Moves = list[tuple[Record | None, Record]]
+
+
+class Model:
+    """The table as plain dicts, and what moves it or refuses to."""
+
+    def __init__(self) -> None:
+        self.ledgers: dict[str, Ledger] = {}
+        self.journals: dict[str, dict[int, Claim | GivingBack]] = {}
+        self.loads: dict[str, int] = {}
+        self.records: dict[str, Record] = {}
+
+    def moved_records(self, moves: Moves) -> dict[str, Record | None]:
+        """What stands where somebody believes otherwise."""
+        return {
+            after.key: self.records.get(after.key) for before, after in moves if self.records.get(after.key) != before
+        }
+
+    def moved_ledger(self, rota: str, version: int) -> Ledger | None:
+        ledger = self.ledgers.get(rota, Ledger())
+        return ledger if ledger.version != version else None
+
+    def moved_loads(self, claim: Claim, moves: Moves, seen: Mapping[str, int]) -> dict[str, int] | None:
+        """The loads of today, if the claim would lift somebody over his capacity.
+
+        It is refused as well where somebody who had no load when it was decided has one now.
+        """
+        for rep, more in load_changes(moves).items():
+            capacity = claim.members[rep].capacity if rep in claim.members else None
+            if (
+                more > 0
+                and capacity is not None
+                and (self.loads.get(rep, 0) + more > capacity or (rep not in seen and rep in self.loads))
+            ):
+                return self.loads
+        return None
+
+    def write(self, moves: Moves) -> None:
+        for before, after in moves:
+            for record, change in ((before, -1), (after, +1)):
+                if record is not None and record.holder is not None:
+                    self.loads[record.holder] = self.loads.get(record.holder, 0) + change
+            self.records[after.key] = after
+
+    def enter(self, rota: str, entry: Claim | GivingBack, after: Ledger) -> None:
+        self.ledgers[rota] = after
+        self.journals.setdefault(rota, {})[entry.version] = entry
+
+
+class Machine(RuleBasedStateMachine):
+    """Works with what was read just now or some time ago. Each rule leaves what it went by for later ones."""
+
+    client: DynamoDBClient
+    table: str
+    snapshots: Bundle[Snapshot] = Bundle("snapshots")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = Store(self.client, self.table, sleep=_never)
+        self.model = Model()
+        self.at = 0
+
+    def teardown(self) -> None:
+        empty(self.client, self.table)
+
+    @initialize(target=snapshots)
+    def begin(self) -> Snapshot:
+        return self._read()
+
+    def _read(self) -> Snapshot:
+        return self.store.read(ROTAS, [("contact", lead) for lead in LEADS])
+
+    @rule(
+        target=snapshots,
+        snapshot=snapshots,
+        now=st.booleans(),
+        rota=st.sampled_from(ROTAS),
+        leads=st.dictionaries(st.sampled_from(LEADS), st.sampled_from(LANES), min_size=3, max_size=6),
+        room=st.dictionaries(st.sampled_from(REPS), st.integers(-2, 2)),
+        away=st.sets(st.sampled_from(REPS), max_size=2),
+        weights=st.lists(st.integers(1, 3), min_size=len(REPS), max_size=len(REPS)),
+    )
+    def claim(
+        self,
+        snapshot: Snapshot,
+        now: bool,  # noqa: FBT001 - Hypothesis draws it
+        rota: str,
+        leads: Mapping[str, str],
+        room: Mapping[str, int],
+        away: Set[str],
+        weights: Sequence[int],
+    ) -> Snapshot:
+        snapshot = self._read() if now else snapshot
+        members = {
+            rep: Member(
+                weight=weights[n],
+                skills=frozenset({"fr"}) if n % 2 else frozenset(),
+                on_duty=rep not in away,
+                load=snapshot.loads.get(rep, 0),
+                capacity=max(0, snapshot.loads.get(rep, 0) + room[rep]) if rep in room else None,
+            )
+            for n, rep in enumerate(REPS)
+        }
+        wanted = [
+            (lead, lane, snapshot.records.get(lead_key("contact", lead)))
+            for lead, lane in leads.items()
+            if (_state(snapshot, lead), Move.CLAIM) in MOVES
+        ]
+        before = snapshot.ledgers[rota]
+        allotment = allot(settle(before, members, LANES), [lane for _, lane, _ in wanted], members)
+        booked = [(*lead, booking.winner) for lead, booking in zip(wanted, allotment.bookings, strict=True) if booking]
+        if not booked:
+            return snapshot
+        journal = Claim(
+            before=before,
+            policy=1,
+            at=self._time(),
+            lanes=frozenset(LANES),
+            members=members,
+            leads=tuple((lead_key("contact", lead), lane, winner) for lead, lane, _, winner in booked),
+        )
+        moves: Moves = [
+            (
+                record,
+                self._move(
+                    record,
+                    lead,
+                    Move.CLAIM,
+                    rota=rota,
+                    lane=lane,
+                    rep=winner,
+                    claim=journal.version,
+                    handed_at=None,
+                    round=1 if record is None else record.round + (record.state in ENDED),
+                ),
+            )
+            for lead, lane, record, winner in booked
+        ]
+        after = journal.recompute().ledger
+        ledger, records = self.model.moved_ledger(rota, before.version), self.model.moved_records(moves)
+        loads = self.model.moved_loads(journal, moves, snapshot.loads)
+        if ledger is None and loads is None and not records:
+            self.store.claim(rota, journal, after, moves, snapshot.loads)
+            self.model.write(moves)
+            self.model.enter(rota, journal, after)
+            return snapshot
+        with pytest.raises(ClaimRefused) as refused:
+            self.store.claim(rota, journal, after, moves, snapshot.loads)
+        assert (refused.value.ledger, refused.value.records) == (ledger, records)
+        assert refused.value.loads == loads
+        return snapshot
+
+    @rule(
+        target=snapshots,
+        snapshot=snapshots,
+        now=st.booleans(),
+        rota=st.sampled_from(ROTAS),
+        ends=st.dictionaries(st.sampled_from(LEADS), st.sampled_from(BEFORE_HAND), min_size=6),
+        taker=st.sampled_from((*REPS, "900")),
+    )
+    def give_back(
+        self,
+        snapshot: Snapshot,
+        now: bool,  # noqa: FBT001
+        rota: str,
+        ends: Mapping[str, Move],
+        taker: str,
+    ) -> Snapshot:
+        snapshot = self._read() if now else snapshot
+        moves: Moves = []
+        bookings, entries = [], []
+        for lead, end in ends.items():
+            record = snapshot.records.get(lead_key("contact", lead))
+            if record is None or record.state is not State.CLAIMED or record.rota != rota or record.claim is None:
+                continue
+            journal = self.store.journal(rota, record.claim)
+            assert isinstance(journal, Claim)
+            bookings.append(journal.bookings()[record.key])
+            entries.append((record.key, record.claim))
+            moves.append((record, self._move(record, lead, end, rep=taker if end is Move.LEAVE else None)))
+        if not moves:
+            return snapshot
+        before = snapshot.ledgers[rota]
+        entry = GivingBack(before.version, self._time(), tuple(entries))
+        after = replace(give_back(before, bookings), version=entry.version)
+        ledger, records = self.model.moved_ledger(rota, before.version), self.model.moved_records(moves)
+        if ledger is None and not records:
+            self.store.give_back(rota, entry, after, moves)
+            self.model.write(moves)
+            self.model.enter(rota, entry, after)
+            return snapshot
+        with pytest.raises(ClaimRefused) as refused:
+            self.store.give_back(rota, entry, after, moves)
+        assert (refused.value.ledger, refused.value.loads, refused.value.records) == (ledger, None, records)
+        return snapshot
+
+    @rule(
+        target=snapshots,
+        snapshot=snapshots,
+        now=st.booleans(),
+        wanted=st.lists(
+            st.tuples(st.sampled_from(LEADS), st.sampled_from(WITHOUT_TURN), st.sampled_from((*REPS, "900"))),
+            unique_by=lambda one: one[0],
+            min_size=4,
+        ),
+    )
+    def move(self, snapshot: Snapshot, now: bool, wanted: Sequence[tuple[str, Move, str]]) -> Snapshot:  # noqa: FBT001
+        snapshot = self._read() if now else snapshot
+        moves: Moves = []
+        for lead, what, rep in wanted:
+            state = _state(snapshot, lead)
+            if (state, what) not in MOVES or (state is State.CLAIMED and what is not Move.HAND_OVER):
+                continue  # a claim that ends before it was handed over gives its turn back
+            facts: dict[str, Any] = {"rep": rep if what is Move.LEAVE else None}
+            if what is Move.HAND_OVER:
+                facts = {"handed_at": self.at}
+            record = snapshot.records.get(lead_key("contact", lead))
+            moves.append((record, self._move(record, lead, what, **facts)))
+        if not moves:
+            return snapshot
+        records = self.model.moved_records(moves)
+        if not records:
+            self.store.move(moves)
+            self.model.write(moves)
+            return snapshot
+        with pytest.raises(RecordsMoved) as refused:
+            self.store.move(moves)
+        assert refused.value.records == records
+        return snapshot
+
+    def _move(self, record: Record | None, lead: str, what: Move, **facts: Any) -> Record:
+        return move(record, what, self._time(), type="contact", id=lead, **facts)
+
+    def _time(self) -> int:
+        self.at += 1
+        return self.at
+
+    @invariant()
+    def the_table_stands_as_the_model_does(self) -> None:
+        present = read(self.client, self.table, self.store)
+        loads = {rep: load for rep, load in self.model.loads.items() if load}
+        assert present == Table(self.model.ledgers, self.model.journals, loads, self.model.records)
+        audit(present)
+
+
+def _state(snapshot: Snapshot, lead: str) -> State | None:
+    record = snapshot.records.get(lead_key("contact", lead))
+    return None if record is None else record.state
+
+
+def _never(_: float) -> None:
+    raise AssertionError("nobody else is at the table, so there is nothing to wait for")
+
+
+@pytest.mark.timeout(600)  # finding the smallest example of a failure takes minutes
+def test_the_table_stands_as_the_rules_say_after_any_sequence_of_claims_givings_back_and_moves(
+    dynamodb: DynamoDBClient, table: str
+) -> None:
+    run_state_machine_as_test(
+        type("OnDynamoDBLocal", (Machine,), {"client": dynamodb, "table": table}),
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+            phases=(Phase.generate, Phase.shrink),  # to explain would take minutes
+            database=None,
+            print_blob=True,
+        ),
+    )
