@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from fairturn.errors import ClaimRefused, RecordsMoved
 from fairturn.ledger import ANY, Claim, GivingBack, Ledger, Member, allot, give_back, settle
-from fairturn.record import ENDED, MOVES, Move, Record, State, lead_key, load_changes, move
+from fairturn.record import MOVES, Move, Record, State, lead_key, load_changes, move
 from fairturn.store import Snapshot, Store
 from tests.integration.audit import Table, audit, read
 from tests.proof.conftest import empty
@@ -162,7 +162,6 @@ class Machine(RuleBasedStateMachine):
                     rep=winner,
                     claim=journal.version,
                     handed_at=None,
-                    round=1 if record is None else record.round + (record.state in ENDED),
                 ),
             )
             for lead, lane, record, winner in booked
