@@ -67,7 +67,7 @@ def load(source: Path | str) -> Policy:
         policy = Policy.read(data)
     except PolicyInvalid as error:
         raise PolicyInvalid([reader.located(problem) for problem in error.problems]) from error
-    if len(policy.model_dump_json(by_alias=True)) > MAX_STORED:
+    if len(policy.model_dump_json(by_alias=True).encode()) > MAX_STORED:
         _refuse(None, "too large to be stored: take out reps, members or hours")
     return policy
 
