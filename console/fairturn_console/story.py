@@ -16,6 +16,7 @@ import boto3
 from fairturn.crm import HubSpot
 from fairturn.explain import PROPERTIES
 from fairturn.policy import Policy
+from fairturn.record import milliseconds
 from fairturn.settings import settings
 from fairturn.store import Store
 from fairturn_console import policies
@@ -161,7 +162,7 @@ class Story:
         self._say(f"{self._clock()}  HubSpot says 429 and 502 for a while.")
 
     def _hubspot_is_down(self) -> None:
-        self._portal.down(_ms(self._sandbox.now + timedelta(minutes=5)))
+        self._portal.down(milliseconds(self._sandbox.now + timedelta(minutes=5)))
         self._say(f"{self._clock()}  HubSpot's API is down for five minutes.")
 
     def _join(self, joiner: str, returner: str) -> None:
@@ -169,7 +170,7 @@ class Story:
         self._say(f"{self._clock()}  {joiner} joins by a new version of the policy; {returner} is back.")
 
     def _apply(self, policy: Policy) -> None:
-        policies.apply(policy, self._store, self._crm, _ms(self._sandbox.now))
+        policies.apply(policy, self._store, self._crm, milliseconds(self._sandbox.now))
 
     # How time goes by
 
@@ -236,7 +237,3 @@ def _without(policy: Policy, joiner: str, returner: str, back: datetime) -> Poli
     del data["reps"][joiner]
     data["reps"][returner]["absences"] = [{"from": (back - timedelta(days=7)).isoformat(), "to": back.isoformat()}]
     return Policy.read(data)
-
-
-def _ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)

@@ -26,7 +26,7 @@ from fairturn.handover import write_moves
 from fairturn.ledger import allot, settle
 from fairturn.policy import OWNER, Mode
 from fairturn.queues import Letter, growing_delay
-from fairturn.record import ENDED, Move, Record, State, may_start, move
+from fairturn.record import ENDED, Move, Record, State, may_start, milliseconds, move
 from fairturn.routing import Ignored, Lead, Route, route
 from fairturn.telemetry import Metric, count, logger
 
@@ -195,7 +195,7 @@ class Assign:
     def _refuse(self, messages: Mapping[str, Message], why: FairturnError, open_ends: _OpenEnds) -> None:
         """Give up leads that can't even be decided, with the reason in their records; a claim stands and waits."""
         records = self._store.read([], [(message.type, message.id) for message in messages.values()]).records
-        at, moves = _ms(self._now()), []
+        at, moves = milliseconds(self._now()), []
         for key, message in messages.items():
             record = records.get(key)
             if record is None or record.state not in SETTLED:
@@ -225,7 +225,7 @@ class Assign:
             lead = (message.type, message.id)
             receipts[lead] = max(received.receipts, receipts.get(lead, 0))
         try:
-            self._store.note_faults(receipts, str(error), _ms(self._now()))
+            self._store.note_faults(receipts, str(error), milliseconds(self._now()))
         except TableUnavailable as down:
             logger.warning("faults not noted", extra={"reason": str(down)})
 
@@ -326,7 +326,7 @@ class Assign:
                 continue
             if arrival.owner == record.rep or terms.is_owner(record.rep):
                 continue  # HubSpot has been told already, or may be told
-            if _ms(self._now()) - record.changed_at < LONGEST_RUN * 1000:
+            if milliseconds(self._now()) - record.changed_at < LONGEST_RUN * 1000:
                 open_ends.later[arrival.key] = Unavailable("its claim may be under way", retry_after=LONGEST_RUN)
             else:
                 undone.append((record, Move.WAIT, {"rep": None, "reason": "the owner has left"}))
@@ -398,7 +398,7 @@ class Assign:
             logger.info("observed", extra={"lead": lead.key, "rota": rota, "lane": lead.lane, "rep": rep})
             # A lead that waits goes on waiting, and one that came to an end stays in its load.
             if lead.record is None or lead.record.state not in {State.WAITING, *ENDED}:
-                moves.append((lead.record, move(lead.record, Move.OBSERVE, _ms(now), **lead.facts, rep=rep)))
+                moves.append((lead.record, move(lead.record, Move.OBSERVE, milliseconds(now), **lead.facts, rep=rep)))
         return moves
 
     def _hand_over(
@@ -439,24 +439,16 @@ class Assign:
         logger.info("dropped", extra={"lead": arrival.key, "reason": reason, **ids})
 
     def _move(self, arrival: _Arrival, record: Record | None, what: Move, **facts: Any) -> Record:
-        message = arrival.message
-        return move(
-            record,
-            what,
-            _ms(self._now()),
-            type=message.type,
-            id=message.id,
-            occurred_at=message.occurred_at,
-            source=message.change_source,
-            **facts,
-        )
+        return move(record, what, milliseconds(self._now()), **_origin(arrival.message), **facts)
 
     def _wait(self, lead: Candidate, reason: str) -> tuple[Record | None, Record]:
         count(Metric.LEADS_WAITING, rota=lead.facts["rota"])
         logger.info(
             "waiting", extra={"lead": lead.key, "rota": lead.facts["rota"], "lane": lead.lane, "reason": reason}
         )
-        return lead.record, move(lead.record, Move.WAIT, _ms(self._now()), **lead.facts, rep=None, reason=reason)
+        return lead.record, move(
+            lead.record, Move.WAIT, milliseconds(self._now()), **lead.facts, rep=None, reason=reason
+        )
 
 
 def _noted(fault: int | None, received: Received) -> int:
@@ -468,14 +460,21 @@ def _decide(message: Message, properties: Mapping[str, str | None], terms: Terms
     return route(Lead(message.type, message.id, properties, message.change_source, message.occurred_at), terms.policy)
 
 
-def _candidate(arrival: _Arrival, record: Record | None, decision: Route, terms: Terms) -> Candidate:
-    message, properties = arrival.message, arrival.properties or {}
-    shown = {name: properties.get(name) for name in terms.policy.leads.show}
-    facts: dict[str, Any] = {
+def _origin(message: Message) -> dict[str, Any]:
+    """What a message says of its lead, as a record keeps it."""
+    return {
         "type": message.type,
         "id": message.id,
         "occurred_at": message.occurred_at,
         "source": message.change_source,
+    }
+
+
+def _candidate(arrival: _Arrival, record: Record | None, decision: Route, terms: Terms) -> Candidate:
+    message, properties = arrival.message, arrival.properties or {}
+    shown = {name: properties.get(name) for name in terms.policy.leads.show}
+    facts = {
+        **_origin(message),
         "rota": decision.rota,
         "lane": decision.lane,
         "priority": decision.priority.value,
@@ -494,7 +493,3 @@ def _cut(value: str) -> str:
 
 def _urgent_then_oldest(lead: Candidate) -> tuple[int, int, int, str]:
     return lead.rank, lead.occurred_at, len(lead.key), lead.key
-
-
-def _ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)

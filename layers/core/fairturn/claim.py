@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fairturn.errors import ClaimRefused, PolicySuperseded, TableUnavailable
 from fairturn.ledger import Claim, GivingBack, Ledger, Member, allot, give_back, settle
-from fairturn.record import Move, Record, State, may_start, move
+from fairturn.record import Move, Record, State, may_start, milliseconds, move
 from fairturn.roster import duty
 from fairturn.store import MAX_RECORDS
 from fairturn.telemetry import Metric, count, logger
@@ -97,7 +97,7 @@ class Claims:
             journal = Claim(
                 before=ledger,
                 policy=terms.number,
-                at=_ms(now),
+                at=milliseconds(now),
                 lanes=lanes,
                 members=members,
                 leads=tuple((lead.key, lead.lane, booking.winner) for lead, booking in booked),
@@ -144,7 +144,7 @@ class Claims:
         for attempt in range(ATTEMPTS):
             if not rows:
                 return
-            at = _ms(self._now())
+            at = milliseconds(self._now())
             returned = give_back(ledger, [bookings[record.key] for record, *_ in rows])
             after = replace(returned, version=ledger.version + 1)
             entry = GivingBack(ledger.version, at, tuple((record.key, _claim_of(record)) for record, *_ in rows))
@@ -230,7 +230,3 @@ def _claim_of(record: Record) -> int:
     if record.claim is None:
         raise ValueError(f"{record.key} was never claimed")
     return record.claim
-
-
-def _ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)

@@ -11,7 +11,7 @@ from fairturn.crm import OwnerWrite, Refusal
 from fairturn.errors import RecordsMoved, TableUnavailable
 from fairturn.explain import explanation
 from fairturn.policy import OWNER
-from fairturn.record import Move, Record, move
+from fairturn.record import Move, Record, milliseconds, move
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
@@ -102,11 +102,11 @@ class Handover:
         written = self._write([writes[id_] for id_ in ready], claimed[0][0].type)
         outcome.later |= {ready[id_].key: failure for id_, failure in written.put_off.items()}
         done = [record for id_, record in ready.items() if id_ not in written.refused and id_ not in written.put_off]
-        at = int(self._now().timestamp() * 1000)
+        at = milliseconds(self._now())
         outcome.handed = write_moves(
             self._store, [(record, move(record, Move.HAND_OVER, at, handed_at=at)) for record in done]
         )
-        undone += self._judge({ready[id_].key: refusal for id_, refusal in written.refused.items()}, ready, outcome)
+        undone += self._judge(written.refused, ready, outcome)
         self._claims.undo(undone)
         return outcome
 
@@ -135,22 +135,22 @@ class Handover:
     def _judge(
         self, refusals: Mapping[str, tuple[Refusal, str]], ready: Mapping[str, Record], outcome: Outcome
     ) -> Iterator[Undoing]:
-        records = {record.key: record for record in ready.values()}
-        unavailable = {records[key].rep for key, (kind, _) in refusals.items() if kind is Refusal.OWNER}
+        unavailable = {ready[id_].rep for id_, (kind, _) in refusals.items() if kind is Refusal.OWNER}
         for rep in sorted(rep for rep in unavailable if rep is not None):
             self._store.mark_unavailable(rep)
             count(Metric.REPS_UNAVAILABLE)
             logger.error("HubSpot refuses this owner: no lead goes to him", extra={"rep": rep})
-        for key, (kind, reason) in refusals.items():
+        for id_, (kind, reason) in refusals.items():
+            record = ready[id_]
             if kind is Refusal.OWNER:
-                outcome.again.append(key)
-                yield records[key], Move.WAIT, {"rep": None, "reason": "HubSpot refuses the owner"}
+                outcome.again.append(record.key)
+                yield record, Move.WAIT, {"rep": None, "reason": "HubSpot refuses the owner"}
             elif kind is Refusal.GONE:
-                outcome.gone.append(key)
-                yield records[key], Move.LOSE, {"rep": None, "reason": reason[:MAX_REASON]}
+                outcome.gone.append(record.key)
+                yield record, Move.LOSE, {"rep": None, "reason": reason[:MAX_REASON]}
             else:
-                outcome.refused[key] = f"HubSpot refuses to give this lead an owner: {reason}"[:MAX_REASON]
-                yield records[key], Move.REFUSE, {"rep": None, "reason": outcome.refused[key]}
+                outcome.refused[record.key] = f"HubSpot refuses to give this lead an owner: {reason}"[:MAX_REASON]
+                yield record, Move.REFUSE, {"rep": None, "reason": outcome.refused[record.key]}
 
 
 def write_moves(store: Store, moves: Sequence[tuple[Record | None, Record]]) -> list[Record]:

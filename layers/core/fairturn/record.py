@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
 KEPT_FOR = 120 * 24 * 3600
 """Seconds for which a finished record stays: longer than any dead letter lives (14 days), at least 90 days."""
@@ -148,6 +149,11 @@ class Record:
     def expires_at(self) -> int | None:
         """Epoch seconds from which DynamoDB may delete the record; None while it is of use or in a load."""
         return self.changed_at // 1000 + KEPT_FOR if self.state in ENDED and self.holder is None else None
+
+
+def milliseconds(at: datetime) -> int:
+    """A moment as records and journals keep it: epoch milliseconds."""
+    return int(at.timestamp() * 1000)
 
 
 def lead_key(record_type: str, record_id: str) -> str:
