@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
 
 OWNER: Final = "hubspot_owner_id"
+MERGED_IDS: Final = "hs_merged_object_ids"
 PROPERTIES: Final = """
     annualrevenue associatedcompanyid city company country email firstname hs_analytics_source hs_language
     hs_latest_source hs_lead_status hubspot_owner_id hubspotscore industry jobtitle lastname lifecyclestage
@@ -118,6 +119,8 @@ class Portal:
         """How likely one of the usual faults befalls a call, 0 to 1."""
         self.judges_each = False
         """Whether a batch update of writes with trace ids does what is valid (207), or nothing (400)."""
+        self.before_update: Callable[[], None] | None = None
+        """Called once, when the next batch update comes, before it takes effect: what happens just then."""
         self.random = random
         self.lock = RLock()
         self.webhooks = Webhooks(
@@ -197,26 +200,38 @@ class Portal:
             return self.records["contacts"][self._survivor(contact)]
 
     def change(
-        self, contact: str, properties: Mapping[str, str], source: str = "CRM_UI", at: int | None = None
+        self,
+        contact: str,
+        properties: Mapping[str, str],
+        source: str = "CRM_UI",
+        at: int | None = None,
+        by: str | None = None,
     ) -> None:
-        """Change a contact; an empty text clears a property. ValueError: the API would refuse that."""
+        """Change a contact; an empty text clears a property. ValueError: the API would refuse that.
+
+        `by` is the sourceId, such as `workflowId:77`; without it, an INTEGRATION is our own app.
+        """
         with self.lock:
             self._check(properties)
-            self.write(self.contact(contact), properties, source, at)
+            self.write(self.contact(contact), properties, source, at, by)
 
     def merge(self, primary: str, merged: str, source: str = "CRM_UI", at: int | None = None) -> str:
-        """Merge the second contact into the first. Gives the survivor's id, which is new."""
+        """Merge the second contact into the first. Gives the survivor's id, which is new.
+
+        The survivor keeps all that the first one had, its owner too, and has the rest from the second.
+        """
         with self.lock:
             contacts = self.records["contacts"]
             other, survivor = contacts.pop(merged), contacts.pop(primary)
+            earlier = [survivor.properties.get(MERGED_IDS), other.properties.pop(MERGED_IDS, None)]
             survivor.id = self._next_id()
             contacts[survivor.id] = survivor
             self._merged |= {primary: survivor.id, merged: survivor.id}
             moved = {
                 name: value for name, value in other.properties.items() if value and not survivor.properties.get(name)
             }
-            ids = {"hs_object_id": survivor.id, "hs_merged_object_ids": f"{primary};{merged}"}
-            survivor.properties |= moved | ids
+            merged_ids = ";".join(filter(None, [*earlier, primary, merged]))
+            survivor.properties |= moved | {"hs_object_id": survivor.id, MERGED_IDS: merged_ids}
             self._announce(
                 "merge",
                 primary,
@@ -232,13 +247,14 @@ class Portal:
     def delete(self, contact: str, source: str = "CRM_UI", at: int | None = None) -> None:
         """Delete a contact; it can be restored."""
         with self.lock:
-            self.contact(contact).archived = True
-            self._announce("deletion", contact, source, at, changeFlag="DELETED")
+            record = self.contact(contact)
+            record.archived = True
+            self._announce("deletion", record.id, source, at, changeFlag="DELETED")
 
     def restore(self, contact: str, source: str = "CRM_UI", at: int | None = None) -> None:
-        """Restore a deleted contact."""
+        """Restore a deleted contact. KeyError: it was erased, or merged into another."""
         with self.lock:
-            self.contact(contact).archived = False
+            self.records["contacts"][contact].archived = False
             self._announce("restore", contact, source, at)
 
     def privacy_delete(self, contact: str, source: str = "CRM_UI", at: int | None = None) -> None:
@@ -252,6 +268,11 @@ class Portal:
         """Let a validation rule of the portal's administrator refuse every owner for this contact."""
         with self.lock:
             self._unownable[contact] = message
+
+    def allow_owners(self, contact: str) -> None:
+        """Lift that rule for this contact. KeyError: there is none."""
+        with self.lock:
+            del self._unownable[contact]
 
     def down(self, until: int) -> None:
         """Let every call to the API fail until then."""
@@ -333,8 +354,15 @@ class Portal:
                 flaws.append(Flaw(name, "VALIDATION_RULE", self._unownable[contact]))
         return flaws
 
-    def write(self, record: Record, properties: Mapping[str, str], source: str, at: int | None = None) -> None:
-        """Change a record; only what becomes different is an event."""
+    def write(
+        self,
+        record: Record,
+        properties: Mapping[str, str],
+        source: str,
+        at: int | None = None,
+        by: str | None = None,
+    ) -> None:
+        """Change a record; only what becomes different is an event. `by`: as for `change`."""
         moment = _iso(_now() if at is None else at)
         for name, value in properties.items():
             if (record.properties.get(name) or "") == value:
@@ -342,11 +370,12 @@ class Portal:
             record.properties[name] = value or None
             record.properties["lastmodifieddate"] = moment
             if name == OWNER:
-                writer = str(self.app_id) if source == "INTEGRATION" else None
+                writer = by or (str(self.app_id) if source == "INTEGRATION" else None)
                 change = {"value": value, "timestamp": moment, "sourceType": source, "sourceId": writer}
                 record.owners.insert(0, change)
-                record.properties["hubspot_owner_assigneddate"] = moment
-            self._announce("propertyChange", record.id, source, at, propertyName=name, propertyValue=value)
+                if value:
+                    record.properties["hubspot_owner_assigneddate"] = moment
+            self._announce("propertyChange", record.id, source, at, by=by, propertyName=name, propertyValue=value)
 
     # Within ------------------------------------------------------------------------------------------------
 
@@ -380,8 +409,10 @@ class Portal:
         if flaws := self.flaws(properties):
             raise ValueError("; ".join(flaw.message for flaw in flaws))
 
-    def _announce(self, kind: str, record: str, source: str, at: int | None, **details: object) -> None:
-        self.webhooks.announce(kind, record, source, _now() if at is None else at, **details)
+    def _announce(
+        self, kind: str, record: str, source: str, at: int | None, by: str | None = None, **details: object
+    ) -> None:
+        self.webhooks.announce(kind, record, source, _now() if at is None else at, by, **details)
 
 
 def _now() -> int:

@@ -25,6 +25,7 @@ Json = dict[str, Any]
 Answer = tuple[Json, int]
 
 BATCH_LIMIT: Final = 100
+HISTORY_LIMIT: Final = 50
 SEARCH_LIMIT: Final = 200
 SEARCH_CAP: Final = 10_000
 OWNERS_LIMIT: Final = 500
@@ -128,7 +129,7 @@ class PortalApi:
         body = _body()
         found: dict[str, Record] = {}
         missing: list[str] = []
-        for wanted in _inputs(body):
+        for wanted in _inputs(body, HISTORY_LIMIT if body.get("propertiesWithHistory") else BATCH_LIMIT):
             record = self._portal.find(_known(type), wanted["id"])
             if record is None:
                 missing.append(wanted["id"])
@@ -139,6 +140,9 @@ class PortalApi:
 
     def _batch_update(self, type: str) -> Answer:  # noqa: A002
         portal, inputs = self._portal, _inputs(_body())
+        meanwhile, portal.before_update = portal.before_update, None
+        if meanwhile is not None:
+            meanwhile()
         if len({write["id"] for write in inputs}) < len(inputs):
             raise RefusedError(400, "VALIDATION_ERROR", "Duplicate IDs found in batch input")
         flaws = {write["id"]: portal.flaws(write["properties"], write["id"]) for write in inputs}
@@ -248,10 +252,10 @@ def _known(type: str) -> str:  # noqa: A002
     return type
 
 
-def _inputs(body: Json) -> list[Json]:
+def _inputs(body: Json, limit: int = BATCH_LIMIT) -> list[Json]:
     inputs = [{**each, "id": str(each["id"])} for each in body["inputs"]]
-    if not 1 <= len(inputs) <= BATCH_LIMIT or not all(each["id"].isdecimal() for each in inputs):
-        raise RefusedError(400, "VALIDATION_ERROR", "A batch has 1 to 100 inputs, whose ids are numbers.")
+    if not 1 <= len(inputs) <= limit or not all(each["id"].isdecimal() for each in inputs):
+        raise RefusedError(400, "VALIDATION_ERROR", f"A batch has 1 to {limit} inputs here, whose ids are numbers.")
     return inputs
 
 

@@ -104,8 +104,12 @@ class Webhooks:
         self._retries: list[Sending] = []
         self._number = count()
 
-    def announce(self, kind: str, record: str, source: str, at: int, **details: Any) -> None:
-        """Make the event, if the app subscribes to it. `at`: epoch milliseconds; `details`: own fields."""
+    def announce(self, kind: str, record: str, source: str, at: int, by: str | None = None, **details: Any) -> None:
+        """Make the event, if the app subscribes to it.
+
+        `at`: epoch milliseconds; `by`: the event's sourceId, if not the usual one of its source; `details`: the
+        fields that only this kind of event has.
+        """
         subscription = self._subscriptions.get(" ".join(filter(None, (kind, details.get("propertyName")))))
         if subscription is None:
             return
@@ -123,7 +127,9 @@ class Webhooks:
             **details,
             "changeSource": source,
         }
-        if source == "INTEGRATION":
+        if by is not None:
+            event["sourceId"] = by
+        elif source == "INTEGRATION":
             event["sourceId"] = str(self._app_id)
         elif source.startswith("CRM_UI"):
             event["sourceId"] = "userId:52530071"

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from fairturn import crm
-from fairturn.crm import Found, HubSpot, OwnerWrite, Refusal, Written
+from fairturn.crm import Found, HubSpot, OwnerChange, OwnerWrite, Refusal, Written
 from fairturn.errors import HubSpotUnavailable
 from fairturn.roster import Owner
 from fairturn_console.portal import Portal
 from fairturn_console.portal_api import BAD_GATEWAY, DAILY, SECONDLY, TEN_SECONDLY, Fault, slow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 READ = ("POST", "/crm/v3/objects/<type>/batch/read")
 UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")
@@ -85,15 +85,19 @@ def test_a_hundred_records_are_read_in_one_call(portal: Portal, hubspot: HubSpot
     assert list(records) == ids
     assert records[ids[0]]["country"] == "Réunion"
     assert records[ids[1]]["country"] is None
+    assert "hs_merged_object_ids" not in records[ids[0]]
     assert portal.calls == {READ: 1}
 
 
 def test_nothing_is_asked_about_no_records(portal: Portal, hubspot: HubSpot, ada: str) -> None:
     assert hubspot.read("contact", [], ["email"]) == Found({}, {})
     assert hubspot.write_owners("contact", []) == Written({})
+    assert hubspot.owner_histories("contact", []) == {}
     assert not portal.calls
     with pytest.raises(ValueError, match="100"):
         hubspot.read("contact", ["1"] * 101, [])
+    with pytest.raises(ValueError, match="50"):
+        hubspot.owner_histories("contact", ["1"] * 51)
     with pytest.raises(ValueError, match="100"):
         hubspot.write_owners("contact", [OwnerWrite("1", ada, {})] * 101)
 
@@ -108,7 +112,32 @@ def test_records_that_hubspot_does_not_know_are_absent(portal: Portal, hubspot: 
 def test_a_merged_record_answers_under_the_survivors_id(portal: Portal, hubspot: HubSpot) -> None:
     first, second = old = contacts(portal, 2)
     survivor = portal.merge(first, second)
-    assert list(hubspot.read("contact", old, ["email"]).records) == [survivor]
+    found = hubspot.read("contact", old, ["email"])
+    assert list(found.records) == [survivor]
+    assert found.merged == {first: survivor, second: survivor}
+    assert "hs_merged_object_ids" not in found.records[survivor]
+    asked = hubspot.read("contact", old, ["hs_merged_object_ids"])
+    assert asked.records[survivor]["hs_merged_object_ids"] == f"{first};{second}"
+
+
+def test_a_record_merged_time_and_again_answers_under_the_last_survivors_id(portal: Portal, hubspot: HubSpot) -> None:
+    first, second, third, other, erased = contacts(portal, 5)
+    between = portal.merge(first, second)
+    survivor = portal.merge(third, between)
+    portal.privacy_delete(erased)
+    found = hubspot.read("contact", [survivor, first, between, other, erased], ["email"])
+    assert found.records.keys() == {survivor, other}
+    assert found.merged == {first: survivor, between: survivor}
+    assert portal.calls == {READ: 1}
+
+
+def test_a_record_whose_survivor_answers_is_neither_absent_nor_unreadable(portal: Portal, hubspot: HubSpot) -> None:
+    read = {"id": "2", "properties": {"email": "a@b.c", "hs_merged_object_ids": "1;2;7"}}
+    body = {"results": [read], "errors": [{"category": "VALIDATION_ERROR"}]}
+    portal.faults.append(Fault(207, json.dumps(body).encode(), JSON))
+    found = hubspot.read("contact", ["1", "2", "3"], ["email"])
+    assert found.merged == {"1": "2"}
+    assert found.unreadable.keys() == {"3"}
 
 
 @pytest.mark.parametrize("named", [{"context": {"ids": ["1"]}}, {}])
@@ -149,6 +178,68 @@ def test_pages_of_owners_without_end_are_given_up(
     assert portal.calls == {OWNERS: 3}
 
 
+# Histories ---------------------------------------------------------------------------------------------
+
+
+def history(*changes: Mapping[str, object]) -> Fault:
+    """HubSpot's answer about record 1, whose owner had these values."""
+    record = {"id": "1", "properties": {}, "propertiesWithHistory": {"hubspot_owner_id": changes}}
+    return Fault(200, json.dumps({"results": [record]}).encode(), JSON)
+
+
+def test_the_histories_of_fifty_records_owners_are_read_in_one_call(portal: Portal, hubspot: HubSpot, ada: str) -> None:
+    ids = contacts(portal, 50)
+    bob, at = portal.add_owner("bob@example.com"), 1_790_000_000_123
+    hubspot.write_owners("contact", [OwnerWrite(ids[0], ada, {})])
+    portal.change(ids[1], {"hubspot_owner_id": bob}, source="AUTOMATION_PLATFORM", at=at, by="workflowId:77")
+    portal.change(ids[1], {"hubspot_owner_id": ""}, at=at + 1)
+    portal.change(ids[1], {"hubspot_owner_id": ada}, source="INTEGRATION", at=at - 1, by="99")
+    portal.calls.clear()
+    histories = hubspot.owner_histories("contact", ids)
+    assert portal.calls == {READ: 1}
+    assert list(histories) == ids
+    ((ours,), (cleared, workflow, app), *rest) = histories.values()
+    assert (ours.owner, ours.source, ours.by) == (ada, "INTEGRATION", str(portal.app_id))
+    assert cleared == OwnerChange(None, at + 1, "CRM_UI", None)
+    assert workflow == OwnerChange(bob, at, "AUTOMATION_PLATFORM", "workflowId:77")
+    assert app == OwnerChange(ada, at - 1, "INTEGRATION", "99")
+    assert not any(rest)
+
+
+def test_records_that_hubspot_does_not_know_have_no_history(portal: Portal, hubspot: HubSpot) -> None:
+    kept, deleted = contacts(portal, 2)
+    portal.delete(deleted)
+    assert hubspot.owner_histories("contact", [kept, deleted, "123"]) == {kept: ()}
+
+
+def test_changes_of_one_moment_stay_in_hubspots_order(portal: Portal, hubspot: HubSpot) -> None:
+    moment = {"timestamp": "2026-09-21T12:00:00.250Z", "sourceType": "CRM_UI"}
+    portal.faults.append(history({**moment, "value": "2"}, {**moment, "value": "1"}))
+    assert [change.owner for change in hubspot.owner_histories("contact", ["1"])["1"]] == ["2", "1"]
+
+
+@pytest.mark.parametrize("unreadable", [{}, {"timestamp": None}, {"timestamp": "soon"}, {"timestamp": "2026-09-21"}])
+def test_a_change_without_a_time_is_left_out(portal: Portal, hubspot: HubSpot, unreadable: dict[str, object]) -> None:
+    known = {"value": "1", "timestamp": "2026-09-21T14:00:00+02:00"}
+    portal.faults.append(history({"value": "2", **unreadable}, known))
+    (change,) = hubspot.owner_histories("contact", ["1"])["1"]
+    assert change == OwnerChange("1", 1_789_992_000_000, "UNKNOWN", None)
+
+
+@pytest.mark.parametrize("person", [PERSON, "Jo Smith", "+33 1 23 45", "x" * 65, ""])
+def test_a_change_tells_nothing_of_a_person(portal: Portal, hubspot: HubSpot, person: str) -> None:
+    told = {"value": None, "sourceType": person, "sourceId": person, "sourceLabel": PERSON}
+    portal.faults.append(history({**told, "timestamp": "1970-01-01T00:00:01Z"}))
+    assert hubspot.owner_histories("contact", ["1"]) == {"1": (OwnerChange(None, 1_000, "UNKNOWN", None),)}
+
+
+def test_histories_that_hubspot_cannot_read_now_are_not_taken_for_absent(portal: Portal, hubspot: HubSpot) -> None:
+    errors = [{"category": "OBJECT_NOT_FOUND", "context": {"ids": ["2"]}}, {"category": "INTERNAL_ERROR"}]
+    portal.faults.append(Fault(207, json.dumps({"results": [], "errors": errors}).encode(), JSON))
+    with pytest.raises(HubSpotUnavailable, match="INTERNAL_ERROR"):
+        hubspot.owner_histories("contact", ["1", "2"])
+
+
 # Writing -----------------------------------------------------------------------------------------------
 
 
@@ -158,6 +249,13 @@ def test_owners_and_explanations_are_written_in_one_call(portal: Portal, hubspot
     assert portal.calls == {UPDATE: 1}
     for lead in ids:
         assert portal.contact(lead).properties.items() >= {"hubspot_owner_id": ada, **WHY}.items()
+
+
+def test_empty_texts_clear_the_explanation(portal: Portal, hubspot: HubSpot, ada: str) -> None:
+    (lead,) = contacts(portal, 1)
+    hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY)])
+    assert hubspot.write_owners("contact", [OwnerWrite(lead, ada, dict.fromkeys(WHY, ""))]) == Written({})
+    assert hubspot.read("contact", [lead], list(WHY)).records[lead].items() >= dict.fromkeys(WHY).items()
 
 
 def test_an_unknown_owner_is_found_by_halving_and_the_others_are_written(
@@ -329,6 +427,7 @@ def test_what_passes_in_a_moment_is_tried_three_times_and_then_left_to_the_queue
     "call",
     [
         lambda hubspot: hubspot.read("contact", ["1"], ["email"]),
+        lambda hubspot: hubspot.owner_histories("contact", ["1"]),
         lambda hubspot: hubspot.owners(),
     ],
 )

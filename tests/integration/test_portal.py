@@ -169,6 +169,91 @@ def test_the_owners_history_says_who_wrote_it(portal: Portal) -> None:
     ]
 
 
+def test_a_contact_merged_again_lists_all_the_ids_that_it_stands_for(portal: Portal) -> None:
+    first, second, third, fourth = (portal.create_contact({}) for _ in range(4))
+    left, right = portal.merge(first, second), portal.merge(third, fourth)
+    survivor = portal.contact(portal.merge(left, right))
+    assert survivor.properties["hs_merged_object_ids"] == ";".join([first, second, third, fourth, left, right])
+    assert portal.contact(first) is portal.contact(right) is survivor
+
+
+def test_a_survivor_keeps_the_first_ones_owner_or_has_the_second_ones(portal: Portal) -> None:
+    ada, bob = portal.add_owner("ada@example.com"), portal.add_owner("bob@example.com")
+    of_ada, of_bob = ({"hubspot_owner_id": owner} for owner in (ada, bob))
+    for first, second, owner in ((of_ada, of_bob, ada), ({}, of_bob, bob), ({}, {}, None)):
+        survivor = portal.merge(portal.create_contact(first), portal.create_contact(second))
+        assert portal.contact(survivor).properties.get("hubspot_owner_id") == owner
+
+
+def test_a_deleted_contact_can_be_restored_an_erased_or_merged_one_cannot(portal: Portal) -> None:
+    deleted, erased, first, second = (portal.create_contact({}) for _ in range(4))
+    wanted = {"inputs": [{"id": deleted}]}
+    portal.delete(deleted)
+    assert call(portal, "POST", "/objects/contacts/batch/read", wanted)[1]["results"] == []
+    portal.restore(deleted)
+    assert call(portal, "POST", "/objects/contacts/batch/read", wanted)[0] == 200
+    portal.privacy_delete(erased)
+    portal.delete(portal.merge(first, second))
+    for gone in (erased, first):
+        with pytest.raises(KeyError):
+            portal.restore(gone)
+    assert portal.contact(first).archived
+
+
+def test_a_merged_contact_is_deleted_under_the_survivors_id(portal: Portal) -> None:
+    first, second = portal.create_contact({}), portal.create_contact({})
+    survivor = portal.merge(first, second)
+    portal.delete(first)
+    receiver = Receiver()
+    portal.deliver(receiver)
+    (deletion,) = (event for event in receiver.events if event["subscriptionType"] == "contact.deletion")
+    assert deletion["objectId"] == int(survivor)
+
+
+def test_the_day_of_the_assignment_stays_when_the_owner_is_cleared(
+    portal: Portal, clock: time_machine.Traveller
+) -> None:
+    contact, owner = portal.create_contact({}), portal.add_owner("ada@example.com")
+    assert "hubspot_owner_assigneddate" not in portal.contact(contact).properties
+    update(portal, contact, hubspot_owner_id=owner)
+    assigned = portal.contact(contact).properties["hubspot_owner_assigneddate"]
+    clock.shift(60)
+    update(portal, contact, hubspot_owner_id="")
+    assert portal.contact(contact).properties["hubspot_owner_assigneddate"] == assigned
+    update(portal, contact, hubspot_owner_id=owner)
+    assert portal.contact(contact).properties["hubspot_owner_assigneddate"] != assigned
+
+
+def test_histories_are_read_of_fifty_contacts_at_once_and_no_more(portal: Portal) -> None:
+    inputs = [{"id": portal.create_contact({})} for _ in range(51)]
+    for asked, number, status in (
+        ("propertiesWithHistory", 50, 200),
+        ("propertiesWithHistory", 51, 400),
+        ("p", 51, 200),
+    ):
+        wanted = {"inputs": inputs[:number], asked: ["hubspot_owner_id"]}
+        assert call(portal, "POST", "/objects/contacts/batch/read", wanted)[0] == status
+
+
+def test_an_administrators_rule_can_be_lifted(portal: Portal) -> None:
+    contact, owner = portal.create_contact({}), portal.add_owner("ada@example.com")
+    portal.refuse_owners(contact, "A phone number comes first")
+    assert update(portal, contact, hubspot_owner_id=owner)[0] == 400
+    portal.allow_owners(contact)
+    assert update(portal, contact, hubspot_owner_id=owner)[0] == 200
+
+
+def test_a_person_can_be_a_moment_faster_than_a_batch_update(portal: Portal) -> None:
+    ada, bob = portal.add_owner("ada@example.com"), portal.add_owner("bob@example.com")
+    contact = portal.create_contact({})
+    portal.before_update = lambda: portal.change(contact, {"hubspot_owner_id": bob})
+    for _ in range(2):
+        assert update(portal, contact, hubspot_owner_id=ada)[0] == 200
+    assert portal.before_update is None
+    changes = [(change["value"], change["sourceType"]) for change in portal.contact(contact).owners]
+    assert changes == [(ada, "INTEGRATION"), (bob, "CRM_UI")]
+
+
 def test_companies_and_users_can_be_read(portal: Portal) -> None:
     company, user = (
         portal.add_company({"name": "Example"}),
@@ -355,6 +440,19 @@ def test_our_own_writes_come_back_as_events(portal: Portal) -> None:
     (event,) = receiver.events
     assert (event["propertyName"], event["propertyValue"]) == ("hubspot_owner_id", owner)
     assert (event["changeSource"], event["sourceId"]) == ("INTEGRATION", "54321")
+
+
+def test_the_writes_of_other_apps_and_of_workflows_name_their_source(portal: Portal) -> None:
+    contact, owner = portal.create_contact({}), portal.add_owner("ada@example.com")
+    portal.deliver(Receiver())
+    others = [("AUTOMATION_PLATFORM", "workflowId:77"), ("INTEGRATION", "99")]
+    for value, (source, by) in zip((owner, ""), others, strict=True):
+        portal.change(contact, {"hubspot_owner_id": value}, source=source, by=by)
+    receiver = Receiver()
+    portal.deliver(receiver)
+    assert sorted((event["changeSource"], event["sourceId"]) for event in receiver.events) == others
+    changes = [(change["sourceType"], change["sourceId"]) for change in portal.contact(contact).owners]
+    assert changes == others[::-1]
 
 
 def test_a_request_has_at_most_a_hundred_events(portal: Portal) -> None:

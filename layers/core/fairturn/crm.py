@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, TypeVar, cast
 
@@ -32,11 +33,16 @@ from tenacity import (
 
 from fairturn.errors import HubSpotUnavailable, Unavailable
 from fairturn.policy import OWNER
+from fairturn.record import milliseconds
 from fairturn.roster import Owner
 from fairturn.telemetry import logger
 
 BATCH_LIMIT: Final = 100
 """Records in one batch read or update: HubSpot's limit."""
+HISTORY_LIMIT: Final = 50
+"""Records in one batch read with histories: HubSpot's limit."""
+MERGED_IDS: Final = "hs_merged_object_ids"
+"""The property that lists, with semicolons, the ids that were merged into a record."""
 OWNERS_PER_PAGE: Final = 500
 OWNER_PAGES: Final = 40
 """Pages of owners read at most, of the active and of the archived ones each."""
@@ -69,6 +75,7 @@ PASSING_CATEGORIES: Final = frozenset({"RATE_LIMITS", "INTERNAL_ERROR"})
 CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,59}")
 PROPERTY: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
 SCOPE: Final = re.compile(r"[a-z][a-z0-9._-]{1,79}")
+SOURCE_ID: Final = re.compile(r"[A-Za-z0-9:_-]{1,64}")
 # Validation errors come as fields of `errors`, or as JSON within the message.
 CODE_IN_MESSAGE: Final = re.compile(r'"error"\s*:\s*"([A-Z][A-Z0-9_]{1,59})"')
 PROPERTY_IN_MESSAGE: Final = re.compile(r'"name"\s*:\s*"([a-z][a-z0-9_]{0,99})"')
@@ -95,12 +102,28 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What came of a batch read. A record that is in neither is not known to HubSpot."""
+    """What came of a batch read. A record that is named nowhere in it is not known to HubSpot."""
 
     records: Mapping[str, Mapping[str, str | None]]
     """Record id → its properties."""
     unreadable: Mapping[str, Unavailable]
     """Record id → why HubSpot could not say anything of it now."""
+    merged: Mapping[str, str] = field(default_factory=dict)
+    """Id that was asked for → id of the record that it was merged into, which is among the records."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerChange:
+    """One entry in the history of a record's owner. All of it may be logged."""
+
+    owner: str | None
+    """None: the owner was cleared."""
+    at: int
+    """Epoch milliseconds."""
+    source: str
+    """What kind of writer it was, such as CRM_UI or INTEGRATION; UNKNOWN if HubSpot doesn't say."""
+    by: str | None
+    """Which writer of that kind: an app's id, `userId:12`. None if HubSpot says nothing, or an e-mail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +214,49 @@ class _Error(_Answer):
 UNACCOUNTED: Final = _Error(category="INTERNAL_ERROR", message="no word of this record")
 
 
+class _Change(_Answer):
+    """One value that a property had: any field may be missing."""
+
+    value: str | None = None
+    timestamp: str | None = None
+    source_type: str | None = None
+    source_id: str | None = None
+
+    def of_owner(self) -> OwnerChange | None:
+        """As a change of the owner; None if its time can't be read."""
+        try:
+            at = datetime.fromisoformat(self.timestamp or "")
+        except ValueError:
+            return None
+        if at.tzinfo is None:
+            return None
+        return OwnerChange(
+            owner=self.value or None,
+            at=milliseconds(at),
+            source=self.source_type if self.source_type and CODE.fullmatch(self.source_type) else "UNKNOWN",
+            by=self.source_id if self.source_id and SOURCE_ID.fullmatch(self.source_id) else None,
+        )
+
+
 class _Record(_Answer):
     id: str
     properties: Mapping[str, str | None] = {}
+    properties_with_history: Mapping[str, Sequence[_Change]] | None = None
     object_write_trace_id: str | None = None
+
+    def merged(self) -> frozenset[str]:
+        """The ids that were merged into it, at any time."""
+        return frozenset((self.properties.get(MERGED_IDS) or "").split(";"))
+
+    def shown(self, asked: Sequence[str]) -> dict[str, str | None]:
+        """Its properties, without the one that only we asked for."""
+        return {name: value for name, value in self.properties.items() if name != MERGED_IDS or name in asked}
+
+    def owner_changes(self) -> tuple[OwnerChange, ...]:
+        """The history of its owner, latest first; HubSpot's order within one moment."""
+        history = (self.properties_with_history or {}).get(OWNER, ())
+        changes = [change for each in history if (change := each.of_owner())]
+        return tuple(sorted(changes, key=lambda change: change.at, reverse=True))
 
 
 class _Batch(_Answer):
@@ -283,23 +345,29 @@ class HubSpot:
         """Read up to 100 records in one request.
 
         Records that HubSpot doesn't know are absent. A record merged into another answers under the id of
-        the survivor. Raises HubSpotUnavailable.
+        the survivor, and `merged` says so. Raises HubSpotUnavailable.
         """
-        if len(ids) > BATCH_LIMIT:
-            raise ValueError(f"at most {BATCH_LIMIT} records at once")
-        if not ids:
-            return Found({}, {})
-        body = {"inputs": [{"id": record} for record in dict.fromkeys(ids)], "properties": list(properties)}
-        batch = self._call(_Batch, self._objects.read, f"{type}s", body)
-        if isinstance(batch, _Failure):
-            raise batch.unavailable()
-        records = {record.id: record.properties for record in batch.results}
+        batch = self._read(type, ids, BATCH_LIMIT, properties=list(dict.fromkeys([*properties, MERGED_IDS])))
+        records = {record.id: record.shown(properties) for record in batch.results}
+        absent = set(ids) - records.keys()
+        merged = {lead: record.id for record in batch.results for lead in absent & record.merged()}
         unreadable: dict[str, HubSpotUnavailable] = {}
         for error in batch.errors:
             if error.refusal() is not Refusal.GONE:
-                failure = HubSpotUnavailable(f"HubSpot could not read some records: {error.summary()}")
-                unreadable |= dict.fromkeys(error.ids() or set(ids) - records.keys(), failure)
-        return Found(records, unreadable)
+                unreadable |= dict.fromkeys((error.ids() or absent) - merged.keys(), _unread(error))
+        return Found(records, unreadable, merged)
+
+    def owner_histories(self, type: str, ids: Sequence[str]) -> Mapping[str, Sequence[OwnerChange]]:  # noqa: A002
+        """Read the histories of up to 50 records' owners in one request: record id → changes, latest first.
+
+        Records that HubSpot doesn't know are absent; a record merged into another answers under the id of the
+        survivor. Raises HubSpotUnavailable, also when there is one record of which HubSpot could say nothing.
+        """
+        batch = self._read(type, ids, HISTORY_LIMIT, propertiesWithHistory=[OWNER])
+        for error in batch.errors:
+            if error.refusal() is not Refusal.GONE:
+                raise _unread(error)
+        return {record.id: record.owner_changes() for record in batch.results}
 
     def write_owners(self, type: str, writes: Sequence[OwnerWrite]) -> Written:  # noqa: A002 - as above
         """Give up to 100 records, each named once, their owners: one request when all goes well.
@@ -358,6 +426,18 @@ class HubSpot:
                 return
             position = {"after": page.paging.next.after}
         raise HubSpotUnavailable(f"HubSpot lists owners beyond {OWNER_PAGES} pages")
+
+    def _read(self, type: str, ids: Sequence[str], limit: int, **asked: Sequence[str]) -> _Batch:  # noqa: A002
+        """Read so many records at most in one request; none, in no request. Raises HubSpotUnavailable."""
+        if len(ids) > limit:
+            raise ValueError(f"at most {limit} records at once")
+        if not ids:
+            return _Batch(results=())
+        body = {"inputs": [{"id": record} for record in dict.fromkeys(ids)], **asked}
+        batch = self._call(_Batch, self._objects.read, f"{type}s", body)
+        if isinstance(batch, _Failure):
+            raise batch.unavailable()
+        return batch
 
     def _update(self, type: str, writes: Sequence[OwnerWrite], *, explained: bool) -> _Batch | _Failure:  # noqa: A002
         inputs = [
@@ -456,6 +536,10 @@ def _errors(writes: Sequence[OwnerWrite], batch: _Batch | _Failure) -> dict[str,
     nameless = next((error for error in batch.errors if not error.ids()), UNACCOUNTED)
     written = {lead for record in batch.results for lead in (record.id, record.object_write_trace_id)}
     return {write.id: named.get(write.id, nameless) for write in writes if write.id not in written}
+
+
+def _unread(error: _Error) -> HubSpotUnavailable:
+    return HubSpotUnavailable(f"HubSpot could not read some records: {error.summary()}")
 
 
 def _passing(error: _Error) -> HubSpotUnavailable:
