@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fairturn.errors import PolicyInvalid
 from fairturn.policy import (
     MAX_LANES,
+    Cleared,
     Equals,
     Mode,
     Policy,
@@ -70,9 +71,19 @@ def test_what_is_left_out_has_its_default() -> None:
     assert policy.mode is Mode.LIVE
     assert policy.leads.when == "created"
     assert policy.leads.keep_owner
+    assert policy.leads.regret == 10
+    assert policy.leads.cleared is Cleared.LEAVE
     assert (policy.flood.leads, policy.flood.minutes) == (500, 10)
     assert policy.reps[BOB] == Rep()
     assert policy.otherwise.priority is Priority.NORMAL
+
+
+def test_regret_is_from_no_minute_to_a_whole_day() -> None:
+    assert [Policy.read(raw(leads={"regret": minutes})).leads.regret for minutes in (0, 1440)] == [0, 1440]
+
+
+def test_a_lead_whose_owner_is_taken_away_may_be_allotted_again() -> None:
+    assert Policy.read(raw(leads={"cleared": "allot again"})).leads.cleared is Cleared.ALLOT_AGAIN
 
 
 def test_priorities_rank_from_urgent_to_low() -> None:
@@ -292,6 +303,13 @@ def test_a_wrong_rep_is_named_with_its_place(rep: Any, said: str) -> None:
         ({"leads": {"when": "bought"}}, "leads.when: must be created"),
         ({"leads": {"when": {"property": "a", "reach": ["x"]}}}, "leads.when.reaches: is missing"),
         ({"leads": {"keep_owner": "no"}}, "leads.keep_owner: must be true or false"),
+        ({"leads": {"regret": -1}}, "leads.regret: must be at least 0"),
+        ({"leads": {"regret": 1441}}, "leads.regret: must be at most 1440"),
+        ({"leads": {"regret": "10"}}, "leads.regret: must be a whole number"),
+        ({"leads": {"regret": True}}, "leads.regret: must be a whole number"),
+        ({"leads": {"regret": 2.5}}, "leads.regret: must be a whole number"),
+        ({"leads": {"cleared": "allot"}}, "leads.cleared: must be leave or allot again"),
+        ({"leads": {"cleared": False}}, "leads.cleared: must be leave or allot again"),
         ({"leads": {"show": list("abcdef")}}, "leads.show: must have at most 5"),
         ({"rule": []}, "rule: unknown key 'rule', did you mean 'rules'?"),
         ({"otherwise": None}, "otherwise: must be a mapping"),
@@ -550,7 +568,12 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
     started = st.just("created") | st.fixed_dictionaries({"property": names, "reaches": st.just(["lead", 5, True])})
     return raw(
         mode=draw(st.sampled_from(["live", "observe", "pause"])),
-        leads={"when": draw(started), "closed": [{"property": "hs_lead_status", "reaches": ["BAD", 0.5]}]},
+        leads={
+            "when": draw(started),
+            "regret": draw(st.integers(0, 1440)),
+            "cleared": draw(st.sampled_from(["leave", "allot again"])),
+            "closed": [{"property": "hs_lead_status", "reaches": ["BAD", 0.5]}],
+        },
         reps={ANNA: {"skills": ["fr"]}, BOB: draw(rep_data)},
         rules=rules,
     )
@@ -562,6 +585,12 @@ def test_a_stored_policy_is_read_back_the_same(data: dict[str, Any]) -> None:
     kept = json.loads(json.dumps(stored(policy), allow_nan=False))
     assert Policy.read(kept) == policy
     assert stored(Policy.read(kept)) == kept
+
+
+def test_a_policy_that_was_stored_without_a_key_is_read_with_its_default() -> None:
+    kept = stored(Policy.read(raw(leads={"regret": 3, "cleared": "allot again", "show": ["city"]})))
+    del kept["leads"]["regret"], kept["leads"]["cleared"]
+    assert Policy.read(kept) == Policy.read(raw(leads={"show": ["city"]}))
 
 
 def floats(data: Any) -> list[float]:

@@ -83,6 +83,14 @@ class Priority(StrEnum):
         return list(Priority).index(self)
 
 
+class Cleared(StrEnum):
+    """What becomes of a lead whose owner somebody takes away without naming another."""
+
+    LEAVE = "leave"
+    """It stays without an owner, and is listed."""
+    ALLOT_AGAIN = "allot again"
+
+
 def lane(skills: Iterable[str]) -> str:
     """Name the lane of the leads that ask for these skills: `"de+enterprise"`, or `"any"` for none."""
     return "+".join(sorted(set(skills))) or ANY
@@ -651,6 +659,10 @@ class Leads(_Strict):
     ] = "created"
     keep_owner: Annotated[bool, Field(strict=True)] = True
     """Whether a record that has an owner keeps him."""
+    regret: Annotated[int, Field(strict=True, ge=0, le=1440)] = 10
+    """For how many minutes after the handover a rep whose lead somebody else takes away gets his turn back."""
+    cleared: Cleared = Cleared.LEAVE
+    """What becomes of a lead whose owner somebody takes away without naming another."""
     closed: Annotated[tuple[Reached, ...], Field(max_length=MAX_RULES)] = ()
     """What makes a lead closed: it counts in nobody's load any more."""
     show: Annotated[tuple[Property, ...], Field(max_length=MAX_SHOWN)] = ()
