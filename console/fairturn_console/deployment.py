@@ -1,6 +1,8 @@
-"""A deployed stack: where its table is, and the token with which it calls HubSpot."""
+"""A deployed stack: its table, its dead letters, and HubSpot as it calls it."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import boto3
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
@@ -10,6 +12,10 @@ from fairturn.credentials import Credentials
 from fairturn.crm import HubSpot
 from fairturn.errors import FairturnError
 from fairturn.store import Store
+from fairturn_console.dead_letters import DeadLetters
+
+WAIT: Final = 1
+"""Seconds that SQS waits for letters: from 1 on it asks all its servers."""
 
 
 class StackUnknown(FairturnError):
@@ -19,7 +25,7 @@ class StackUnknown(FairturnError):
 class Deployment:
     """The stack of this name, in the account and region that the shell is set to. Raises StackUnknown."""
 
-    def __init__(self, stack: str, hubspot_url: str) -> None:
+    def __init__(self, stack: str) -> None:
         try:
             (found,) = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
         except (ClientError, BotoCoreError) as error:
@@ -27,15 +33,33 @@ class Deployment:
                 f"no stack {stack!r} to be seen ({type(error).__name__}): "
                 "check --stack, the region and the credentials of this shell"
             ) from error
-        self._hubspot_url = hubspot_url
-        self._outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+        self._stack = stack
+        outputs = found.get("Outputs", [])
+        self._outputs: dict[str, str] = {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
     def store(self) -> Store:
         """Its table."""
-        return Store(boto3.client("dynamodb"), self._outputs["TableName"])
+        return Store(boto3.client("dynamodb"), self._output("TableName"))
 
-    def crm(self) -> HubSpot:
+    def crm(self, hubspot_url: str) -> HubSpot:
         """HubSpot, with the stack's own token."""
         secrets = SecretsProvider(boto3_client=boto3.client("secretsmanager"))
-        credentials = Credentials(secrets, self._outputs["WebhookSecretArn"], self._outputs["HubSpotTokenArn"])
-        return HubSpot(credentials.hubspot_token, self._hubspot_url)
+        credentials = Credentials(secrets, self._output("WebhookSecretArn"), self._output("HubSpotTokenArn"))
+        return HubSpot(credentials.hubspot_token, hubspot_url)
+
+    def dead_letters(self) -> DeadLetters:
+        """Both its dead-letter queues."""
+        return DeadLetters(
+            boto3.client("sqs"),
+            leads=(self._output("LeadsDeadLettersUrl"), self._output("LeadsQueueUrl")),
+            changes=(self._output("ChangesDeadLettersUrl"), self._output("ChangesQueueUrl")),
+            wait=WAIT,
+        )
+
+    def _output(self, name: str) -> str:
+        try:
+            return self._outputs[name]
+        except KeyError as error:
+            raise StackUnknown(
+                f"stack {self._stack!r} has no output {name}: check --stack, and that it is deployed from this version"
+            ) from error
