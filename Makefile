@@ -28,7 +28,7 @@ demo: $(INSTALLED) ## run the main job on this machine (SEED=7 repeats a run)
 	@$(BIN)/fairturn demo $(if $(SEED),--seed $(SEED)) $(if $(LEADS),--leads $(LEADS))
 
 test: $(INSTALLED) ## the tests that need neither Docker nor Java
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4
 
 check: $(INSTALLED) ## lint, format, types
 	@$(BIN)/ruff check

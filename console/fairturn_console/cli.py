@@ -7,21 +7,38 @@ import platform
 import secrets
 import sys
 import time
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
 
 from fairturn.errors import FairturnError, PolicyInvalid
 from fairturn_console import events
 
 if TYPE_CHECKING:
     from fairturn.policy import Policy
+    from fairturn_console.dead_letters import DeadLetter, Listing
+
+
+class _ListsByDefault(TyperGroup):
+    """Commands of which `list` needs no name. What stands before another command's name is never taken for its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = args and (not args[0].startswith("-") or args[0] == "--help")
+        return super().parse_args(ctx, args if named else ["list", *args])
+
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 policy_commands = typer.Typer(no_args_is_help=True, help="The policy: who gets which leads.")
 app.add_typer(policy_commands, name="policy")
+dead_letter_commands = typer.Typer(cls=_ListsByDefault, help="What was given up, and why; and sending it back.")
+app.add_typer(dead_letter_commands, name="dead-letters")
 
 POLICY: Final = Path("policy.yaml")
 LOG: Final = Path(".sandbox/demo.log")
@@ -29,6 +46,8 @@ VARIABLES: Final = Path(".sandbox/env.json")
 WIDTH: Final = 110
 FEWEST_LEADS: Final = 20
 MOST_LEADS: Final = 2_000
+SHOWN_ID: Final = 8
+"""Characters of a dead letter's id in a table: enough to name it."""
 
 PolicyFile = Annotated[Path, typer.Argument(help="The policy file.", exists=True, dir_okay=False)]
 PolicyOption = Annotated[Path, typer.Option("--policy", help="The policy to run under.", exists=True, dir_okay=False)]
@@ -52,8 +71,7 @@ def demo(
 
     chosen = secrets.randbelow(10_000) if seed is None else seed
     LOG.parent.mkdir(exist_ok=True)
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
-    if not run(chosen, leads, _read(policy), LOG, console):
+    if not run(chosen, leads, _read(policy), LOG, _console()):
         raise typer.Exit(1)
 
 
@@ -77,6 +95,8 @@ def sandbox(
             typer.echo(f"Open, with contact {CONTACT}, which nobody owns. To try, after `make smoke`:")
             typer.echo(f"  .venv/bin/fairturn event contact-created | {_invoke('IntakeFunction')} -e -")
             typer.echo(f"  {_invoke('AssignFunction')} -e events/lead-queued.json")
+            typer.echo(f"  {_invoke('TrackFunction')} -e events/change-queued.json")
+            typer.echo(f"  {_invoke('SweepFunction')} -e events/sweep.json")
             typer.echo("Ctrl-C closes it.")
             watch(portal, typer.echo)
     except FairturnError as error:
@@ -126,11 +146,140 @@ def apply(
 
     policy = _read(path)
     try:
-        deployment = Deployment(stack, hubspot)
-        number = policies.apply(policy, deployment.store(), deployment.crm(), int(time.time() * 1000))
+        deployment = Deployment(stack)
+        number = policies.apply(policy, deployment.store(), deployment.crm(hubspot), int(time.time() * 1000))
     except FairturnError as error:
         _fail(*_problems(error))
     typer.echo(f"Version {number} is in force; every function sees it within 30 seconds.")
+
+
+@app.command()
+def waiting(
+    most: Annotated[int, typer.Option("--most", help="How many leads of each lane are named.", min=1, max=100)] = 5,
+    stack: StackName = "fairturn",
+) -> None:
+    """List the leads that wait, lane by lane, and those that somebody left without an owner."""
+    from fairturn_console import waiting as lanes
+    from fairturn_console.deployment import Deployment
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("lane", "leads", "the first of them", "since (UTC)", "why"):
+        table.add_column(name, overflow="fold")
+    try:
+        for lane in lanes.waiting(Deployment(stack).store(), most):
+            for number, record in enumerate(lane.first):
+                since = datetime.fromtimestamp(record.changed_at / 1000, UTC)
+                row = (f"{record.type} {record.id}", f"{since:%Y-%m-%d %H:%M}", record.reason or "")
+                head = ("", "") if number else (lane.name, str(lane.leads))
+                table.add_row(*map(Text, (*head, *row)))
+    except FairturnError as error:
+        _fail(str(error))
+    if table.row_count:
+        _console().print(table)
+    else:
+        typer.echo("Nothing waits.")
+
+
+@dead_letter_commands.command("list")
+def list_dead_letters(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line, with the bodies.")] = False,
+    stack: StackName = "fairturn",
+) -> None:
+    """List the dead letters of both queues, oldest first, with their reasons. This is what is done by default.
+
+    Letters that SQS itself moved, because they were received too often, keep the time at which they were queued:
+    they were dead-lettered some time after it. While letters are looked at, another command does not see them.
+    """
+    from fairturn_console.deployment import Deployment
+
+    try:
+        listing = Deployment(stack).dead_letters().list()
+    except FairturnError as error:
+        _fail(str(error))
+    if as_json:
+        for letter in listing.letters:
+            typer.echo(json.dumps(_as_json(letter)))
+    elif listing.letters:
+        _console().print(_table(listing))
+    queues = Counter(letter.queue for letter in listing.letters)
+    counted = f"Dead letters: {len(listing.letters)}; leads {queues['leads']}, changes {queues['changes']}."
+    typer.echo(counted if listing.complete else f"{counted} {_more()}", err=as_json)
+
+
+@dead_letter_commands.command()
+def redrive(
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of letters, or the first 6 characters or more.")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Redrive every letter of both queues.")] = False,
+    stack: StackName = "fairturn",
+) -> None:
+    """Send dead letters back to the queues that they came from.
+
+    A letter is deleted only after its queue has taken it. If that is interrupted, some may be in both, which is
+    harmless: a lead that has an owner by then is left alone.
+    """
+    from fairturn_console.deployment import Deployment
+
+    if every and ids:
+        _fail("give ids or --all, not both")
+    if not every and not ids:
+        _fail("give the ids of the letters to redrive, as `fairturn dead-letters` lists them, or --all")
+    try:
+        dead_letters = Deployment(stack).dead_letters()
+        result = dead_letters.redrive(ids) if ids else dead_letters.redrive_all()
+    except FairturnError as error:
+        _fail(str(error))
+    for letter in result.redriven:
+        typer.echo(f"{_named(letter)}: redriven to the {letter.queue} queue")
+    for left in result.left:
+        typer.echo(f"{_named(left.letter)}: left: {left.why}")
+    counted = f"Redriven: {len(result.redriven)}; left: {len(result.left)}."
+    typer.echo(f"{counted} {_more()}" if every and not result.complete else counted)
+    if result.problems:
+        _fail(*result.problems)
+
+
+def _table(listing: Listing) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("id", no_wrap=True)
+    for name in ("queue", "lead", "dead-lettered (UTC)", "stage", "reason"):
+        table.add_column(name, overflow="fold")
+    for letter in listing.letters:
+        when = f"{'' if letter.stage else 'after '}{_time(letter):%Y-%m-%d %H:%M}"
+        cells = (letter.id[:SHOWN_ID], letter.queue, letter.lead or "?", when, letter.stage or "", letter.reason)
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _as_json(letter: DeadLetter) -> dict[str, str | None]:
+    return {
+        "id": letter.id,
+        "queue": letter.queue,
+        "lead": letter.lead,
+        "sentAt": _time(letter).isoformat(timespec="milliseconds"),
+        "stage": letter.stage,
+        "reason": letter.reason,
+        "body": letter.body,
+    }
+
+
+def _time(letter: DeadLetter) -> datetime:
+    return datetime.fromtimestamp(letter.sent_at / 1000, UTC)
+
+
+def _named(letter: DeadLetter) -> str:
+    return f"{letter.id[:SHOWN_ID]} ({letter.lead or '?'})"
+
+
+def _more() -> str:
+    from fairturn_console.dead_letters import MOST_LETTERS
+
+    return f"There may be more: at most {MOST_LETTERS:,} of each queue are looked at."
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
 
 
 def _invoke(function: str) -> str:

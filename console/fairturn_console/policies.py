@@ -200,7 +200,8 @@ def apply(policy: Policy, store: Store, crm: HubSpot, at: int) -> int:
     know or has deactivated, PolicyMoved if somebody else applies one at the same time, and Unavailable.
     """
     owners = {owner.id: owner for owner in crm.owners()}
-    number, known = store.pointer()
+    pointer = store.pointer()
+    number, known = pointer.number, pointer.owners
     # Who has left gets no more leads, whatever becomes of this policy.
     store.put_roster([owner for owner in owners.values() if owner.id in known], at)
     resolved = policy.resolve(owners)

@@ -13,7 +13,9 @@ from rich.table import Table
 from fairturn.claim import seat
 from fairturn.explain import story
 from fairturn.ledger import TURN, Claim, Ledger
+from fairturn.policy import OWNER
 from fairturn.record import State, lead_key
+from fairturn.routing import is_closed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,15 +55,10 @@ class Report:
         self._snapshot: Snapshot = store.read(terms.policy.rotas, [])
         self._journals = {rota: self._read_journals(rota) for rota in terms.policy.rotas}
         self._dead = sandbox.dead_letters()
-        states = Counter(
-            record.state if (record := self._records.get(lead_key("contact", lead))) else None for lead in day.leads
+        ends = Counter(self._end(self._records.get(lead_key("contact", lead))) for lead in day.leads)
+        self.assigned, self.waiting, self.dead, self.dropped = (
+            ends[end] for end in ("assigned", "waiting", "dead-lettered", "dropped")
         )
-        self.assigned, self.waiting, self.dead = (
-            states[State.HANDED],
-            states[State.WAITING],
-            states[State.REFUSED],
-        )
-        self.dropped = states[None] + states[State.ELSEWHERE] + states[State.GONE]
         self.gap = max(
             (abs(ledger.total(rep)) / TURN for ledger in self._snapshot.ledgers.values() for rep in ledger.reps()),
             default=0.0,
@@ -69,18 +66,38 @@ class Report:
 
     def findings(self) -> list[Finding]:
         """Everything that has to hold at the end of a day."""
-        handed = [record for record in self._records.values() if record.state is State.HANDED]
-        held = Counter(record.holder for record in self._records.values() if record.holder is not None)
+        held = [record for record in self._records.values() if record.holder is not None]
         loads = {rep: load for rep, load in self._snapshot.loads.items() if load}
         rows = [row for ledger in self._snapshot.ledgers.values() for row in ledger.balances.values()]
-        webhooks = self._portal.webhooks
+        day, webhooks = self._day, self._portal.webhooks
         resent = webhooks.redelivered + self._sandbox.redelivered
         return [
             Finding(
-                "each assigned lead has one owner, the same in the table and in HubSpot",
-                all(self._owner(record.id) == record.rep for record in handed),
+                "each lead that is somebody's has one owner, the same in the table and in HubSpot",
+                all(self._owner(record.id) == record.holder for record in held),
             ),
-            Finding("each rep's load equals his open leads", loads == dict(held)),
+            Finding("each rep's load equals his open contacts in HubSpot", loads == self._open_contacts()),
+            Finding(
+                f"leads closed ({day.closed}), taken over ({len(day.taken)}) and merged ({len(day.merged)}) "
+                "moved each load once",
+                loads == Counter(record.holder for record in held),
+            ),
+            Finding(
+                f"owners whom somebody chose while ours was being written ({len(day.restored)}) were restored",
+                all(self._owner(lead) == chosen for lead, chosen in day.restored.items()),
+            ),
+            Finding(
+                f"contacts that were erased ({len(day.erased)}) left no value behind",
+                all(self._records[lead_key("contact", lead)].shown == {} for lead in day.erased),
+            ),
+            Finding(
+                f"leads that waited for a rep to come on duty ({len(day.waited)}) were given to one",
+                all(self._is_assigned(self._records.get(lead_key("contact", lead))) for lead in day.waited),
+            ),
+            Finding(
+                f"dead letters that were redriven ({len(day.redriven)}) ended with an owner",
+                all(self._is_assigned(self._records.get(lead_key("contact", lead))) for lead in day.redriven),
+            ),
             Finding("every lane of every ledger sums to 0", all(sum(row.values()) == 0 for row in rows)),
             Finding(
                 "every decision can be recomputed from its journal, from the first to the last",
@@ -183,12 +200,32 @@ class Report:
 
     # The books
 
+    @staticmethod
+    def _is_assigned(record: Record | None) -> bool:
+        """Whether Fairturn gave the lead to somebody, whatever became of it after that."""
+        return record is not None and record.handed_at is not None
+
+    def _end(self, record: Record | None) -> str:
+        """Where a lead is at the end of the day."""
+        if self._is_assigned(record):
+            return "assigned"
+        ends = {State.WAITING: "waiting", State.REFUSED: "dead-lettered"}
+        return "dropped" if record is None else ends.get(record.state, "dropped")
+
+    def _open_contacts(self) -> dict[str, int]:
+        """Owner → his contacts in HubSpot that are neither deleted nor closed."""
+        contacts = [each for each in self._portal.records["contacts"].values() if not each.archived]
+        owners = [each.properties.get(OWNER) for each in contacts if not is_closed(each.properties, self._terms.policy)]
+        return dict(Counter(owner for owner in owners if owner))
+
     def _read_records(self) -> dict[str, Record]:
+        """The records of the day's leads, and of those that carry one on after a merge."""
         records: dict[str, Record] = {}
         for start in range(0, len(self._day.leads), AT_ONCE):
             leads = [("contact", lead) for lead in self._day.leads[start : start + AT_ONCE]]
-            records |= self._store.read([], leads).records
-        return records
+            records |= self._store.records(leads)
+        survivors = {record.merged_into for record in records.values() if record.merged_into is not None}
+        return records | self._store.records(("contact", survivor) for survivor in survivors)
 
     def _read_journals(self, rota: str) -> list[Claim | GivingBack]:
         last = self._snapshot.ledgers[rota].version
@@ -219,7 +256,7 @@ class Report:
         return ledger is None or ledger == self._snapshot.ledgers[rota]
 
     def _owner(self, contact: str) -> str | None:
-        return self._portal.contact(contact).properties.get("hubspot_owner_id") or None
+        return self._portal.contact(contact).properties.get(OWNER) or None
 
     def _dead_leads(self) -> set[str]:
         return {str(json.loads(body).get("id")) for body, _ in self._dead}

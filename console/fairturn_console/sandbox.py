@@ -15,6 +15,7 @@ import os
 import time
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
@@ -26,10 +27,13 @@ from moto.dynamodb import models as dynamodb_models
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.table import Table as MotoTable
 
+from fairturn import wiring
+from fairturn.crm import HubSpot
 from fairturn.settings import settings
 from fairturn.telemetry import logger
 from fairturn_console import events
 from fairturn_console.cloud import ACCOUNT, REGION, Stack, aws
+from fairturn_console.dead_letters import DeadLetters
 from fairturn_console.template import PATH
 
 if TYPE_CHECKING:
@@ -74,6 +78,8 @@ class Sandbox:
             self._deployed = Stack(
                 self._parameters, webhook_secret=self.portal.webhooks.secret, token=self.portal.token
             )
+            # The pauses between attempts pass on the simulated clock, like all that a function waits for.
+            stack.enter_context(patch.object(wiring, "HubSpot", partial(HubSpot, sleep=self._pass)))
             handler = logger.registered_handler
             stack.callback(handler.setStream, handler.setStream(self._log))  # type: ignore[attr-defined]
             for name, properties in self._deployed.functions().items():
@@ -100,6 +106,9 @@ class Sandbox:
         """Let time pass, at once."""
         if to > self.now:
             self._traveller.move_to(to)
+
+    def _pass(self, seconds: float) -> None:
+        self._traveller.shift(timedelta(seconds=seconds))
 
     # What AWS does
 
@@ -131,6 +140,12 @@ class Sandbox:
             self._poll(function, source) for function in self._functions.values() for source in function.queues()
         )
 
+    def tick(self) -> None:
+        """Do once as EventBridge does when a schedule's time has come: call each function that has one."""
+        for function in self._functions.values():
+            if function.is_scheduled:
+                function.invoke(events.load("sweep") | {"time": self.now.strftime("%Y-%m-%dT%H:%M:%SZ")})
+
     def _poll(self, function: Function, source: Mapping[str, Any]) -> int:
         url = self._deployed.url(source["Queue"])
         attributes = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
@@ -149,20 +164,21 @@ class Sandbox:
             self._sqs.delete_message_batch(QueueUrl=url, Entries=entries)
         return left - len(done)
 
-    def dead_letters(self) -> list[tuple[str, str]]:
-        """Body and reason of every dead letter of the leads queue. They stay where they are."""
-        letters: dict[str, tuple[str, str]] = {}
-        while batch := self._sqs.receive_message(
-            QueueUrl=settings().leads_dead_letters,
-            MaxNumberOfMessages=AT_ONCE,
-            MessageAttributeNames=["All"],
-            VisibilityTimeout=60,
-        ).get("Messages", []):
-            for message in batch:
-                reason = message.get("MessageAttributes", {}).get("reason")
-                why = "received too often" if reason is None else reason["StringValue"]
-                letters[message["MessageId"]] = (message["Body"], why)
-        return list(letters.values())
+    def dead_letters(self, queue: str = "leads") -> list[tuple[str, str]]:
+        """Body and reason of every dead letter of a queue, `leads` or `changes`. They stay where they are."""
+        letters = self.letters().list().letters
+        return [(letter.body, letter.reason) for letter in letters if letter.queue == queue]
+
+    def letters(self) -> DeadLetters:
+        """Both dead-letter queues, as `fairturn dead-letters` works on them, for one look or one redrive."""
+        here = settings()
+        self.travel(self.now + timedelta(milliseconds=1))  # moto gives out again what was handed back before, not now
+        return DeadLetters(
+            self._sqs,
+            leads=(here.leads_dead_letters, here.leads_queue),
+            changes=(here.changes_dead_letters, here.changes_queue),
+            wait=0,
+        )
 
     def _receive(self, arn: str, most: int) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
@@ -232,6 +248,11 @@ class Function:
         """The queues that it is called with, as the template says."""
         events = self._properties.get("Events", {}).values()
         return [event["Properties"] for event in events if event["Type"] == "SQS"]
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether the clock calls it, as the template says."""
+        return any(event["Type"] == "Schedule" for event in self._properties.get("Events", {}).values())
 
     def invoke(self, event: Mapping[str, Any]) -> Any:
         """Call the handler; after a long pause the function starts anew, knowing nothing."""

@@ -1,7 +1,8 @@
 """The demo's story: a day of some 300 leads in a portal, with all that goes wrong on such a day.
 
 It is told through the portal and the sandbox only: what Fairturn makes of it is Fairturn's own doing. The
-policy is the one in policy.yaml. For half of the day one rep has not joined yet and another one is away.
+policy is the one in policy.yaml. For half of the day one rep has not joined yet and another one is away; reps work
+on their leads, people take some over, contacts are merged and erased, and one dead letter gets a second chance.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import boto3
 
 from fairturn.crm import HubSpot
 from fairturn.explain import PROPERTIES
-from fairturn.policy import Policy
+from fairturn.policy import OWNER, Policy
 from fairturn.record import milliseconds
 from fairturn.settings import settings
 from fairturn.store import Store
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
     from fairturn_console.portal import Portal
     from fairturn_console.sandbox import Sandbox
 
-START: Final = datetime(2026, 12, 28, 9, 0, tzinfo=UTC)
+START: Final = datetime(2027, 1, 11, 9, 0, tzinfo=UTC)
 """A Monday."""
+SWEEP_EVERY: Final = timedelta(minutes=10)
+"""How often the schedule's time comes while nothing happens. It is every minute when something does, as deployed."""
+MINUTE: Final = timedelta(minutes=1)
 HALF: Final = timedelta(hours=4)
 BUSY: Final = timedelta(hours=1, minutes=30)
 DOWN: Final = timedelta(hours=2)
@@ -68,6 +72,18 @@ class Day:
     born: dict[str, float] = field(default_factory=dict)
     owned: dict[str, float] = field(default_factory=dict)
     """Contact → when it was created, and when it had its owner, in real seconds."""
+    closed: int = 0
+    """Leads that their reps were done with."""
+    taken: list[str] = field(default_factory=list)
+    """Leads that a colleague took over."""
+    restored: dict[str, str] = field(default_factory=dict)
+    """Lead → whom somebody chose while Fairturn was writing another owner."""
+    merged: list[str] = field(default_factory=list)
+    """The ids of the leads that a merge made one."""
+    erased: list[str] = field(default_factory=list)
+    redriven: list[str] = field(default_factory=list)
+    waited: set[str] = field(default_factory=set)
+    """Leads that waited until somebody came on duty."""
 
 
 class Story:
@@ -92,7 +108,9 @@ class Story:
         self._leads_per_half = leads // 2
         self._store = Store(boto3.client("dynamodb"), settings().table)
         self._crm = HubSpot(lambda _: portal.token, portal.url)
+        self._locked: list[str] = []
         self._to_come: list[tuple[datetime, int, Callable[[], None]]] = []
+        self._swept_at = START
 
     def tell(self) -> Day:
         """Let the whole day happen."""
@@ -108,6 +126,18 @@ class Story:
         self._at(START + DOWN, self._hubspot_is_down)
         for hours in (1, 5):
             self._at(START + timedelta(hours=hours), self._locked_lead)
+        for minutes in (65, 170, 320):
+            self._at(START + timedelta(minutes=minutes), self._take_over)
+        for minutes in (100, 160, 230, 290, 350, 410):
+            self._at(START + timedelta(minutes=minutes), self._close)
+        self._at(START + timedelta(minutes=75), self._choose_meanwhile)
+        self._at(START + timedelta(minutes=140), self._come_at_lunch)
+        self._at(START + timedelta(minutes=181), self._look_who_waited)
+        self._at(START + timedelta(minutes=205), self._merge)
+        self._at(START + timedelta(minutes=215), self._erase)
+        self._at(START + timedelta(minutes=390), self._redrive)
+        for number in range(1, 2 * HALF // SWEEP_EVERY + 1):
+            self._at(START + number * SWEEP_EVERY, lambda: None)  # the schedule's time, if nothing else
         self._at(START + HALF, lambda: self._join(joiner, returner))
         self._half(START + HALF)
         self._go()
@@ -136,16 +166,88 @@ class Story:
         host = "rival.example.com" if said["country"] == "Spain" else "example.net"
         contact = {"email": f"lead{number}@{host}", **said}
         if self._random.random() < OWNED:
-            contact["hubspot_owner_id"] = self._random.choice(sorted(self._portal.owners))
+            contact[OWNER] = self._random.choice(sorted(self._portal.owners))
         self._arrive(contact)
 
     def _locked_lead(self) -> None:
         contact = self._arrive({"email": "locked@example.net", "country": "United States"})
+        self._locked.append(contact)
         self._portal.refuse_owners(contact, "An administrator's rule wants a phone number before there is an owner")
         self._say(f"{self._clock()}  A lead comes whose owner HubSpot will refuse, by an administrator's rule.")
 
+    def _redrive(self) -> None:
+        """Mend what the first dead letter died of, and give it another chance."""
+        lead = self._locked[0]
+        self._portal.allow_owners(lead)
+        letters = [letter.id for letter in self._sandbox.letters().list().letters if letter.lead == f"contact {lead}"]
+        self._sandbox.travel(self._sandbox.now + timedelta(seconds=1))
+        if self._sandbox.letters().redrive(letters).redriven:
+            self.day.redriven.append(lead)
+            self._say(f"{self._clock()}  The administrator lifts his rule for the first of them; it is redriven.")
+
+    def _take_over(self) -> None:
+        """A rep takes a colleague's lead: the last one assigned."""
+        for lead in self._assigned()[-1:]:
+            others = [rep for rep in sorted(self._portal.owners) if rep != self._owner(lead)]
+            self._portal.change(lead, {OWNER: self._random.choice(others)})
+            self.day.taken.append(lead)
+            self._say(f"{self._clock()}  A rep takes a colleague's lead over.")
+
+    def _choose_meanwhile(self) -> None:
+        """Somebody chooses an owner in the moment between Fairturn's reading of the owner and its writing."""
+        lead = self._arrive({"email": "chosen@example.net", "country": "United States"})
+        chosen = self._random.choice(sorted(self._portal.owners))
+
+        def choose() -> None:
+            self._portal.change(lead, {OWNER: chosen})
+            self.day.restored[lead] = chosen
+
+        self._portal.before_update = choose
+        self._say(f"{self._clock()}  Somebody chooses an owner in the very moment in which Fairturn writes another.")
+
+    def _close(self) -> None:
+        """Reps are done with a third of their leads."""
+        done = self._random.sample(self._assigned(), len(self._assigned()) // 3)
+        for lead in done:
+            self._portal.change(lead, {"lifecyclestage": "customer"})
+        self.day.closed += len(done)
+        self._say(f"{self._clock()}  {len(done)} leads are closed; their reps have room again.")
+
+    def _come_at_lunch(self) -> None:
+        self._arrive({"email": "lunch@example.net", "country": "Italy"})
+        self._say(f"{self._clock()}  A lead comes from Italy; the only rep who speaks Italian is at lunch until noon.")
+
+    def _look_who_waited(self) -> None:
+        waited = len(self.day.waited)
+        self._say(f"{self._clock()}  Leads that waited for a rep to come on duty, and have an owner now: {waited}.")
+
+    def _merge(self) -> None:
+        leads = self._assigned()
+        if len(leads) > 1:
+            lead, other = self.day.merged = self._random.sample(leads, 2)
+            self._portal.merge(lead, other)
+            self._say(f"{self._clock()}  Two leads turn out to be one person; HubSpot merges them under a new id.")
+
+    def _erase(self) -> None:
+        if leads := self._assigned():
+            self.day.erased.append(self._random.choice(leads))
+            self._portal.privacy_delete(self.day.erased[0])
+            self._say(f"{self._clock()}  A person asks to be forgotten; the contact is erased.")
+
+    def _assigned(self) -> list[str]:
+        """The open leads that have an owner and that nothing else has befallen, oldest first."""
+        befallen = {*self.day.taken, *self.day.merged, *self.day.erased, *self.day.restored, *self._locked}
+        leads = [lead for lead in self.day.leads if lead not in befallen]
+        return [lead for lead in leads if self._owner(lead) and not self._is_closed(lead)]
+
+    def _owner(self, lead: str) -> str | None:
+        return self._portal.contact(lead).properties.get(OWNER)
+
+    def _is_closed(self, lead: str) -> bool:
+        return self._portal.contact(lead).properties.get("lifecyclestage") == "customer"
+
     def _arrive(self, contact: dict[str, str]) -> str:
-        lead = self._portal.create_contact(contact, source="CRM_UI" if "hubspot_owner_id" in contact else "FORM")
+        lead = self._portal.create_contact(contact, source="CRM_UI" if OWNER in contact else "FORM")
         self.day.leads.append(lead)
         self.day.born[lead] = time.perf_counter()
         if len(self.day.leads) % 50 == 0:
@@ -189,6 +291,7 @@ class Story:
                 left = self._sandbox.poll()
                 poll = self._sandbox.now + timedelta(seconds=1) if left else None
                 self._note_owners()
+            self._sweep()
             coming = [moment for moment, *_ in self._to_come[:1]]
             if (delivery := self._portal.next_delivery()) is not None:
                 # HubSpot gathers what happens within a second into one request.
@@ -200,10 +303,21 @@ class Story:
             self._sandbox.travel(min(coming))
         raise TimeoutError(f"the day was not over after {MOMENTS} steps")
 
-    def _note_owners(self) -> None:
-        for lead in self.day.born.keys() - self.day.owned.keys():
-            if self._portal.contact(lead).properties.get("hubspot_owner_id"):
-                self.day.owned[lead] = time.perf_counter()
+    def _sweep(self) -> None:
+        """Let the schedule's time come, at most once a minute."""
+        if self._sandbox.now - self._swept_at < MINUTE:
+            return
+        self._swept_at = self._sandbox.now
+        self._note_owners()
+        self._sandbox.tick()
+        self.day.waited |= self._note_owners()
+
+    def _note_owners(self) -> set[str]:
+        """Note who has an owner by now; returns the leads that have one since the last look."""
+        ownerless = self.day.born.keys() - self.day.owned.keys() - set(self.day.erased)
+        owned = {lead for lead in ownerless if self._owner(lead)}
+        self.day.owned |= dict.fromkeys(owned, time.perf_counter())
+        return owned
 
     def _clock(self) -> str:
         return self._sandbox.now.strftime("%H:%M")

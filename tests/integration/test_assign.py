@@ -232,7 +232,7 @@ def test_an_owner_whom_hubspot_does_not_know_is_passed_over_and_his_leads_go_to_
     assert world.take(leads) == []
     assert Counter(world.owner(lead) for lead in leads) == {world.reps[1]: 3, world.reps[2]: 3}
     world.check(leads)
-    assert world.store.pointer()[1][lost].unavailable
+    assert world.store.pointer().owners[lost].unavailable
 
 
 # What fails
@@ -373,6 +373,8 @@ def test_a_lead_from_a_rep_over_his_capacity_does_not_hold_up_its_batch(world: W
     world.apply(reps={full: {"capacity": 0}} | dict.fromkeys(others))
     world.later(31)
     world.portal.change(lead, {"hubspot_owner_id": ""})
+    assert world.loads() == {full: 1}
+    world.follow(lead)
     fresh = world.arrive(3)
     batch = world.received([lead, *fresh], ago=-1)
     assert world.assign.take(batch) == []

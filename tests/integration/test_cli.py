@@ -6,19 +6,23 @@ import json
 import re
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import pytest
+import time_machine
 from flask import Flask, Response, request
 from typer.testing import CliRunner
 from werkzeug.serving import make_server
 
+from fairturn.policy import Policy
+from fairturn.record import Record, State
 from fairturn.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from fairturn.signature import sign as sign_request
 from fairturn.store import Store
-from fairturn_console import events
+from fairturn_console import dead_letters, deployment, events
 from fairturn_console.cli import POLICY, app
 from fairturn_console.cloud import Stack
 from fairturn_console.portal import Portal
@@ -37,6 +41,9 @@ LAST_LINE: Final = re.compile(
 XML: Final = (
     '<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">{}</DescribeStacksResponse>'
 )
+MESSAGE: Final = '{{"v":1,"type":"contact","id":"{}","kinds":["creation"],"occurredAt":1,"changeSource":"FORM"}}'
+EVENT: Final = '{"objectId":7}'
+INTAKE: Final = {"reason": "objectId: missing", "stage": "intake"}
 SMALL: Final = """
 reps: {anna@example.com: , bruno@example.com: }
 rotas: {inbound: {members: [anna@example.com, bruno@example.com]}}
@@ -88,35 +95,36 @@ def portal() -> Iterator[Portal]:
 
 @pytest.fixture
 def deployed(aws: None, portal: Portal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:  # noqa: ARG001
-    """A stack as CloudFormation shows it to the shell."""
+    """A stack as CloudFormation shows it to the shell, beside one that is something else."""
     stack = Stack(
         {"HubSpotPortalId": portal.id, "WebhookKey": events.KEY}, webhook_secret=events.SECRET, token=portal.token
     )
     outputs = {name: stack.resolve(each["Value"]) for name, each in stack.template.data["Outputs"].items()}
-    server = make_server("127.0.0.1", 0, cloudformation(outputs), threaded=True)
+    server = make_server("127.0.0.1", 0, cloudformation({"fairturn": outputs, "website": {}}), threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("HUBSPOT_API_URL", portal.url)
+    monkeypatch.setattr(deployment, "WAIT", 0)  # SQS, as moto plays it, has nothing to wait for
     yield stack
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def cloudformation(outputs: Mapping[str, str]) -> Flask:
-    """What CloudFormation answers about its only stack, and about any other."""
+def cloudformation(stacks: Mapping[str, Mapping[str, str]]) -> Flask:
+    """What CloudFormation answers about stacks with these outputs, and about any other."""
     web = Flask("cloudformation")
 
     @web.post("/")
     def describe() -> Response:
         stack = request.form["StackName"]
-        if stack != "fairturn":
+        if stack not in stacks:
             error = f"<Code>ValidationError</Code><Message>Stack with id {stack} does not exist</Message>"
             return Response(f"<ErrorResponse><Error>{error}</Error></ErrorResponse>", 400, content_type="text/xml")
         members = "".join(
             f"<member><OutputKey>{name}</OutputKey><OutputValue>{value}</OutputValue></member>"
-            for name, value in outputs.items()
+            for name, value in stacks[stack].items()
         )
         member = f"<member><StackName>{stack}</StackName><Outputs>{members}</Outputs></member>"
         answer = XML.format(f"<DescribeStacksResult><Stacks>{member}</Stacks></DescribeStacksResult>")
@@ -137,9 +145,9 @@ def test_each_policy_applied_is_a_new_version(deployed: Stack, portal: Portal, s
     outputs = [run("policy", "apply", small).output for _ in range(2)]
     assert outputs == [f"Version {n} is in force; every function sees it within 30 seconds.\n" for n in (1, 2)]
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
-    number, roster = store.pointer()
-    assert number == 2
-    assert sorted(roster) == sorted(store.policy(2).reps) == sorted(owners)
+    pointer = store.pointer()
+    assert pointer.number == 2
+    assert sorted(pointer.owners) == sorted(store.policy(2).reps) == sorted(owners)
 
 
 def test_reps_whom_hubspot_does_not_know_or_has_archived_are_named_and_nothing_is_applied(
@@ -153,7 +161,7 @@ def test_reps_whom_hubspot_does_not_know_or_has_archived_are_named_and_nothing_i
         "reps.bruno@example.com: is deactivated in HubSpot\n"
     )
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
-    assert store.pointer()[0] == 0
+    assert store.pointer().number == 0
 
 
 def test_a_stack_that_is_not_there_is_named_with_what_to_check(deployed: Stack, small: str) -> None:  # noqa: ARG001
@@ -170,6 +178,157 @@ def test_a_policy_with_problems_asks_nobody(tmp_path: Path) -> None:
     result = run("policy", "apply", str(bad))
     assert result.exit_code == 1
     assert f"{bad}: line 1" in result.stderr
+
+
+# fairturn dead-letters
+
+
+@pytest.fixture
+def dead(deployed: Stack) -> dict[str, str]:
+    """Three dead letters, by what they are about; their ids."""
+    refused = {"reason": "HubSpot refuses [to give] an owner", "stage": "assign"}
+    return {
+        "lead": put(deployed, "LeadsDeadLetters", MESSAGE.format(1), refused),
+        "change": put(deployed, "ChangesDeadLetters", MESSAGE.format(2), {}),
+        "event": put(deployed, "LeadsDeadLetters", EVENT, INTAKE),
+    }
+
+
+def put(deployed: Stack, queue: str, body: str, attributes: Mapping[str, str]) -> str:
+    answer = boto3.client("sqs").send_message(
+        QueueUrl=deployed.references[queue],
+        MessageBody=body,
+        MessageAttributes={name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()},
+    )
+    return answer["MessageId"]
+
+
+def at_hand(deployed: Stack, queue: str) -> list[str]:
+    """What can be received in a minute from now: the leads queue keeps a message to itself at first."""
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=1)):
+        answer = boto3.client("sqs").receive_message(QueueUrl=deployed.references[queue], MaxNumberOfMessages=10)
+    return [message["Body"] for message in answer.get("Messages", [])]
+
+
+@pytest.mark.parametrize("arguments", [(), ("list",), ("--stack", "fairturn")])
+def test_dead_letters_are_listed_in_a_table_and_counted_at_the_end(
+    dead: Mapping[str, str], arguments: tuple[str, ...]
+) -> None:
+    result = run("dead-letters", *arguments)
+    assert result.exit_code == 0, result.output
+    header, *rows, last = (re.sub(" {2,}", " | ", line.strip()) for line in result.stdout.splitlines())
+    assert header == "id | queue | lead | dead-lettered (UTC) | stage | reason"
+    minute = r"\d{4}-\d\d-\d\d \d\d:\d\d"
+    wanted = {
+        "lead": rf"leads \| contact 1 \| {minute} \| assign \| HubSpot refuses \[to give\] an owner",
+        "change": rf"changes \| contact 2 \| after {minute} \| received too often",
+        "event": rf"leads \| \? \| {minute} \| intake \| objectId: missing",
+    }
+    by_id = {row[:8]: row for row in rows}
+    for name, row in wanted.items():
+        assert re.fullmatch(rf"{dead[name][:8]} \| {row}", by_id[dead[name][:8]])
+    assert last == "Dead letters: 3; leads 2, changes 1."
+
+
+@pytest.mark.parametrize("arguments", [("--json",), ("list", "--json")])
+def test_dead_letters_are_printed_as_json_one_a_line(dead: Mapping[str, str], arguments: tuple[str, ...]) -> None:
+    result = run("dead-letters", *arguments)
+    letters = {letter["id"]: letter for letter in map(json.loads, result.stdout.splitlines())}
+    assert letters.keys() == set(dead.values())
+    event = letters[dead["event"]]
+    assert abs(datetime.fromisoformat(event.pop("sentAt")).timestamp() - time.time()) < 60
+    assert event == {"id": dead["event"], "queue": "leads", "lead": None, "body": EVENT} | INTAKE
+    assert letters[dead["change"]]["lead"] == "contact 2"
+    assert letters[dead["change"]]["stage"] is None
+    assert result.stderr == "Dead letters: 3; leads 2, changes 1.\n"
+
+
+def test_without_dead_letters_there_is_only_the_count(deployed: Stack) -> None:  # noqa: ARG001
+    assert run("dead-letters").output == "Dead letters: 0; leads 0, changes 0.\n"
+
+
+def test_the_count_says_if_there_may_be_more(dead: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    monkeypatch.setattr(dead_letters, "MOST_LETTERS", 1)
+    more = "There may be more: at most 1 of each queue are looked at."
+    assert run("dead-letters").stdout.endswith(f"Dead letters: 2; leads 1, changes 1. {more}\n")
+    assert run("dead-letters", "redrive", "--all").stdout.endswith(f". {more}\n")
+
+
+def test_letters_are_redriven_by_the_ids_of_the_table(deployed: Stack, dead: Mapping[str, str]) -> None:
+    wanted = dead["change"][:8]
+    result = run("dead-letters", "redrive", wanted)
+    assert result.exit_code == 0
+    assert result.output == f"{wanted} (contact 2): redriven to the changes queue\nRedriven: 1; left: 0.\n"
+    assert at_hand(deployed, "ChangesQueue") == [MESSAGE.format(2)]
+    assert run("dead-letters").stdout.endswith("Dead letters: 2; leads 2, changes 0.\n")
+
+
+def test_all_letters_are_redriven_but_those_that_hold_no_message(deployed: Stack, dead: Mapping[str, str]) -> None:
+    result = run("dead-letters", "redrive", "--all")
+    assert result.exit_code == 0
+    *redriven, left, last = result.output.splitlines()
+    assert sorted(redriven) == sorted(
+        [
+            f"{dead['lead'][:8]} (contact 1): redriven to the leads queue",
+            f"{dead['change'][:8]} (contact 2): redriven to the changes queue",
+        ]
+    )
+    assert left == f"{dead['event'][:8]} (?): left: {dead_letters.NO_MESSAGE}"
+    assert last == "Redriven: 2; left: 1."
+    assert at_hand(deployed, "LeadsQueue") == [MESSAGE.format(1)]
+    assert at_hand(deployed, "LeadsDeadLetters") == [EVENT]
+
+
+def test_an_unknown_id_fails_after_the_known_ones_are_redriven(deployed: Stack, dead: Mapping[str, str]) -> None:
+    result = run("dead-letters", "redrive", "ffffffff-none", dead["lead"])
+    assert result.exit_code == 1
+    assert result.stderr == "ffffffff-none: no dead letter has this id\n"
+    assert result.stdout.endswith("\nRedriven: 1; left: 0.\n")
+    assert at_hand(deployed, "LeadsQueue") == [MESSAGE.format(1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "give the ids of the letters to redrive, as `fairturn dead-letters` lists them, or --all\n"),
+        (("--all", "1f0c6f8e"), "give ids or --all, not both\n"),
+    ],
+)
+def test_a_redrive_is_told_either_ids_or_all(arguments: tuple[str, ...], said: str) -> None:
+    result = run("dead-letters", "redrive", *arguments)
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", said)
+
+
+def test_a_stack_named_before_the_redrive_is_refused_and_not_passed_over(
+    deployed: Stack,
+    dead: Mapping[str, str],  # noqa: ARG001
+) -> None:
+    assert run("dead-letters", "--stack", "another", "redrive", "--all").exit_code == 2
+    assert at_hand(deployed, "LeadsQueue") == []
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("redrive", "--all"), ("redrive", "1f0c6f8e")])
+def test_queues_that_are_not_to_be_had_are_one_line_with_what_to_check(
+    deployed: Stack, arguments: tuple[str, ...]
+) -> None:
+    boto3.client("sqs").delete_queue(QueueUrl=deployed.references["LeadsDeadLetters"])
+    result = run("dead-letters", *arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.fullmatch(
+        r"the dead letters of the leads queue cannot be read \(\S+NonExistentQueue\): check .+\n", result.stderr
+    )
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("redrive", "--all")])
+def test_a_stack_that_is_not_fairturn_is_named_with_what_to_check(
+    deployed: Stack,  # noqa: ARG001
+    arguments: tuple[str, ...],
+) -> None:
+    result = run("dead-letters", *arguments, "--stack", "website")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "stack 'website' has no output LeadsDeadLettersUrl: check --stack, and that it is deployed from this version\n"
+    )
 
 
 # fairturn event
@@ -213,6 +372,35 @@ def test_an_event_that_is_not_stored_is_answered_with_those_that_are() -> None:
     assert all(name in result.stderr for name in events.names())
 
 
+# fairturn waiting
+
+
+def test_what_waits_is_listed_by_lane_with_the_most_urgent_first(deployed: Stack) -> None:
+    assert run("waiting").output == "Nothing waits.\n"
+    store = Store(boto3.client("dynamodb"), deployed.references["Table"])
+    policy = Policy.read(
+        {"reps": {"7": None}, "rotas": {"inbound": {"members": ["7"]}}, "otherwise": {"rota": "inbound"}}
+    )
+    store.put_policy(1, policy, 1)
+    known: dict[str, Any] = {"type": "contact", "rev": 1, "changed_at": 1_795_400_000_000}
+    lane: dict[str, Any] = {"rota": "inbound", "lane": "any", "reason": "nobody can take it now"}
+    waits = [
+        Record(id="1", state=State.WAITING, priority="low", occurred_at=1, **lane, **known),
+        Record(id="2", state=State.WAITING, priority="urgent", occurred_at=2, **lane, **known),
+        Record(id="3", state=State.WAITING, occurred_at=3, reason="too many leads from bulk sources", **known),
+        Record(id="4", state=State.ELSEWHERE, reason="the owner was taken away", **known),
+        Record(id="5", state=State.ELSEWHERE, rep="7", **known),
+    ]
+    store.move([(None, record) for record in waits])
+    lines = [" ".join(line.split()) for line in run("waiting", "--most", "9").output.splitlines()]
+    assert lines[1:] == [
+        "inbound, any 2 contact 2 2026-11-23 02:13 nobody can take it now",
+        "contact 1 2026-11-23 02:13 nobody can take it now",
+        "held back, from bulk sources 1 contact 3 2026-11-23 02:13 too many leads from bulk sources",
+        "left without an owner 1 contact 4 2026-11-23 02:13 the owner was taken away",
+    ]
+
+
 # fairturn demo
 
 
@@ -225,7 +413,7 @@ def test_the_demo_ends_in_one_line_that_adds_up_and_its_seed_repeats_it(
     said = LAST_LINE.fullmatch(first.output.splitlines()[-1])
     assert said is not None
     leads, *fates = map(int, said.groups())
-    assert leads == sum(fates) == 22
-    assert fates[2] == 2
+    assert leads == sum(fates) == 24
+    assert fates[2] == 1
     assert "BROKEN" not in first.output
     assert first.output.splitlines()[-1] == second.output.splitlines()[-1]

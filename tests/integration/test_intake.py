@@ -70,6 +70,7 @@ def cloud(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:  # noq
         "LEADS_QUEUE_URL": urls["leads"],
         "CHANGES_QUEUE_URL": urls["changes"],
         "LEADS_DEAD_LETTERS_URL": urls["dead-letters"],
+        "CHANGES_DEAD_LETTERS_URL": "not-for-intake",
         "WEBHOOK_URL": URL,
         "WEBHOOK_SECRET_ARN": arn,
         "HUBSPOT_TOKEN_ARN": "not-for-intake",
@@ -138,7 +139,7 @@ STORIES: dict[str, tuple[int, list[tuple[str, list[str], str]], list[tuple[str, 
 
 
 def test_every_stored_webhook_has_its_story() -> None:
-    assert [name for name in names() if not name.startswith("lead-")] == sorted(STORIES)
+    assert [name for name in names() if "requestContext" in load(name)] == sorted(STORIES)
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -261,7 +262,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 
 def test_an_event_that_is_not_stored_is_answered_with_those_that_are() -> None:
-    with pytest.raises(LookupError, match=r"'contact-sold'; there are contact-created, "):
+    with pytest.raises(LookupError, match=r"'contact-sold'; there are .*, contact-created, "):
         load("contact-sold")
 
 

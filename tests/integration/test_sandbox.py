@@ -11,30 +11,42 @@ import sys
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from tenacity import wait_none
 
+from fairturn import crm
+from fairturn.crm import HubSpot
+from fairturn.policy import Policy
+from fairturn.queues import MAX_GROWING_DELAY
+from fairturn.record import State, milliseconds
 from fairturn.settings import settings
+from fairturn.store import Store
 from fairturn_console import events, policies
 from fairturn_console.cli import POLICY
-from fairturn_console.cloud import aws
+from fairturn_console.cloud import STACK, aws
 from fairturn_console.portal import OWNER, Portal
 from fairturn_console.sandbox import Sandbox
 from fairturn_console.serve import CONTACT, INSIDE, opened, watch
+from fairturn_console.story import furnish
 from fairturn_console.template import PATH, Template
 from functions.assign import app as assign
 from functions.intake import app as intake
-from tests.integration.test_assign_function import Context, forget
+from functions.sweep import app as sweep
+from functions.track import app as track
+from tests.integration.test_functions import Context, forget, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 EXAMPLE = PATH.parent / POLICY
 START = datetime(2026, 11, 23, 9, tzinfo=UTC)
+"""A Monday."""
+REPS = ("rep1@example.com", "rep2@example.com")
 CONTEXT: Any = Context()
 
 
@@ -88,9 +100,130 @@ def test_a_webhook_goes_through_intake_and_its_lead_waits_for_its_delay_in_the_q
     assert sandbox.poll() == 1, "still delayed, so nobody was called"
     sandbox.travel(sandbox.now + sandbox.settling)
     assert sandbox.poll() == 0
-    ((body, reason),) = sandbox.dead_letters()
-    assert json.loads(body)["id"] == lead
-    assert reason == "no policy is in force: apply one with `fairturn policy apply`"
+    for _ in range(2):  # looking at them changes nothing
+        ((body, reason),) = sandbox.dead_letters()
+        assert json.loads(body)["id"] == lead
+        assert reason == "no policy is in force: apply one with `fairturn policy apply`"
+        assert sandbox.dead_letters("changes") == []
+
+
+def test_a_change_goes_through_intake_to_track_without_a_delay(sandbox: Sandbox) -> None:
+    sandbox.portal.create_contact({"email": "lead@example.net"}, source="IMPORT", id=CONTACT)
+    sandbox.travel(START + timedelta(seconds=2))
+    sandbox.portal.deliver(sandbox.post)
+    assert sandbox.poll() == 0
+    ((body, _),) = sandbox.dead_letters("changes")
+    assert json.loads(body)["id"] == CONTACT
+    assert sandbox.dead_letters() == []
+
+
+# Days that take seconds
+
+
+def in_force(sandbox: Sandbox, hours: str = "00:00-24:00") -> Store:
+    """The table, with a policy under which both reps are on duty at these hours."""
+    policy = Policy.read(
+        {
+            "reps": {rep: {"zone": "UTC", "hours": {"mon-sun": hours}} for rep in REPS},
+            "rotas": {"inbound": {"members": list(REPS)}},
+            "rules": [{"name": "imports", "when": [{"source": ["IMPORT"]}], "rota": "inbound"}],
+            "otherwise": {"rota": "inbound"},
+        }
+    )
+    furnish(sandbox.portal, policy)
+    store = Store(boto3.client("dynamodb"), settings().table)
+    policies.apply(policy, store, HubSpot(lambda _: sandbox.portal.token, sandbox.portal.url), milliseconds(START))
+    return store
+
+
+def owner_of(sandbox: Sandbox, contact: str) -> str | None:
+    return sandbox.portal.contact(contact).properties.get(OWNER)
+
+
+def go_on(sandbox: Sandbox, until: datetime, step: timedelta = timedelta(minutes=1)) -> int:
+    """Let time pass; every half hour is swept. Returns how many messages are left."""
+    left = 0
+    while sandbox.now < until:
+        sandbox.portal.deliver(sandbox.post)
+        left = sandbox.poll()
+        if sandbox.now.minute % 30 == 0:
+            sandbox.tick()
+        sandbox.travel(min(sandbox.now + step, until))
+    return left
+
+
+@pytest.fixture
+def delays(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> list[tuple[datetime, int]]:
+    """When a message was put back, and for how many seconds."""
+    seen: list[tuple[datetime, int]] = []
+
+    def note(params: dict[str, Any], **_: object) -> None:
+        seen.extend((sandbox.now, entry["VisibilityTimeout"]) for entry in params["Entries"])
+
+    session = boto3.Session()
+    session.events.register("provide-client-params.sqs.ChangeMessageVisibilityBatch", note)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+    return seen
+
+
+def test_twelve_hours_of_hubspot_being_down_dead_letter_nothing(
+    sandbox: Sandbox, delays: list[tuple[datetime, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crm, "MOMENT", wait_none())  # the pauses between the attempts of one call are real ones
+    store, portal = in_force(sandbox), sandbox.portal
+    taken = portal.create_contact({"email": "lead0@example.net"})
+    assert go_on(sandbox, START + timedelta(minutes=5)) == 0
+    rep = owner_of(sandbox, taken)
+    (other,) = portal.owners.keys() - {rep}
+
+    begun, back, step = sandbox.now, sandbox.now + timedelta(hours=12), timedelta(minutes=5)
+    portal.down(milliseconds(back))
+    portal.change(taken, {OWNER: other})
+    leads = [portal.create_contact({"email": "lead1@example.net"})]
+    assert go_on(sandbox, begun + timedelta(minutes=20)) == 2
+    assert go_on(sandbox, begun + timedelta(hours=6), step) == 2
+    leads.append(portal.create_contact({"email": "lead2@example.net"}))
+    leads.append(portal.create_contact({"email": "lead3@example.net"}, source="IMPORT"))
+    assert go_on(sandbox, back, step) == 4
+    assert all(owner_of(sandbox, lead) is None for lead in leads)
+    assert store.read([], [("contact", taken)]).records[f"contact#{taken}"].rep == rep
+
+    assert go_on(sandbox, back + timedelta(minutes=30), step) == 0
+    assert all(owner_of(sandbox, lead) in portal.owners for lead in leads)
+    records = store.read([], [("contact", lead) for lead in [*leads, taken]])
+    assert [records.records[f"contact#{lead}"].state for lead in leads] == [State.HANDED] * len(leads)
+    assert records.records[f"contact#{taken}"].rep == other
+    assert sum(records.loads.values()) == len(leads) + 1
+    assert sandbox.dead_letters() == sandbox.dead_letters("changes") == []
+    assert 0.8 * MAX_GROWING_DELAY <= max(delay for _, delay in delays) <= MAX_GROWING_DELAY
+    assert min(delay for at, delay in delays if at < begun + timedelta(minutes=2)) <= 2
+
+
+def test_a_waiting_lead_is_allotted_by_the_tick_after_a_rep_has_come_on_duty(sandbox: Sandbox) -> None:
+    store = in_force(sandbox, "09:30-18:00")
+    lead = sandbox.portal.create_contact({"email": "lead@example.net"})
+    assert go_on(sandbox, START + timedelta(minutes=29)) == 0
+    sandbox.tick()
+    assert owner_of(sandbox, lead) is None
+    assert store.read([], [("contact", lead)]).records[f"contact#{lead}"].state is State.WAITING
+    sandbox.travel(START + timedelta(minutes=30))
+    assert sandbox.poll() == 0
+    assert owner_of(sandbox, lead) is None, "no message brings it any more"
+    sandbox.tick()
+    assert owner_of(sandbox, lead) in sandbox.portal.owners
+    assert store.read([], [("contact", lead)]).records[f"contact#{lead}"].state is State.HANDED
+
+
+def test_a_function_that_was_not_called_for_long_starts_with_nothing_warm(sandbox: Sandbox) -> None:
+    function = sandbox._functions["SweepFunction"]
+    sandbox.tick()
+    warm = function._handler
+    sandbox.travel(sandbox.now + timedelta(minutes=1))
+    sandbox.tick()
+    assert function._handler is warm
+    sandbox.travel(sandbox.now + timedelta(minutes=11))
+    sandbox.tick()
+    assert function._handler is not warm
 
 
 def test_an_answer_that_is_lost_is_a_failure_to_hubspot(sandbox: Sandbox) -> None:
@@ -148,6 +281,24 @@ def test_the_stored_webhook_is_taken_and_the_stored_lead_gets_an_owner(variables
         assert portal.contact(CONTACT).properties["hubspot_owner_id"] in portal.owners
 
 
+def test_the_stored_change_is_followed_and_at_the_stored_tick_a_waiting_lead_gets_an_owner(variables: Path) -> None:
+    with opened(policies.load(EXAMPLE), "127.0.0.1", variables) as portal:
+        store = Store(boto3.client("dynamodb"), STACK)
+        with told(variables, "AssignFunction"):
+            assign.handler(events.load("lead-queued"), CONTEXT)
+        other = next(owner for owner in portal.owners if owner != portal.contact(CONTACT).properties[OWNER])
+        portal.change(CONTACT, {OWNER: other})
+        with told(variables, "TrackFunction"):
+            assert track.handler(events.load("change-queued"), CONTEXT) == {"batchItemFailures": []}
+        record = store.read([], [("contact", CONTACT)]).records[f"contact#{CONTACT}"]
+        assert (record.state, record.rep) == (State.ELSEWHERE, other)
+        lead = portal.create_contact({"email": "waiting@example.net"})
+        store.move([(None, waiting(lead))])
+        with told(variables, "SweepFunction"):
+            assert sweep.handler(events.load("sweep"), CONTEXT) is None
+        assert portal.contact(lead).properties[OWNER] in portal.owners
+
+
 def test_a_new_owner_is_told_as_hubspot_would_tell_it(variables: Path) -> None:
     said: list[str] = []
 
@@ -171,7 +322,7 @@ def test_the_command_says_what_to_type_and_ends_with_ctrl_c(tmp_path: Path) -> N
     ) as process:
         try:
             assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(4)]
+            lines = list(iter(process.stdout.readline, "Ctrl-C closes it.\n"))
             process.send_signal(signal.SIGINT)
             rest, errors = process.communicate(timeout=20)
         finally:
@@ -179,5 +330,6 @@ def test_the_command_says_what_to_type_and_ends_with_ctrl_c(tmp_path: Path) -> N
     assert CONTACT in lines[0]
     assert "fairturn event contact-created | " in lines[1]
     assert "local invoke AssignFunction" in lines[2]
+    assert all(Path(PATH.parent, line.split(" -e ")[1].strip()).exists() for line in lines[2:])
     assert (process.returncode, rest, errors) == (0, "Closed.\n", "")
     assert (tmp_path / ".sandbox/env.json").exists()

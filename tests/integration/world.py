@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import time_machine
 
 from fairturn.assign import Assign
 from fairturn.claim import Claims
+from fairturn.consumer import Consumer
 from fairturn.crm import HubSpot
 from fairturn.events import Kind, Message
 from fairturn.explain import PROPERTIES
@@ -19,6 +22,8 @@ from fairturn.policy import Policy
 from fairturn.queues import Letter, Queue, Received
 from fairturn.roster import Owner
 from fairturn.store import InForce, Store
+from fairturn.sweep import Sweep
+from fairturn.track import Track
 from fairturn_console.portal import Portal
 
 if TYPE_CHECKING:
@@ -34,11 +39,10 @@ ROTA = "inbound"
 
 
 class World:
-    """A portal with reps, a policy in force, and the service that assigns."""
+    """A portal with reps, a policy in force, and the services that assign, track and sweep."""
 
     def __init__(self, dynamodb: DynamoDBClient, table: str, *, reps: int = 3, **policy: Any) -> None:
-        self.at = START
-        self.seconds = 0.0
+        self._clock = time_machine.travel(START, tick=False)
         self.requests: Counter[str] = Counter()
         dynamodb.meta.events.register("before-call.dynamodb", self._counted)
         self.dynamodb = dynamodb
@@ -54,40 +58,87 @@ class World:
         self.reps = [self.portal.add_owner(f"rep{number}@example.com") for number in range(1, reps + 1)]
         self.sqs = boto3.client("sqs")
         self.leads = Queue(self.sqs, self.sqs.create_queue(QueueName="leads")["QueueUrl"])
+        self.changes = Queue(self.sqs, self.sqs.create_queue(QueueName="changes")["QueueUrl"])
         self.dead_url = self.sqs.create_queue(QueueName="dead")["QueueUrl"]
         self.store = Store(dynamodb, table, sleep=lambda _: None)
         self.version = 0
         self.apply(**policy)
 
     def __enter__(self) -> Self:
+        self._traveller = self._clock.start()
         self.portal.start()
         self.crm = HubSpot(lambda _: "pat", self.portal.url, sleep=lambda _: None)
         self.assign = self.worker()
+        self.track = self.tracker()
+        self.sweep = self.sweeper()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.portal.stop()
+        self._clock.stop()
+
+    @property
+    def at(self) -> datetime:
+        """The time, which stands still but for `later`."""
+        return datetime.now(UTC)
 
     def worker(self, store: Store | None = None, crm: HubSpot | None = None) -> Assign:
         """A function newly started: nothing is warm."""
         store, crm = store or self.store, crm or self.crm
-        claims = Claims(store, now=lambda: self.at, jitter=lambda: 0.5, sleep=lambda _: None)
-
-        def clock() -> float:
-            return self.seconds
-
+        claims = self.claims(store)
         return Assign(
             store=store,
-            in_force=InForce(store, clock=clock),
+            in_force=InForce(store, clock=self.clock),
             crm=crm,
             claims=claims,
-            handover=Handover(store, crm, claims, now=lambda: self.at, clock=clock),
+            handover=Handover(store, crm, claims, now=lambda: self.at, clock=self.clock),
+            consumer=self.consumer(store, self.leads, "assign"),
             leads=self.leads,
+            now=lambda: self.at,
+            clock=self.clock,
+        )
+
+    def tracker(self, store: Store | None = None, crm: HubSpot | None = None) -> Track:
+        """The same of track."""
+        store, crm = store or self.store, crm or self.crm
+        return Track(
+            store=store,
+            in_force=InForce(store, clock=self.clock),
+            crm=crm,
+            claims=self.claims(store),
+            consumer=self.consumer(store, self.changes, "track"),
+            leads=self.leads,
+            now=lambda: self.at,
+        )
+
+    def sweeper(self, store: Store | None = None, crm: HubSpot | None = None) -> Sweep:
+        """The same of sweep."""
+        store, crm = store or self.store, crm or self.crm
+        return Sweep(
+            store=store,
+            in_force=InForce(store, clock=self.clock),
+            crm=crm,
+            assign=self.worker(store, crm),
+            leads=self.leads,
+            now=lambda: self.at,
+            clock=self.clock,
+        )
+
+    def claims(self, store: Store) -> Claims:
+        return Claims(store, now=lambda: self.at, jitter=lambda: 0.5, sleep=lambda _: None)
+
+    def consumer(self, store: Store, queue: Queue, stage: str) -> Consumer:
+        return Consumer(
+            queue=queue,
             dead_letters=Queue(self.sqs, self.dead_url),
+            store=store,
+            stage=stage,
             now=lambda: self.at,
             jitter=lambda: 0.5,
-            clock=clock,
         )
+
+    def clock(self) -> float:
+        return time.time()
 
     def apply(self, **policy: Any) -> None:
         """Put a policy into force: all reps in one rota, unless it says otherwise."""
@@ -120,33 +171,70 @@ class World:
             for id_ in ids
         ]
 
-    def queued(self, body: str, *, receipts: int = 1) -> Received:
+    def queued(self, body: str, *, receipts: int = 1, queue: str = "leads") -> Received:
         """One message, as it comes out of the queue."""
-        self.leads.send([Letter(body)])
-        url = self.sqs.get_queue_url(QueueName="leads")["QueueUrl"]
+        url = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+        Queue(self.sqs, url).send([Letter(body)])
         (message,) = self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1)["Messages"]
         return Received(message["MessageId"], message["ReceiptHandle"], body, receipts)
 
+    def told(
+        self,
+        *ids: str,
+        kind: Kind = Kind.PROPERTY_CHANGE,
+        source: str = "CRM_UI",
+        ago: float = 0,
+        merged: Iterable[str] = (),
+        receipts: int = 1,
+    ) -> list[Received]:
+        """The messages that intake would have queued about changes of these contacts."""
+        at = int((self.at - timedelta(seconds=ago)).timestamp() * 1000)
+        return [
+            self.queued(
+                Message(
+                    id=id_, kinds=(kind,), occurred_at=at, change_source=source, merged=tuple(sorted(merged))
+                ).body(),
+                receipts=receipts,
+                queue="changes",
+            )
+            for id_ in ids
+        ]
+
+    def follow(self, *ids: str, **how: Any) -> list[Received]:
+        """Let track take messages about these contacts; what must stay in the queue comes back."""
+        return self.track.take(self.told(*ids, **how))
+
+    def passed_on(self) -> list[Received]:
+        """What was sent to the leads queue meanwhile, as assign gets it."""
+        url = self.sqs.get_queue_url(QueueName="leads")["QueueUrl"]
+        received = []
+        while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
+            received += [Received(each["MessageId"], each["ReceiptHandle"], each["Body"], 1) for each in messages]
+        self.leads.delete(received)
+        return received
+
     def take(self, ids: Iterable[str], **how: Any) -> list[Received]:
         """Let assign take messages about these contacts; what must stay in the queue comes back."""
-        return self.assign.take(self.received(ids, **how))
+        received = self.received(ids, **how)
+        left = self.assign.take(received)
+        self.leads.delete([each for each in received if each not in left])
+        return left
 
     def later(self, seconds: float) -> None:
-        self.at += timedelta(seconds=seconds)
-        self.seconds += seconds
+        self._traveller.shift(timedelta(seconds=seconds))
 
     def owner(self, contact: str) -> str | None:
         return self.portal.contact(contact).properties.get("hubspot_owner_id") or None
 
     def record(self, contact: str) -> Record | None:
-        return self.store.read([], [("contact", contact)]).records.get(f"contact#{contact}")
+        return self.store.records([("contact", contact)]).get(f"contact#{contact}")
 
     def states(self, ids: Iterable[str]) -> Counter[str]:
         records = [self.record(contact) for contact in ids]
         return Counter("absent" if record is None else record.state.value for record in records)
 
     def loads(self) -> Mapping[str, int]:
-        return {rep: load for rep, load in self.store.read([], []).loads.items() if load}
+        return {rep: load for rep, load in self.store.loads().items() if load}
 
     def balances(self) -> Mapping[str, Mapping[str, int]]:
         return self.store.read([ROTA], []).ledgers[ROTA].balances

@@ -1,13 +1,11 @@
 """What `sam build` made, run on the deployed version of Python with nothing else on its path: `make smoke`.
 
-moto's server stands in for AWS, and boto3 of the tests for the one that Lambda's runtime brings along.
+The sandbox that stays open stands in for AWS and HubSpot, and boto3 of the tests for the one that Lambda's runtime
+brings along.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import importlib.util
 import json
 import os
@@ -19,26 +17,32 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-import urllib3
-from moto.server import ThreadedMotoServer
 
+from fairturn.policy import OWNER
+from fairturn.record import State
+from fairturn.settings import Settings
+from fairturn.store import Store
+from fairturn_console import events, policies
+from fairturn_console.cli import POLICY
+from fairturn_console.cloud import REGION, STACK
+from fairturn_console.serve import CONTACT, INSIDE, opened
 from fairturn_console.template import PATH, Template
+from tests.integration.test_functions import changed, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mypy_boto3_sqs import SQSClient
+    from fairturn.record import Record
+    from fairturn_console.portal import Portal
 
 BUILT = PATH.parent / ".aws-sam/smoke"
 RUNTIME = ("boto3", "botocore", "s3transfer")
-SECRET = "a-client-secret"
-PORTAL = 123456
-PARAMETERS: dict[str, str | int] = {"HubSpotPortalId": PORTAL, "WebhookKey": "k" * 32}
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_DEFAULT_REGION": "eu-central-1",
+    "AWS_DEFAULT_REGION": REGION,
 }
+DONE: dict[str, list[object]] = {"batchItemFailures": []}
 INVOKE = """
 import json, sys, types
 import app
@@ -53,16 +57,15 @@ print(json.dumps(answer))
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
-    """A deployment on this machine: the environment of each function, and the queues."""
+class House:
+    """The built functions, and what stands around them."""
 
+    portal: Portal
     environments: Mapping[str, Mapping[str, str]]
-    queues: Mapping[str, str]
-    sqs: SQSClient
     runtime: Path
 
-    def invoke(self, function: str, event: Mapping[str, Any]) -> Any:
-        """What the built handler answers."""
+    def run(self, function: str, event: Mapping[str, Any]) -> list[Any]:
+        """All that the built handler logs and emits; in the end its answer."""
         code, layer = BUILT / function, BUILT / "CoreLayer/python"
         environment = {
             **CREDENTIALS,
@@ -80,34 +83,39 @@ class Stack:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
-    def letters(self, queue: str) -> list[str]:
-        """The bodies of the messages in a queue."""
-        answer = self.sqs.receive_message(QueueUrl=self.queues[queue], MaxNumberOfMessages=10)
-        return [message["Body"] for message in answer.get("Messages", [])]
+    def invoke(self, function: str, event: Mapping[str, Any]) -> Any:
+        """What the built handler answers."""
+        return self.run(function, event)[-1]
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.model_validate(self.environments["IntakeFunction"])
+
+    @property
+    def store(self) -> Store:
+        return Store(boto3.client("dynamodb"), STACK)
+
+    def record(self) -> Record | None:
+        return self.store.read([], [("contact", CONTACT)]).records.get(f"contact#{CONTACT}")
+
+    def owner(self) -> str | None:
+        return self.portal.contact(CONTACT).properties.get(OWNER)
 
 
 @pytest.fixture
-def stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stack]:
+def house(tmp_path: Path) -> Iterator[House]:
     assert BUILT.exists(), "nothing is built: make smoke"
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    urllib3.request("POST", f"{endpoint}/moto-api/reset")
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    sqs = boto3.client("sqs", endpoint_url=endpoint)
-    try:
-        yield deploy(endpoint, sqs, runtime=bring_along(tmp_path))
-    finally:
-        sqs.close()
-        server.stop()
+    variables = tmp_path / "env.json"
+    with opened(policies.load(POLICY), "127.0.0.1", variables) as portal:
+        environments = json.loads(variables.read_text().replace(INSIDE, "127.0.0.1"))
+        yield House(portal, environments, bring_along(tmp_path / "runtime"))
 
 
 def bring_along(folder: Path) -> Path:
     """A folder with only those packages of the test environment that Lambda's runtime has as well."""
+    folder.mkdir()
     for name in RUNTIME:
         spec = importlib.util.find_spec(name)
         assert spec is not None
@@ -116,91 +124,70 @@ def bring_along(folder: Path) -> Path:
     return folder
 
 
-def deploy(endpoint: str, sqs: SQSClient, runtime: Path) -> Stack:
-    """Make what the template describes, as far as the functions here need it."""
-    template = Template()
-    queues = {name: sqs.create_queue(QueueName=name)["QueueUrl"] for name in template.resources("AWS::SQS::Queue")}
-    secrets = boto3.client("secretsmanager", endpoint_url=endpoint)
-    values = {"WebhookSecret": {"current": SECRET}, "HubSpotToken": {"token": "a-token"}}
-    arns = {
-        name: secrets.create_secret(Name=name, SecretString=json.dumps(values[name]))["ARN"]
-        for name in template.resources("AWS::SecretsManager::Secret")
+def delayed(queue: str) -> str:
+    """How many messages a queue still keeps to itself."""
+    answer = boto3.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])
+    return answer["Attributes"]["ApproximateNumberOfMessagesDelayed"]
+
+
+def letters(queue: str) -> list[str]:
+    """The bodies of the messages in a queue."""
+    answer = boto3.client("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
+    return [message["Body"] for message in answer.get("Messages", [])]
+
+
+def webhook(secret: str) -> dict[str, Any]:
+    """A new contact, as API Gateway tells of it."""
+    return events.sign(events.load("contact-created"), secret, events.URL, int(time.time() * 1000))
+
+
+def test_a_signed_webhook_becomes_a_lead(house: House) -> None:
+    assert house.invoke("IntakeFunction", webhook(events.SECRET))["statusCode"] == 200
+    assert delayed(house.settings.leads_queue) == "1"
+
+
+def test_a_webhook_that_hubspot_did_not_sign_is_refused(house: House) -> None:
+    assert house.invoke("IntakeFunction", webhook("another-secret"))["statusCode"] == 401
+    assert delayed(house.settings.leads_queue) == "0"
+
+
+def test_a_lead_gets_an_owner_and_keeps_the_one_whom_a_person_chooses_afterwards(house: House) -> None:
+    assert house.invoke("AssignFunction", events.load("lead-queued")) == DONE
+    assert house.owner() in house.portal.owners
+    other = next(owner for owner in house.portal.owners if owner != house.owner())
+    house.portal.change(CONTACT, {OWNER: other})
+    assert house.invoke("TrackFunction", events.load("change-queued")) == DONE
+    record = house.record()
+    assert record is not None
+    assert (record.state, record.rep, house.owner()) == (State.ELSEWHERE, other, other)
+
+
+def test_a_waiting_lead_gets_an_owner_at_the_next_tick(house: House) -> None:
+    house.store.move([(None, waiting(CONTACT))])
+    assert house.invoke("SweepFunction", events.load("sweep")) is None
+    record = house.record()
+    assert record is not None
+    assert record.state is State.HANDED
+    assert house.owner() == record.rep
+
+
+def test_how_many_leads_wait_is_told_as_its_alarm_expects_it(house: House) -> None:
+    house.portal.refuse_owners(CONTACT, "no")
+    house.store.move([(None, waiting(CONTACT))])
+    alarm = Template().resources("AWS::CloudWatch::Alarm")["LeadsDueAlarm"]
+    emitted = [line for line in house.run("SweepFunction", events.load("sweep")) if alarm["MetricName"] in (line or {})]
+    assert [line["_aws"]["CloudWatchMetrics"][0]["Namespace"] for line in emitted] == [alarm["Namespace"]] * 2
+    dimensions = [line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] for line in emitted]
+    assert dimensions == [[["service"]], [["service", "rota"]]]
+    assert [(line["service"], line["LeadsDue"]) for line in emitted] == [(alarm["Dimensions"][0]["Value"], [1])] * 2
+
+
+@pytest.mark.parametrize(("function", "name"), [("AssignFunction", "lead-queued"), ("TrackFunction", "change-queued")])
+def test_a_message_that_cannot_be_understood_is_dead_lettered(house: House, function: str, name: str) -> None:
+    event = changed(events.load(name), v=2)
+    assert house.invoke(function, event) == DONE
+    dead = {
+        "AssignFunction": house.settings.leads_dead_letters,
+        "TrackFunction": house.settings.changes_dead_letters,
     }
-    secrets.close()
-    table = template.resource("Table")["Properties"]
-    keys = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
-    dynamodb = boto3.client("dynamodb", endpoint_url=endpoint)
-    dynamodb.create_table(TableName="Table", **{key: table[key] for key in keys})
-    dynamodb.close()
-    references = {
-        **queues,
-        **arns,
-        **{name: name for name in ("Api", "CoreLayer", "Table")},
-        "AWS::Region": CREDENTIALS["AWS_DEFAULT_REGION"],
-        "AWS::URLSuffix": "amazonaws.com",
-    }
-    environments = {
-        name: {
-            **template.resolve(function["Environment"]["Variables"], PARAMETERS, references),
-            "AWS_ENDPOINT_URL": endpoint,
-        }
-        for name, function in template.functions().items()
-    }
-    texts = {name: {key: str(value) for key, value in each.items()} for name, each in environments.items()}
-    return Stack(texts, queues, sqs, runtime)
-
-
-def webhook(stack: Stack, secret: str) -> dict[str, Any]:
-    """The event that API Gateway makes of a signed request about one new contact."""
-    now = str(int(time.time() * 1000))
-    body = json.dumps(
-        [
-            {
-                "eventId": 1,
-                "portalId": PORTAL,
-                "occurredAt": int(now),
-                "subscriptionType": "contact.creation",
-                "attemptNumber": 0,
-                "objectId": 4711,
-                "changeSource": "FORM",
-            }
-        ]
-    )
-    url = stack.environments["IntakeFunction"]["WEBHOOK_URL"]
-    signature = hmac.digest(secret.encode(), f"POST{url}{body}{now}".encode(), hashlib.sha256)
-    return {
-        "version": "2.0",
-        "headers": {
-            "x-hubspot-request-timestamp": now,
-            "x-hubspot-signature-v3": base64.b64encode(signature).decode(),
-        },
-        "requestContext": {"http": {"method": "POST"}},
-        "body": body,
-        "isBase64Encoded": False,
-    }
-
-
-def test_a_signed_webhook_becomes_a_lead(stack: Stack) -> None:
-    assert stack.invoke("IntakeFunction", webhook(stack, SECRET))["statusCode"] == 200
-    (letter,) = stack.letters("LeadsQueue")
-    assert json.loads(letter)["id"] == "4711"
-
-
-def test_a_webhook_that_hubspot_did_not_sign_is_refused(stack: Stack) -> None:
-    assert stack.invoke("IntakeFunction", webhook(stack, "another-secret"))["statusCode"] == 401
-    assert stack.letters("LeadsQueue") == []
-
-
-def test_a_message_that_cannot_be_understood_is_dead_lettered(stack: Stack) -> None:
-    record = {
-        "messageId": "1",
-        "receiptHandle": "1",
-        "body": "not a message",
-        "attributes": {"ApproximateReceiveCount": "1"},
-        "messageAttributes": {},
-        "eventSource": "aws:sqs",
-        "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:LeadsQueue",
-        "awsRegion": "eu-central-1",
-    }
-    assert stack.invoke("AssignFunction", {"Records": [record]}) == {"batchItemFailures": []}
-    assert stack.letters("LeadsDeadLetters") == ["not a message"]
+    assert letters(dead[function]) == [event["Records"][0]["body"]]

@@ -9,17 +9,23 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
+from fairturn.policy import OWNER
+from fairturn.record import State
+from fairturn.store import Store
 from fairturn_console import events, policies
 from fairturn_console.cli import POLICY
-from fairturn_console.cloud import EVERYWHERE
+from fairturn_console.cloud import EVERYWHERE, STACK
 from fairturn_console.serve import CONTACT, opened
 from fairturn_console.template import PATH
+from tests.integration.test_functions import waiting
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+DONE: dict[str, list[object]] = {"batchItemFailures": []}
 PROCESSOR = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
@@ -48,5 +54,21 @@ def test_a_webhook_is_taken_and_its_lead_gets_an_owner(tmp_path: Path) -> None:
     with opened(policies.load(POLICY), EVERYWHERE, variables) as portal:
         webhook = events.sign(events.load("contact-created"), events.SECRET, events.URL, int(time.time() * 1000))
         assert invoke("IntakeFunction", webhook, variables) == {"statusCode": 200, "body": ""}
-        assert invoke("AssignFunction", events.load("lead-queued"), variables) == {"batchItemFailures": []}
-        assert portal.contact(CONTACT).properties["hubspot_owner_id"] in portal.owners
+        assert invoke("AssignFunction", events.load("lead-queued"), variables) == DONE
+        assert portal.contact(CONTACT).properties[OWNER] in portal.owners
+
+
+@pytest.mark.timeout(600)
+def test_a_persons_choice_is_followed_and_a_waiting_lead_gets_an_owner(tmp_path: Path) -> None:
+    variables = tmp_path / "env.json"
+    with opened(policies.load(POLICY), EVERYWHERE, variables) as portal:
+        store = Store(boto3.client("dynamodb"), STACK)
+        chosen = next(iter(portal.owners))
+        portal.change(CONTACT, {OWNER: chosen})
+        assert invoke("TrackFunction", events.load("change-queued"), variables) == DONE
+        record = store.read([], [("contact", CONTACT)]).records[f"contact#{CONTACT}"]
+        assert (record.state, record.rep) == (State.ELSEWHERE, chosen)
+        lead = portal.create_contact({"email": "waiting@example.net"})
+        store.move([(None, waiting(lead))])
+        assert invoke("SweepFunction", events.load("sweep"), variables) is None
+        assert portal.contact(lead).properties[OWNER] in portal.owners

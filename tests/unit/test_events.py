@@ -279,12 +279,20 @@ def test_events_of_one_record_become_one_message() -> None:
     assert leads == [message(kinds=(Kind.CREATION, Kind.PROPERTY_CHANGE), occurred_at=AT + 5, change_source="FORM")]
 
 
-def test_a_bulk_creation_goes_to_changes_with_the_source_of_its_latest_event() -> None:
+def test_a_bulk_creation_goes_to_changes_with_the_source_that_brought_it() -> None:
     leads, changes = sort_events(
         [event(source="IMPORT", at=AT), event(Kind.PROPERTY_CHANGE, source="CRM_UI", at=AT + 1)]
     )
     assert leads == []
-    assert changes == [message(kinds=(Kind.CREATION, Kind.PROPERTY_CHANGE), occurred_at=AT + 1, change_source="CRM_UI")]
+    assert changes == [message(kinds=(Kind.CREATION, Kind.PROPERTY_CHANGE), occurred_at=AT + 1, change_source="IMPORT")]
+
+
+def test_somebody_elses_change_is_not_hidden_behind_one_that_may_be_ours() -> None:
+    changed = [
+        event(Kind.PROPERTY_CHANGE, source=source, at=AT + n) for n, source in enumerate(("CRM_UI", "INTEGRATION"))
+    ]
+    _, changes = sort_events(changed)
+    assert changes == [message(kinds=(Kind.PROPERTY_CHANGE,), occurred_at=AT + 1, change_source="CRM_UI")]
 
 
 def test_a_bulk_creation_restored_by_hand_is_a_lead() -> None:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairturn.record import ENDED, HELD, MOVES, Move, MoveImpossible, Record, State, load_changes, may_start, move
+from fairturn.record import (
+    ENDED,
+    HELD,
+    MOVES,
+    Move,
+    MoveImpossible,
+    Record,
+    Seen,
+    State,
+    follow,
+    load_changes,
+    may_start,
+    move,
+)
 
 BEFORE: list[State | None] = [None, *State]
 
@@ -40,19 +55,75 @@ def test_nothing_is_handed_over_that_was_not_claimed() -> None:
     assert {state for state, what in MOVES if what is Move.HAND_OVER} == {State.CLAIMED}
 
 
-def test_every_state_but_closed_can_be_reached_from_nothing() -> None:
+def test_every_state_can_be_reached_from_nothing() -> None:
     reached: set[State | None] = {None}
     for _ in State:
         reached |= {after for (before, _), after in MOVES.items() if before in reached}
-    assert reached == {None, *State} - {State.CLOSED}
+    assert reached == {None, *State}
 
 
 @pytest.mark.parametrize("state", State)
 def test_an_event_starts_a_claim_only_where_the_lead_is_free(state: State) -> None:
-    free = state in {State.WAITING, State.OBSERVED, State.REFUSED}
+    free = state in {State.WAITING, State.OBSERVED, State.REFUSED, State.GONE}  # HubSpot has it again
     assert may_start(record(state, changed_at=1_000), 999) is free
     assert may_start(record(state, changed_at=1_000), 1_000) is free
-    assert may_start(record(state, changed_at=1_000), 1_001) is (free or state in ENDED)
+    assert may_start(record(state, changed_at=1_000), 1_001) is (
+        free or state is State.CLOSED
+    )  # elsewhere it is a rep's
+    assert may_start(record(state, rep=None, changed_at=1_000), 1_001) is (free or state in ENDED)
+
+
+@pytest.mark.parametrize("state", [each for each in BEFORE if (each, Move.LOSE) in MOVES])
+def test_a_lead_that_is_gone_keeps_no_property_of_it(state: State | None) -> None:
+    before = None if state is None else replace(record(state), shown={"country": "France"}, trace="10")
+    facts = {"type": "contact", "id": "1"} if before is None else {}
+    after = move(before, Move.LOSE, 2_000, **facts)
+    assert after.shown == {}
+    assert after.trace is None
+
+
+@pytest.mark.parametrize("what", [what for state, what in MOVES if state is State.CLOSED])
+def test_only_a_lead_that_is_to_be_allotted_again_begins_another_round(what: Move) -> None:
+    again = what in {Move.WAIT, Move.CLAIM}
+    assert move(record(State.CLOSED), what, 2_000).round == (2 if again else 1)
+
+
+OPEN = {"7": Seen("7", closed=False), "8": Seen("8", closed=False), None: Seen(None, closed=False)}
+CLOSED = [Seen("7", closed=True), Seen(None, closed=True)]
+
+
+@pytest.mark.parametrize("state", BEFORE)
+@pytest.mark.parametrize("seen", [None, *OPEN.values(), *CLOSED])
+def test_a_record_that_has_followed_calls_for_no_other_move_and_counts_for_whom_hubspot_shows(
+    state: State | None, seen: Seen | None
+) -> None:
+    before = None if state is None else record(state)
+    what = follow(before, seen)
+    if state is State.CLAIMED:
+        return  # left to whoever hands it over
+    facts: dict[str, Any] = {"type": "contact", "id": "1"}
+    if what is Move.LEAVE and seen is not None:
+        facts["rep"] = seen.owner
+    after = before if what is None else move(before, what, 2_000, **facts)
+    assert follow(after, seen) is None
+    held = None if after is None else after.holder
+    assert held == (None if seen is None or seen.closed else seen.owner)
+
+
+def test_a_claim_under_way_fits_until_hubspot_shows_what_it_would_overwrite() -> None:
+    claimed = replace(record(State.CLAIMED), found_owner="9")
+    for owner in (None, "7", "9"):  # not told yet, told already, as it was found
+        assert follow(claimed, Seen(owner, closed=False)) is None
+    assert follow(claimed, OPEN["8"]) is Move.LEAVE
+    assert follow(claimed, CLOSED[0]) is Move.CLOSE
+    assert follow(claimed, None) is Move.LOSE
+
+
+def test_a_record_names_its_booking_by_the_id_that_it_had_then() -> None:
+    assert replace(record(State.HANDED), claim=3).booking == ("contact#1", 3)
+    assert replace(record(State.HANDED), claim=3, booked_as="contact#5").booking == ("contact#5", 3)
+    with pytest.raises(ValueError, match="no booking"):
+        _ = record(State.WAITING).booking
 
 
 def test_an_event_about_an_unknown_lead_starts_a_claim() -> None:

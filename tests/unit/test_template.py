@@ -13,7 +13,11 @@ import pytest
 from aws_lambda_powertools.shared import constants
 
 from fairturn.assign import LONGEST_RUN
+from fairturn.crm import BATCH_LIMIT
 from fairturn.settings import Settings
+from fairturn.store import MAX_RECORDS
+from fairturn.sweep import BEGINNING_FOR, COUNTING_FOR
+from fairturn.telemetry import NAMESPACE, Metric
 from fairturn_console.template import PATH, Template
 
 if TYPE_CHECKING:
@@ -24,10 +28,12 @@ TEMPLATE = Template()
 PARAMETERS = {"HubSpotPortalId": "123456", "WebhookKey": "k" * 32}
 FUNCTIONS = TEMPLATE.functions()
 QUEUES = TEMPLATE.resources("AWS::SQS::Queue")
+ALARMS = TEMPLATE.resources("AWS::CloudWatch::Alarm")
 LAYERS = {name: each for name, each in TEMPLATE.data["Resources"].items() if each["Type"].endswith("::LayerVersion")}
 REFERENCES: dict[str, str | int] = {
     **{name: f"ref:{name}" for name in TEMPLATE.data["Resources"]},
     **{f"{name}.Arn": f"arn:{name}" for name in TEMPLATE.data["Resources"]},
+    **{f"{name}.QueueName": f"name:{name}" for name in QUEUES},
     "AWS::Partition": "aws",
     "AWS::Region": "eu-central-1",
     "AWS::URLSuffix": "amazonaws.com",
@@ -37,7 +43,10 @@ REFERENCES: dict[str, str | int] = {
 
 LONGEST_RETENTION = 1_209_600
 """Seconds: SQS keeps no message for longer than 14 days."""
-MOST_LEADS_OF_A_CLAIM = 97
+BATCHES = {"LeadsQueue": MAX_RECORDS, "ChangesQueue": BATCH_LIMIT}
+"""The most that is done at once with the messages of a queue: one claim, one batch read at HubSpot."""
+SHORTEST_INTERVAL = 60
+"""Seconds between two runs of what is scheduled."""
 EATEN = {"env", "venv", "ENV", ".cache"}
 """Names of packages that `sam build` leaves out of its copy without a word."""
 UNSCOPED = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
@@ -61,6 +70,7 @@ GRANTS = {
         ("sqs:DeleteMessage", "arn:LeadsQueue"),
         ("sqs:GetQueueAttributes", "arn:LeadsQueue"),
         ("sqs:ChangeMessageVisibility", "arn:LeadsQueue"),
+        ("sqs:SendMessage", "arn:LeadsQueue"),
         ("sqs:SendMessage", "arn:LeadsDeadLetters"),
         ("dynamodb:BatchGetItem", "arn:Table"),
         ("dynamodb:PutItem", "arn:Table"),
@@ -69,6 +79,33 @@ GRANTS = {
         ("secretsmanager:GetSecretValue", "ref:HubSpotToken"),
         ("logs:CreateLogStream", "arn:AssignLogs"),
         ("logs:PutLogEvents", "arn:AssignLogs"),
+        *UNSCOPED,
+    },
+    "TrackFunction": {
+        ("sqs:ReceiveMessage", "arn:ChangesQueue"),
+        ("sqs:DeleteMessage", "arn:ChangesQueue"),
+        ("sqs:GetQueueAttributes", "arn:ChangesQueue"),
+        ("sqs:ChangeMessageVisibility", "arn:ChangesQueue"),
+        ("sqs:SendMessage", "arn:ChangesDeadLetters"),
+        ("sqs:SendMessage", "arn:LeadsQueue"),
+        ("dynamodb:BatchGetItem", "arn:Table"),
+        ("dynamodb:PutItem", "arn:Table"),
+        ("dynamodb:UpdateItem", "arn:Table"),
+        ("dynamodb:BatchWriteItem", "arn:Table"),
+        ("secretsmanager:GetSecretValue", "ref:HubSpotToken"),
+        ("logs:CreateLogStream", "arn:TrackLogs"),
+        ("logs:PutLogEvents", "arn:TrackLogs"),
+        *UNSCOPED,
+    },
+    "SweepFunction": {
+        ("sqs:SendMessage", "arn:LeadsQueue"),
+        ("dynamodb:BatchGetItem", "arn:Table"),
+        ("dynamodb:PutItem", "arn:Table"),
+        ("dynamodb:UpdateItem", "arn:Table"),
+        ("dynamodb:Query", "arn:Table/index/by_due"),
+        ("secretsmanager:GetSecretValue", "ref:HubSpotToken"),
+        ("logs:CreateLogStream", "arn:SweepLogs"),
+        ("logs:PutLogEvents", "arn:SweepLogs"),
         *UNSCOPED,
     },
 }
@@ -102,6 +139,14 @@ def queue_sources() -> Iterator[tuple[str, dict[str, Any], str, dict[str, Any]]]
         for event in function.get("Events", {}).values():
             if event["Type"] == "SQS":
                 yield name, function, event["Properties"]["Queue"]["Fn::GetAtt"][0], event["Properties"]
+
+
+def schedules() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The properties of each function that the clock calls, and those of the event."""
+    for function in FUNCTIONS.values():
+        for event in function.get("Events", {}).values():
+            if event["Type"] == "Schedule":
+                yield function, event["Properties"]
 
 
 def grants(function: str) -> set[tuple[str, str]]:
@@ -293,32 +338,49 @@ def test_a_message_stays_hidden_while_its_batch_is_tried_again() -> None:
         assert QUEUES[queue]["VisibilityTimeout"] >= 6 * function["Timeout"] + window
 
 
-def test_a_batch_is_one_claim_and_says_which_of_its_messages_failed() -> None:
+def test_a_batch_is_what_is_done_at_once_and_says_which_of_its_messages_failed() -> None:
+    assert {queue: source["BatchSize"] for _, _, queue, source in queue_sources()} == BATCHES
     for _, _, _, source in queue_sources():
-        assert source["BatchSize"] == MOST_LEADS_OF_A_CLAIM
         assert source["MaximumBatchingWindowInSeconds"] == 1
         assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
 def test_concurrency_is_bounded_and_nothing_is_reserved_by_default() -> None:
-    for _, function, _, source in queue_sources():
+    for _, _, _, source in queue_sources():
         assert resolve(source["ScalingConfig"]) == {"MaximumConcurrency": 2}
+    for function in FUNCTIONS.values():
         assert "ReservedConcurrentExecutions" not in resolve(function)
 
 
 @pytest.mark.parametrize("concurrency", [2, 10])
 def test_never_less_is_reserved_than_the_queue_may_use(concurrency: int) -> None:
-    for _, function, _, source in queue_sources():
-        parameters: dict[str, str | int] = {"AssignConcurrency": concurrency, "ReserveConcurrency": "true"}
-        most = resolve(source, **parameters)["ScalingConfig"]["MaximumConcurrency"]
-        assert most == concurrency
-        assert resolve(function, **parameters)["ReservedConcurrentExecutions"] >= most
+    parameters: dict[str, str | int] = {"AssignConcurrency": concurrency, "ReserveConcurrency": "true"}
+    most = {name: source["ScalingConfig"]["MaximumConcurrency"] for name, _, _, source in queue_sources()}
+    functions = {name: resolve(function, **parameters) for name, function in FUNCTIONS.items()}
+    reserved = {
+        name: function["ReservedConcurrentExecutions"]
+        for name, function in functions.items()
+        if "ReservedConcurrentExecutions" in function
+    }
+    assert resolve(most["AssignFunction"], **parameters) == concurrency
+    assert reserved == {"AssignFunction": concurrency}
 
 
 @pytest.mark.parametrize("seconds", [0, 5, 900])
 def test_a_lead_rests_for_the_settle_seconds_and_a_change_does_not(seconds: int) -> None:
     assert resolve(QUEUES["LeadsQueue"], SettleSeconds=seconds)["DelaySeconds"] == seconds
     assert "DelaySeconds" not in QUEUES["ChangesQueue"]
+
+
+# The schedule
+
+
+def test_the_sweep_runs_every_minute_is_over_within_it_and_is_never_tried_again() -> None:
+    ((function, event),) = schedules()
+    assert function["CodeUri"] == "functions/sweep"
+    assert event == {"Schedule": "rate(1 minute)"}
+    assert function["EventInvokeConfig"] == {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": SHORTEST_INTERVAL}
+    assert COUNTING_FOR < BEGINNING_FOR < function["Timeout"] <= 50 < SHORTEST_INTERVAL
 
 
 # Rights
@@ -362,6 +424,117 @@ def test_secrets_have_no_value_in_the_template() -> None:
     secrets = TEMPLATE.resources("AWS::SecretsManager::Secret")
     assert sorted(secrets) == ["HubSpotToken", "WebhookSecret"]
     assert all(secret.keys() == {"Description"} for secret in secrets.values())
+
+
+# Alarms
+
+
+def service(alarm: dict[str, Any]) -> str:
+    """The function whose metric an alarm is about."""
+    (dimension,) = alarm["Dimensions"]
+    assert dimension["Name"] == "service"
+    value: str = dimension["Value"]
+    return value
+
+
+OURS = {name: alarm for name, alarm in ALARMS.items() if alarm["Namespace"] != "AWS/SQS"}
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_says_what_it_means_and_what_to_do(name: str) -> None:
+    description = ALARMS[name]["AlarmDescription"]
+    assert 100 < len(description) <= 1024
+    assert re.search(r"fairturn (dead-letters|policy)|policy|log|HubSpot", description)
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_tells_the_topic_that_is_given_and_nobody_else(name: str) -> None:
+    topic = "arn:aws:sns:eu-central-1:123456789012:revops"
+    actions = {"AlarmActions", "OKActions", "InsufficientDataActions"}
+    assert not resolve(ALARMS[name]).keys() & actions
+    told = resolve(ALARMS[name], AlarmTopicArn=topic)
+    assert {each: told[each] for each in actions & told.keys()} == {"AlarmActions": [topic], "OKActions": [topic]}
+    assert told.get("ActionsEnabled", True) is True
+
+
+@pytest.mark.parametrize(
+    ("topic", "accepted"),
+    [
+        ("", True),
+        ("arn:aws:sns:eu-central-1:123456789012:rev-ops_1", True),
+        ("arn:aws-us-gov:sns:us-gov-west-1:123456789012:revops", True),
+        ("arn:aws:sqs:eu-central-1:123456789012:revops", False),
+        ("arn:aws:sns:eu-central-1:123456789012:", False),
+        ("revops@example.com", False),
+    ],
+)
+def test_a_topic_is_named_by_its_arn(topic: str, *, accepted: bool) -> None:
+    assert bool(re.fullmatch(TEMPLATE.data["Parameters"]["AlarmTopicArn"]["AllowedPattern"], topic)) is accepted
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_no_news_is_no_alarm(name: str) -> None:
+    alarm = ALARMS[name]
+    assert alarm["TreatMissingData"] == "notBreaching"
+    assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
+    assert resolve(alarm["Threshold"]) >= 0
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_an_alarm_is_about_a_metric_that_a_function_emits(name: str) -> None:
+    alarm = OURS[name]
+    assert alarm["Namespace"] == NAMESPACE
+    assert name == f"{Metric(alarm['MetricName']).value}Alarm"
+    services = {function["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] for function in FUNCTIONS.values()}
+    assert service(alarm) in services
+
+
+def test_every_dead_letter_queue_has_an_alarm() -> None:
+    dead_letters = {name for name, queue in QUEUES.items() if "RedrivePolicy" not in queue}
+    told = [alarm for name, alarm in ALARMS.items() if name not in OURS]
+    assert sorted(str(resolve(alarm["Dimensions"])) for alarm in told) == sorted(
+        str([{"Name": "QueueName", "Value": f"name:{name}"}]) for name in dead_letters
+    )
+    for alarm in told:
+        assert alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
+        assert (alarm["Threshold"], alarm["Period"] * alarm["EvaluationPeriods"]) == (0, 300)
+
+
+@pytest.mark.parametrize(
+    ("metric", "emitted_by", "at_once", "within"),
+    [
+        (Metric.POLICY_PAUSED, "sweep", False, 15 * 60),
+        (Metric.POLICY_OBSERVING, "sweep", False, 24 * 3600),
+        (Metric.LEADS_DUE, "sweep", False, 15 * 60),
+        (Metric.BULK_PAUSED, "sweep", True, 60),
+        (Metric.OWNERS_OVERWRITTEN, "track", True, 300),
+        (Metric.POLICY_MISSING, "sweep", True, 60),
+        (Metric.REPS_UNAVAILABLE, "sweep", True, 60),
+        (Metric.EXPLANATION_REFUSED, "assign", True, 300),
+    ],
+)
+def test_what_is_paused_refused_or_overwritten_raises_an_alarm(
+    metric: Metric, emitted_by: str, *, at_once: bool, within: int
+) -> None:
+    alarm = OURS[f"{metric.value}Alarm"]
+    needed = alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"])
+    assert service(alarm) == emitted_by
+    assert needed * alarm["Period"] == within
+    assert (needed == 1) is at_once
+    # CloudWatch looks back no further than a day at periods of less than an hour.
+    assert alarm["EvaluationPeriods"] * alarm["Period"] <= 24 * 3600
+
+
+def test_how_many_leads_may_wait_is_a_parameter() -> None:
+    assert resolve(ALARMS["LeadsDueAlarm"]["Threshold"]) == 50
+    assert resolve(ALARMS["LeadsDueAlarm"]["Threshold"], WaitingAlarm=7) == 7
+    assert {name for name, alarm in ALARMS.items() if alarm["Threshold"] != 0} == {"LeadsDueAlarm"}
+
+
+def test_the_alarm_about_overwritten_owners_names_the_line_of_the_log_that_names_who() -> None:
+    said = "owners are overwritten again and again"
+    assert said in (ROOT / "layers/core/fairturn/track.py").read_text()
+    assert said in ALARMS["OwnersOverwrittenAlarm"]["AlarmDescription"]
 
 
 # The webhook
@@ -488,3 +661,5 @@ def test_a_function_of_cloudformation_that_nobody_taught_the_reader_is_refused()
 
 def test_a_claim_that_may_be_under_way_is_left_alone_for_as_long_as_a_run_lasts() -> None:
     assert FUNCTIONS["AssignFunction"]["Timeout"] == LONGEST_RUN
+    assert FUNCTIONS["SweepFunction"]["Timeout"] <= LONGEST_RUN  # it hands claims over as well
+    assert FUNCTIONS["TrackFunction"]["Timeout"] <= LONGEST_RUN

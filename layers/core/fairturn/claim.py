@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from fairturn.errors import ClaimRefused, PolicySuperseded, TableUnavailable
+from fairturn.errors import ClaimRefused, Contended, PolicySuperseded
 from fairturn.ledger import Claim, GivingBack, Ledger, Member, allot, give_back, settle
 from fairturn.record import Move, Record, State, may_start, milliseconds, move
 from fairturn.roster import duty
@@ -75,8 +75,8 @@ class Claims:
     ) -> Claimed:
         """Allot the leads, in this order, and make it true; `loads` is kept up with what is learnt and claimed.
 
-        At most 97 leads. Raises PolicySuperseded when the ledger has seen a newer policy, TableUnavailable when
-        it keeps moving.
+        At most 97 leads. Raises PolicySuperseded when the ledger has seen a newer policy, Contended when it keeps
+        moving.
         """
         claimed = Claimed()
         candidates = list(candidates)
@@ -122,33 +122,36 @@ class Claims:
             candidates = [lead for lead in candidates if lead.key not in won]
             break
         else:
-            raise TableUnavailable(f"the ledger of the rota {rota} kept moving")
+            raise Contended(f"the ledger of the rota {rota} kept moving")
         claimed.waiting = candidates
         return claimed
 
-    def undo(self, undone: Iterable[Undoing]) -> None:
-        """Give turns and loads back for claims that were never handed over; each record makes its move.
+    def undo(self, undone: Iterable[Undoing]) -> list[Record]:
+        """Give the turns of claims back, exactly as they were booked; each record makes its move, loads with it.
 
-        Those whose record has moved meanwhile are left as they are. Those of one rota share one transaction.
+        Those whose record has moved meanwhile are left as they are; returns the others, as written. Those of one
+        rota share one transaction.
         """
+        written: list[Record] = []
         by_rota: defaultdict[str, list[Undoing]] = defaultdict(list)
         for undoing in undone:
             by_rota[undoing[0].rota or ""].append(undoing)
         for rota, rows in sorted(by_rota.items()):
             for start in range(0, len(rows), MAX_RECORDS):
-                self._undo(rota, rows[start : start + MAX_RECORDS])
+                written += self._undo(rota, rows[start : start + MAX_RECORDS])
+        return written
 
-    def _undo(self, rota: str, rows: Sequence[Undoing]) -> None:
+    def _undo(self, rota: str, rows: Sequence[Undoing]) -> list[Record]:
         bookings = bookings_of(self._store, [record for record, *_ in rows])
         ledger = self._store.read([rota], []).ledgers[rota]
         for attempt in range(ATTEMPTS):
             if not rows:
-                return
+                return []
             at = milliseconds(self._now())
             returned = give_back(ledger, [bookings[record.key] for record, *_ in rows])
             after = replace(returned, version=ledger.version + 1)
-            entry = GivingBack(ledger.version, at, tuple((record.key, _claim_of(record)) for record, *_ in rows))
-            moves = [(record, move(record, what, at, **facts)) for record, what, facts in rows]
+            entry = GivingBack(ledger.version, at, tuple(record.booking for record, *_ in rows))
+            moves = [(record, move(record, what, at, **facts, claim=None)) for record, what, facts in rows]
             try:
                 self._store.give_back(rota, entry, after, moves)
             except ClaimRefused as refused:
@@ -162,8 +165,8 @@ class Claims:
                     "claim undone",
                     extra={"lead": record.key, "rota": rota, "rep": record.rep, "claim": record.claim, "move": what},
                 )
-            return
-        raise TableUnavailable(f"the ledger of the rota {rota} kept moving")
+            return [record for _, record in moves]
+        raise Contended(f"the ledger of the rota {rota} kept moving")
 
     @staticmethod
     def _still_open(
@@ -197,16 +200,17 @@ def seat(rota: str, terms: Terms, loads: Mapping[str, int], now: datetime) -> di
 
 def bookings_of(store: Store, records: Iterable[Record]) -> dict[str, Booking]:
     """How claimed leads were booked, recomputed from the journals: each claim is read and recomputed once."""
-    claims: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    claims: defaultdict[tuple[str, int], list[tuple[str, str]]] = defaultdict(list)
     for record in records:
-        claims[record.rota or "", _claim_of(record)].append(record.key)
+        booked_as, claim = record.booking
+        claims[record.rota or "", claim].append((record.key, booked_as))
     bookings: dict[str, Booking] = {}
     for (rota, version), leads in claims.items():
         journal = store.journal(rota, version)
         if not isinstance(journal, Claim):
             raise TypeError(f"version {version} of {rota} is a giving back, not a claim")
         booked = journal.bookings()
-        bookings |= {lead: booked[lead] for lead in leads}
+        bookings |= {lead: booked[booked_as] for lead, booked_as in leads}
     return bookings
 
 
@@ -220,13 +224,8 @@ def _claimed_record(lead: Candidate, rep: str, journal: Claim) -> Record:
         **lead.facts,
         rep=rep,
         claim=journal.version,
+        booked_as=None,
         claimed_at=journal.at,
         handed_at=None,
         reason=None,
     )
-
-
-def _claim_of(record: Record) -> int:
-    if record.claim is None:
-        raise ValueError(f"{record.key} was never claimed")
-    return record.claim

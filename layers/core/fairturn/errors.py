@@ -12,10 +12,13 @@ FairturnError
 ├── Refused                  a condition of the table did not hold; it says who won
 │   ├── ClaimRefused         the ledger, the loads or some records have moved
 │   ├── RecordsMoved         some records have moved
-│   └── PolicyMoved          somebody else has applied a policy meanwhile
+│   ├── PolicyMoved          somebody else has applied a policy meanwhile
+│   ├── RosterMoved          somebody else has refreshed the owners meanwhile
+│   └── BrakeMoved           somebody else has counted leads from bulk sources meanwhile
 └── Unavailable              it may work later                                 (back to the queue)
     ├── HubSpotUnavailable
     ├── TableUnavailable
+    ├── Contended            somebody else was faster, again and again
     ├── QueueUnavailable
     └── SecretsUnavailable
 """
@@ -119,6 +122,14 @@ class PolicyMoved(Refused):
     """Another version of the policy came into force first."""
 
 
+class RosterMoved(Refused):
+    """The owners were refreshed by somebody else first."""
+
+
+class BrakeMoved(Refused):
+    """Leads from bulk sources were counted by somebody else first."""
+
+
 class Unavailable(FairturnError):
     """A neighbour is not to be had now. `retry_after` is the least number of seconds to wait; 0 if unsaid."""
 
@@ -133,6 +144,10 @@ class HubSpotUnavailable(Unavailable):
 
 class TableUnavailable(Unavailable):
     """DynamoDB refuses for now: throttled, in conflict too often, or down."""
+
+
+class Contended(Unavailable):
+    """Somebody else was faster, again and again: what was decided could not be written."""
 
 
 class QueueUnavailable(Unavailable):

@@ -27,6 +27,9 @@ CONTACT_TYPE_ID: Final = "0-1"
 BULK_SOURCES: Final = frozenset({"IMPORT", "CRM_UI_BULK_ACTION", "MIGRATION", "INTEGRATIONS_SYNC", "BATCH_UPDATE"})
 """Change sources that touch thousands of records at once; their events never stand before a single lead."""
 
+BY_APP: Final = "INTEGRATION"
+"""The change source of apps: of what we write ourselves, too."""
+
 UNKNOWN_SOURCE: Final = "UNKNOWN"
 MAX_SOURCE_LENGTH: Final = 64
 MAX_ID: Final = 2**63 - 1
@@ -46,6 +49,9 @@ class Kind(StrEnum):
     DELETION = "deletion"
     PRIVACY_DELETION = "privacyDeletion"
 
+
+BRINGS: Final = frozenset({Kind.CREATION, Kind.RESTORE})
+"""What brings a record into HubSpot."""
 
 TOLD_ONCE: Final = frozenset({Kind.MERGE, Kind.DELETION, Kind.PRIVACY_DELETION})
 """What no reading of the record tells afterwards, only the event."""
@@ -85,7 +91,8 @@ class Message(BaseModel):
     occurred_at: Time = Field(alias="occurredAt")
     """When the last of it happened, epoch milliseconds."""
     change_source: Source = Field(alias="changeSource")
-    """The source of the event that made this a lead; if none did, of the latest event."""
+    """The source of the event that brought the record, if one did; else of the latest one that no app made, because
+    ours is among the apps; else of the latest."""
     merged: tuple[Id, ...] = Field(default=(), max_length=MAX_MERGED_PER_MESSAGE)
     """The ids that now lead to `id`, for a merge."""
 
@@ -121,7 +128,7 @@ class Event:
     @property
     def makes_lead(self) -> bool:
         """Whether this alone, whatever the policy says, is about somebody who may need an owner now."""
-        return self.kind in (Kind.CREATION, Kind.RESTORE) and self.change_source not in BULK_SOURCES
+        return self.kind in BRINGS and self.change_source not in BULK_SOURCES
 
 
 class _Wire(BaseModel):
@@ -226,7 +233,7 @@ def sort_events(events: Iterable[Event]) -> tuple[list[Message], list[Message]]:
 def _messages(record: list[Event]) -> Iterator[Message]:
     """One message for all the events of one record; more only if a merge names too many ids for one."""
     latest = max(event.occurred_at for event in record)
-    telling = max(record, key=lambda event: (event.makes_lead, event.occurred_at, event.kind, event.change_source))
+    telling = max(record, key=_weight)
     kinds = tuple(sorted({event.kind for event in record}))
     merged = sorted({id_ for event in record for id_ in event.merged}, key=int)
     for start in range(0, max(len(merged), 1), MAX_MERGED_PER_MESSAGE):
@@ -237,6 +244,12 @@ def _messages(record: list[Event]) -> Iterator[Message]:
             change_source=telling.change_source,
             merged=tuple(merged[start : start + MAX_MERGED_PER_MESSAGE]),
         )
+
+
+def _weight(event: Event) -> tuple[bool, bool, bool, int, str, str]:
+    """How much an event says about where the record's messages come from."""
+    by_others = event.change_source != BY_APP
+    return event.makes_lead, event.kind in BRINGS, by_others, event.occurred_at, event.kind, event.change_source
 
 
 def _age(message: Message) -> tuple[int, int]:

@@ -27,6 +27,11 @@ PROPERTIES = (
 )
 """The properties of a HubSpot record that tell its owner why it is his."""
 
+CHOSEN_BEFORE = dict.fromkeys(PROPERTIES, "") | {
+    "fairturn_reason": "Somebody had chosen this owner just before Fairturn wrote another one; the choice was restored."
+}
+"""What the properties say where a choice that we had overwritten was restored."""
+
 LEVEL = TURN // 1000
 """Units: who differs by less is level, in words; exactly equal shares differ by a unit when a turn is split."""
 
@@ -62,10 +67,11 @@ def story(record: Record, claim: Claim, policy: Policy, names: Mapping[str, str]
 
     `policy` is the version that the record names; `names` says how to call each rep.
     """
-    booking = claim.bookings()[record.key]
+    booked_as, _ = record.booking
+    booking = claim.bookings()[booked_as]
     taken: Counter[str] = Counter()
     for lead, _, winner in claim.leads:
-        if lead == record.key:
+        if lead == booked_as:
             break
         taken[winner] += 1
     came = datetime.fromtimestamp(record.occurred_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

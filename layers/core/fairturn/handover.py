@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.claim import bookings_of
 from fairturn.crm import OwnerWrite, Refusal
-from fairturn.errors import RecordsMoved, TableUnavailable
+from fairturn.errors import Contended, RecordsMoved
 from fairturn.explain import explanation
 from fairturn.policy import OWNER
 from fairturn.record import Move, Record, milliseconds, move
@@ -40,9 +40,9 @@ class Outcome:
     handed: list[Record] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
     """Somebody else chose the owner; the claim is undone."""
-    gone: list[str] = field(default_factory=list)
     again: list[str] = field(default_factory=list)
-    """HubSpot doesn't take this owner; the claim is undone, and the lead is to be allotted without him."""
+    """HubSpot doesn't take this owner, or doesn't know the lead by this id any more; the claim is undone, and the
+    lead is to be looked at anew."""
     refused: dict[str, str] = field(default_factory=dict)
     """HubSpot refuses the lead itself; the claim is undone. Key → reason."""
     later: dict[str, Unavailable] = field(default_factory=dict)
@@ -72,12 +72,13 @@ class Handover:
         claimed: Sequence[tuple[Record, Booking | None]],
         owners: Mapping[str, str | None],
         read_at: float,
+        refusal: Move = Move.REFUSE,
     ) -> Outcome:
         """Write the owner of claimed leads, at most 97 of one type, into HubSpot and mark them handed over.
 
         `owners` has the owner of each lead as HubSpot had it at `read_at` (seconds, by `clock`), None where
-        there was none; a lead that is absent is gone. Between the last reading of the owners and the writing
-        of ours there is nothing but that request.
+        there was none; a lead that is absent is gone. `refusal` is the move of a record that HubSpot refuses.
+        Between the last reading of the owners and the writing of ours there is nothing but that request.
         """
         outcome = Outcome()
         if not claimed:
@@ -92,8 +93,8 @@ class Handover:
             if record.key in outcome.later:
                 continue
             if record.key not in owners:
-                outcome.gone.append(record.key)
-                undone.append((record, Move.LOSE, {"rep": None, "reason": "gone before it was handed over"}))
+                outcome.again.append(record.key)
+                undone.append((record, Move.WAIT, {"rep": None, "reason": "gone before it was handed over"}))
             elif owner not in {None, record.found_owner, record.rep}:
                 outcome.taken.append(record.key)
                 undone.append((record, Move.LEAVE, {"rep": owner, "reason": "somebody else chose the owner"}))
@@ -106,7 +107,7 @@ class Handover:
         outcome.handed = write_moves(
             self._store, [(record, move(record, Move.HAND_OVER, at, handed_at=at)) for record in done]
         )
-        undone += self._judge(written.refused, ready, outcome)
+        undone += self._judge(written.refused, ready, outcome, refusal)
         self._claims.undo(undone)
         return outcome
 
@@ -133,7 +134,11 @@ class Handover:
         return written
 
     def _judge(
-        self, refusals: Mapping[str, tuple[Refusal, str]], ready: Mapping[str, Record], outcome: Outcome
+        self,
+        refusals: Mapping[str, tuple[Refusal, str]],
+        ready: Mapping[str, Record],
+        outcome: Outcome,
+        refusal: Move,
     ) -> Iterator[Undoing]:
         unavailable = {ready[id_].rep for id_, (kind, _) in refusals.items() if kind is Refusal.OWNER}
         for rep in sorted(rep for rep in unavailable if rep is not None):
@@ -142,21 +147,18 @@ class Handover:
             logger.error("HubSpot refuses this owner: no lead goes to him", extra={"rep": rep})
         for id_, (kind, reason) in refusals.items():
             record = ready[id_]
-            if kind is Refusal.OWNER:
+            if kind in {Refusal.OWNER, Refusal.GONE}:
                 outcome.again.append(record.key)
-                yield record, Move.WAIT, {"rep": None, "reason": "HubSpot refuses the owner"}
-            elif kind is Refusal.GONE:
-                outcome.gone.append(record.key)
-                yield record, Move.LOSE, {"rep": None, "reason": reason[:MAX_REASON]}
+                yield record, Move.WAIT, {"rep": None, "reason": f"HubSpot refuses it: {reason}"[:MAX_REASON]}
             else:
                 outcome.refused[record.key] = f"HubSpot refuses to give this lead an owner: {reason}"[:MAX_REASON]
-                yield record, Move.REFUSE, {"rep": None, "reason": outcome.refused[record.key]}
+                yield record, refusal, {"rep": None, "reason": outcome.refused[record.key]}
 
 
 def write_moves(store: Store, moves: Sequence[tuple[Record | None, Record]]) -> list[Record]:
     """Write moves that touch no turn. What has moved meanwhile is left to whoever moved it.
 
-    Returns the records as written. Raises TableUnavailable.
+    Returns the records as written. Raises Unavailable.
     """
     written: list[Record] = []
     for start in range(0, len(moves), MAX_MOVES):
@@ -172,5 +174,5 @@ def write_moves(store: Store, moves: Sequence[tuple[Record | None, Record]]) -> 
             written += [record for _, record in batch]
             break
         else:
-            raise TableUnavailable("records kept moving")
+            raise Contended("records kept moving")
     return written

@@ -74,6 +74,10 @@ class Member:
         """Whether he may take one more lead after `taken` in this claim."""
         return self.capacity is None or self.load + taken < self.capacity
 
+    def can_take(self, lane: str, taken: int = 0) -> bool:
+        """Whether he may get a lead of this lane after `taken` in this claim."""
+        return self.on_duty and self.fits(lane) and self.has_room(taken)
+
 
 @dataclass(frozen=True, slots=True)
 class Booking:
@@ -155,11 +159,7 @@ def allot(ledger: Ledger, lanes: Sequence[str], members: Mapping[str, Member]) -
     taken = dict.fromkeys(members, 0)
     bookings: list[Booking | None] = []
     for lane in lanes:
-        weights = {
-            rep: member.weight
-            for rep, member in members.items()
-            if member.on_duty and member.fits(lane) and member.has_room(taken[rep])
-        }
+        weights = {rep: member.weight for rep, member in members.items() if member.can_take(lane, taken[rep])}
         if not weights:
             bookings.append(None)
             continue

@@ -31,9 +31,9 @@ class State(StrEnum):
     OBSERVED = "observed"
     """Decided in the mode `observe`: nothing was written anywhere else."""
     ELSEWHERE = "elsewhere"
-    """It has an owner whom somebody else chose, or none because somebody took him away."""
+    """Its owner is somebody else's choice; or it has none, because somebody took him away."""
     CLOSED = "closed"
-    """Its status or stage says that the work is done."""
+    """Its status or stage says that the work is done, or a rule says that it is nobody's lead."""
     REFUSED = "refused"
     """HubSpot does not take our owner for it: dead-lettered, the reason is in the record."""
     GONE = "gone"
@@ -48,7 +48,8 @@ class Move(StrEnum):
     HAND_OVER = "hand over"
     OBSERVE = "observe"
     LEAVE = "leave"
-    """Somebody else chose the owner; that choice stands."""
+    """Somebody else chose the owner, or took him away; that choice stands."""
+    CLOSE = "close"
     REFUSE = "refuse"
     LOSE = "lose"
     """The record is gone from HubSpot."""
@@ -63,6 +64,7 @@ MOVES: Mapping[tuple[State | None, Move], State] = {
             (Move.CLAIM, State.CLAIMED),
             (Move.OBSERVE, State.OBSERVED),
             (Move.LEAVE, State.ELSEWHERE),
+            (Move.CLOSE, State.CLOSED),
             (Move.REFUSE, State.REFUSED),
             (Move.LOSE, State.GONE),
         )
@@ -74,6 +76,7 @@ MOVES: Mapping[tuple[State | None, Move], State] = {
             (Move.WAIT, State.WAITING),
             (Move.CLAIM, State.CLAIMED),
             (Move.LEAVE, State.ELSEWHERE),
+            (Move.CLOSE, State.CLOSED),
             (Move.LOSE, State.GONE),
         )
     },
@@ -83,6 +86,7 @@ MOVES: Mapping[tuple[State | None, Move], State] = {
     (State.CLAIMED, Move.REFUSE): State.REFUSED,
     (State.CLAIMED, Move.LOSE): State.GONE,
     (State.HANDED, Move.LEAVE): State.ELSEWHERE,
+    (State.HANDED, Move.CLOSE): State.CLOSED,
     (State.HANDED, Move.LOSE): State.GONE,
 }
 """(state before, move) → state after; None is a lead that we have no record of. What is not here can't be."""
@@ -127,11 +131,15 @@ class Record:
     """The outcome of each condition tried, to be read with the policy's version."""
     policy: int | None = None
     claim: int | None = None
-    """The version of the rota's ledger whose journal has the booking."""
+    """The version of the rota's ledger whose journal has the booking; None once the turn has gone back."""
+    booked_as: str | None = None
+    """The lead's name in that journal, where it was another: a merge has given the lead a new id."""
     claimed_at: int | None = None
     handed_at: int | None = None
     reason: str | None = None
     """Why it is refused or waiting, in words."""
+    merged_into: str | None = None
+    """The id under which a merge has carried this lead on."""
     shown: Mapping[str, str] = field(default_factory=dict)
     """The values that the policy marks to be shown."""
 
@@ -139,6 +147,13 @@ class Record:
     def key(self) -> str:
         """The lead's name in journals and logs, unique over all types."""
         return lead_key(self.type, self.id)
+
+    @property
+    def booking(self) -> tuple[str, int]:
+        """The lead's name in the journal of its claim, and that claim. Raises ValueError if there is none."""
+        if self.claim is None:
+            raise ValueError(f"{self.key} has no booking")
+        return self.booked_as or self.key, self.claim
 
     @property
     def holder(self) -> str | None:
@@ -161,16 +176,30 @@ def lead_key(record_type: str, record_id: str) -> str:
     return f"{record_type}#{record_id}"
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A record as HubSpot shows it now."""
+
+    owner: str | None
+    closed: bool
+
+
 def move(record: Record | None, what: Move, at: int, **facts: Any) -> Record:
     """The record after a move, with the facts that it brings. `type` and `id` are needed for a new one.
 
-    A lead that comes back from its end starts another round. Raises MoveImpossible where the table has no such move.
+    A lead that comes back from its end starts another round. One that is gone keeps no property's value, so that
+    an erasure leaves nothing, in whatever order it and the deletion are told. Raises MoveImpossible where the
+    table has no such move.
     """
     before = None if record is None else record.state
     try:
         state = MOVES[before, what]
     except KeyError:
         raise MoveImpossible(f"{what} from {before or 'absent'}") from None
+    if state is State.GONE:
+        facts |= {"shown": {}, "trace": None}
+    elif before is State.GONE:
+        facts |= {"merged_into": None}
     if record is None:
         return Record(state=state, rev=1, changed_at=at, **facts)
     comes_back = before in ENDED and state not in ENDED
@@ -178,11 +207,36 @@ def move(record: Record | None, what: Move, at: int, **facts: Any) -> Record:
 
 
 def may_start(record: Record | None, occurred_at: int) -> bool:
-    """Whether an event may start a claim: never for a lead that is claimed or handed, and from an ended one
-    only by an event later than its end. An owner is not looked at here."""
-    if record is None or record.state in {State.WAITING, State.OBSERVED, State.REFUSED}:
+    """Whether an event may start a claim for a lead that HubSpot has: never for one that is claimed or handed or that
+    somebody else has, and for one that was closed or left without an owner only by an event later than that."""
+    if record is None or record.state in {State.WAITING, State.OBSERVED, State.REFUSED, State.GONE}:
         return True
-    return record.state in ENDED and occurred_at > record.changed_at
+    return record.state in ENDED and record.holder is None and occurred_at > record.changed_at
+
+
+def is_counted(record: Record | None) -> bool:
+    """Whether the lead has to do with loads: it was not merely observed."""
+    return record is not None and record.state is not State.OBSERVED
+
+
+def follow(record: Record | None, seen: Seen | None) -> Move | None:
+    """The move that brings a record in line with what HubSpot shows of it; None if it is so already.
+
+    `seen` is None where HubSpot has no such record. What nobody owns and nobody had calls for no move: whether it
+    is to be allotted is the policy's to say.
+    """
+    state = None if record is None else record.state
+    if seen is None:
+        return None if state in {None, State.GONE} else Move.LOSE
+    if seen.closed:
+        return None if state in {None, State.CLOSED} else Move.CLOSE
+    if record is None:
+        return None if seen.owner is None else Move.LEAVE
+    if state is State.CLAIMED:
+        return None if seen.owner in {None, record.found_owner, record.rep} else Move.LEAVE
+    if state in {State.WAITING, State.OBSERVED, State.REFUSED} and seen.owner == record.found_owner:
+        return None
+    return None if seen.owner == record.holder else Move.LEAVE
 
 
 def load_changes(moves: Iterable[tuple[Record | None, Record]]) -> dict[str, int]:

@@ -17,6 +17,7 @@ class Settings(BaseModel):
     leads_queue: str = Field(alias="LEADS_QUEUE_URL", min_length=1)
     changes_queue: str = Field(alias="CHANGES_QUEUE_URL", min_length=1)
     leads_dead_letters: str = Field(alias="LEADS_DEAD_LETTERS_URL", min_length=1)
+    changes_dead_letters: str = Field(alias="CHANGES_DEAD_LETTERS_URL", min_length=1)
     webhook_url: str = Field(alias="WEBHOOK_URL", pattern=r"^https://")
     """The target URL exactly as HubSpot has it: it is part of what HubSpot signs."""
     webhook_secret: str = Field(alias="WEBHOOK_SECRET_ARN", min_length=1)

@@ -9,9 +9,11 @@ was refused decides anew without reading again. Which items there are, and what 
     LOADS               LOADS              one attribute per rep: his open leads
     LEAD#<type>#<id>    RECORD             the lead's record
     LEAD#<type>#<id>    FAULT              the last transient failure met with this lead
-    POLICY              CURRENT            the number of the version in force
+    POLICY              CURRENT            the number of the version in force, and every lane that a version named
     POLICY              V#<number>         a version of the policy
     ROSTER              CURRENT            the owners as HubSpot knows them
+    BRAKE               CURRENT            the leads from bulk sources of the last minutes
+    OVERWRITES          <day>              one attribute per source: how often it took our choice back that day
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -35,7 +38,17 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from fairturn.errors import ClaimRefused, PolicyMissing, PolicyMoved, RecordsMoved, TableUnavailable
+from fairturn.brake import Brake
+from fairturn.errors import (
+    BrakeMoved,
+    ClaimRefused,
+    Contended,
+    PolicyMissing,
+    PolicyMoved,
+    RecordsMoved,
+    RosterMoved,
+    TableUnavailable,
+)
 from fairturn.ledger import Claim, GivingBack, Ledger, Member
 from fairturn.policy import Policy, Priority
 from fairturn.record import Record, State, lead_key, load_changes
@@ -59,10 +72,22 @@ IN_FORCE_FOR: Final = 30.0
 """Seconds for which a warm function trusts the policy and the roster that it has read."""
 FAULT_KEPT_FOR: Final = 14 * 24 * 3600
 """Seconds: as long as a message can live."""
+OVERWRITES_KEPT_FOR: Final = 7 * 24 * 3600
+"""Seconds."""
+MOST_COUNTED: Final = 1_000
+"""Leads of a lane that are counted; beyond that it is `many`."""
+
+CLAIMED: Final = "claimed"
+"""The due lane of the claims that are not handed over yet."""
+UNOWNED: Final = "unowned"
+"""The due lane of the leads whose owner was taken away: nothing is to be done, but everybody can list them."""
+HELD_BACK: Final = "bulk"
+"""The due lane of the leads from bulk sources that wait, unrouted, for the brake to be released."""
 
 LOADS: Final = {"pk": "LOADS", "sk": "LOADS"}
 POINTER: Final = {"pk": "POLICY", "sk": "CURRENT"}
 ROSTER: Final = {"pk": "ROSTER", "sk": "CURRENT"}
+BRAKE: Final = {"pk": "BRAKE", "sk": "CURRENT"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +97,19 @@ class Snapshot:
     ledgers: Mapping[str, Ledger]
     loads: Mapping[str, int]
     records: Mapping[str, Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What points to the terms in force."""
+
+    number: int = 0
+    """The version of the policy; 0 if none was applied."""
+    owners: Mapping[str, Owner] = field(default_factory=dict)
+    owners_at: int = 0
+    """When the owners were refreshed, epoch milliseconds."""
+    lanes: frozenset[str] = frozenset()
+    """Every due lane that any version of the policy ever named: in any of them leads may wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +131,7 @@ class _Conflict(Exception):
 
 
 class Store:
-    """The table. Raises TableUnavailable when DynamoDB can't answer for now."""
+    """The table. Raises TableUnavailable when DynamoDB can't answer for now, Contended when others hold its items."""
 
     def __init__(self, client: DynamoDBClient, table: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client = client
@@ -118,6 +156,16 @@ class Store:
             loads=_to_loads(found.get(_name(LOADS), {})),
             records={lead: _to_record(found[_name(key)]) for lead, key in record_keys.items() if _name(key) in found},
         )
+
+    def records(self, leads: Iterable[tuple[str, str]]) -> dict[str, Record]:
+        """The records of leads given as (type, id), by name; those that there are. One request for up to 100."""
+        keys = {lead_key(*lead): _record_key(*lead) for lead in leads}
+        found = self._get(list(keys.values()))
+        return {lead: _to_record(found[_name(key)]) for lead, key in keys.items() if _name(key) in found}
+
+    def loads(self) -> dict[str, int]:
+        """Every rep's open leads; who never had any is absent."""
+        return _to_loads(self._get([LOADS]).get(_name(LOADS), {}))
 
     def journal(self, rota: str, version: int) -> Claim | GivingBack:
         """What made this version of the rota's ledger. Raises KeyError if there is no such version."""
@@ -176,15 +224,48 @@ class Store:
         except ClaimRefused as refused:
             raise RecordsMoved(refused.records) from refused
 
+    # What is due
+
+    def due(self, lane: str, most: int, before: int | None = None) -> list[tuple[str, str]]:
+        """Leads of a due lane as (type, id), at most so many: by urgency, then the oldest first.
+
+        `before`, epoch milliseconds, leaves out what is younger, where a due lane goes by time alone. The index
+        lags behind by moments, so each record is to be read before anything is decided.
+        """
+        request = self._due(lane) | {"Limit": most}
+        if before is not None:
+            request["KeyConditionExpression"] += " AND due < :before"
+            request["ExpressionAttributeValues"] |= _serialize({":before": f"{before:013d}"})
+        items = self._call(lambda: self._client.query(**request))["Items"]
+        keys = [_deserialize(item)["pk"].split("#") for item in items]
+        return [(record_type, record_id) for _, record_type, record_id in keys]
+
+    def count_due(self, lane: str) -> int:
+        """How many leads a due lane has, at most 1,000."""
+        request = self._due(lane) | {"Select": "COUNT", "Limit": MOST_COUNTED}
+        return int(self._call(lambda: self._client.query(**request))["Count"])
+
+    def _due(self, lane: str) -> Item:
+        return {
+            "TableName": self._table,
+            "IndexName": "by_due",
+            "KeyConditionExpression": "due_lane = :lane",
+            "ExpressionAttributeValues": _serialize({":lane": lane}),
+        }
+
     # Policy and roster
 
-    def pointer(self) -> tuple[int, dict[str, Owner]]:
-        """The number of the policy in force, 0 if none, and the owners as last refreshed."""
+    def pointer(self) -> Pointer:
+        """The number of the policy in force, and the owners as last refreshed."""
         found = self._get([POINTER, ROSTER])
-        owners = found.get(_name(ROSTER), {}).get("owners", {})
-        return int(found.get(_name(POINTER), {}).get("number", 0)), {
-            rep: Owner(id=rep, **owner) for rep, owner in owners.items()
-        }
+        pointer, roster = found.get(_name(POINTER), {}), found.get(_name(ROSTER), {})
+        owners = {rep: Owner(id=rep, **owner) for rep, owner in roster.get("owners", {}).items()}
+        return Pointer(
+            number=int(pointer.get("number", 0)),
+            owners=owners,
+            owners_at=int(roster.get("at", 0)),
+            lanes=frozenset(pointer.get("lanes", ())),
+        )
 
     def policy(self, number: int) -> Policy:
         """One version of the policy. Raises PolicyMissing, or PolicyInvalid if this program can't use it."""
@@ -197,27 +278,36 @@ class Store:
     def put_policy(self, number: int, policy: Policy, at: int) -> None:
         """Put a new version into force. Condition: it follows the one in force. Raises PolicyMoved."""
         version = {**_policy_key(number), "policy": policy.model_dump_json(by_alias=True), "at": at}
+        lanes = {due_lane(rota, lane) for rota in policy.rotas for lane in policy.lanes(rota)}
         follows: Item = {
+            "Key": _serialize(POINTER),
+            "UpdateExpression": "SET #number = :number" + (" ADD lanes :lanes" if lanes else ""),
             "ConditionExpression": "#number = :before" if number > 1 else "attribute_not_exists(pk)",
-            "Item": _serialize({**POINTER, "number": number}),
+            "ExpressionAttributeNames": {"#number": "number"},
+            "ExpressionAttributeValues": _serialize(
+                {":number": number}
+                | ({":before": number - 1} if number > 1 else {})
+                | ({":lanes": lanes} if lanes else {})
+            ),
         }
-        if number > 1:
-            follows["ExpressionAttributeNames"] = {"#number": "number"}
-            follows["ExpressionAttributeValues"] = _serialize({":before": number - 1})
         items: list[Item] = [
             {"Put": {"ConditionExpression": "attribute_not_exists(pk)", "Item": _serialize(version)}},
-            {"Put": follows},
+            {"Update": follows},
         ]
         try:
             self._write(items, ())
         except ClaimRefused as refused:
             raise PolicyMoved(f"somebody has applied version {number} meanwhile") from refused
 
-    def put_roster(self, owners: Iterable[Owner], at: int) -> None:
-        """Write down the owners as HubSpot knows them now; this also forgets who was marked unavailable."""
+    def put_roster(self, owners: Iterable[Owner], at: int, *, read_at: int | None = None) -> None:
+        """Write down the owners as HubSpot knows them now; this also forgets who was marked unavailable.
+
+        Condition, where `read_at` is given: they are still those that were refreshed then. Raises RosterMoved.
+        """
         rows = {owner.id: {"email": owner.email, "archived": owner.archived} for owner in owners}
-        item = _serialize({**ROSTER, "owners": rows, "at": at})
-        self._call(lambda: self._client.put_item(TableName=self._table, Item=item))
+        seen = None if read_at is None else ("at", read_at)
+        if not self._put({**ROSTER, "owners": rows, "at": at}, seen):
+            raise RosterMoved("somebody has refreshed the owners meanwhile")
 
     def mark_unavailable(self, rep: str) -> None:
         """Note that HubSpot refuses this owner, until the roster is refreshed. Who is not in it stays out."""
@@ -232,8 +322,43 @@ class Store:
         try:
             self._call(lambda: self._client.update_item(**request))
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            if not _is_refused(error):
                 raise
+
+    # Floods and overwrites
+
+    def brake(self) -> Brake:
+        """The brake as it stands."""
+        item = self._get([BRAKE]).get(_name(BRAKE))
+        if item is None:
+            return Brake()
+        minutes = {int(minute): leads for minute, leads in item["minutes"].items()}
+        return Brake(item["rev"], minutes, item["pulled_under"])
+
+    def put_brake(self, before: Brake, after: Brake) -> None:
+        """Write what was counted. Condition: the brake is as it was read. Raises BrakeMoved."""
+        item = {
+            **BRAKE,
+            "rev": after.rev,
+            "minutes": {str(minute): leads for minute, leads in after.minutes.items()},
+            "pulled_under": after.pulled_under,
+        }
+        if not self._put(item, ("rev", before.rev)):
+            raise BrakeMoved("somebody has counted leads meanwhile")
+
+    def note_overwrite(self, source: str, at: int) -> int:
+        """Count that a source took our choice of an owner back. Returns how often it has done so on that day (UTC)."""
+        day = datetime.fromtimestamp(at / 1000, UTC).date().isoformat()
+        request: Item = {
+            "TableName": self._table,
+            "Key": _serialize({"pk": "OVERWRITES", "sk": day}),
+            "UpdateExpression": "ADD #source :one SET #ttl = :ttl",
+            "ExpressionAttributeNames": {"#source": source, "#ttl": "ttl"},
+            "ExpressionAttributeValues": _serialize({":one": 1, ":ttl": at // 1000 + OVERWRITES_KEPT_FOR}),
+            "ReturnValues": "UPDATED_NEW",
+        }
+        answer = self._call(lambda: self._client.update_item(**request))
+        return int(_deserialize(answer["Attributes"])[source])
 
     # Faults
 
@@ -282,6 +407,24 @@ class Store:
                 raise TableUnavailable("DynamoDB left keys unread")
         return found
 
+    def _put(self, item: Item, seen: tuple[str, int] | None) -> bool:
+        """Put an item, on condition that one of its attributes still is what was seen, 0 being that of an item that
+        is not there. Returns whether the condition held."""
+        request: Item = {"TableName": self._table, "Item": _serialize(item)}
+        if seen is not None and seen[1]:
+            request["ConditionExpression"] = "#seen = :seen"
+            request["ExpressionAttributeNames"] = {"#seen": seen[0]}
+            request["ExpressionAttributeValues"] = _serialize({":seen": seen[1]})
+        elif seen is not None:
+            request["ConditionExpression"] = "attribute_not_exists(pk)"
+        try:
+            self._call(lambda: self._client.put_item(**request))
+        except ClientError as error:
+            if not _is_refused(error):
+                raise
+            return False
+        return True
+
     def _write(self, items: Sequence[Item], moves: Moves) -> None:
         for item in items:
             next(iter(item.values()))["TableName"] = self._table
@@ -305,7 +448,7 @@ class Store:
         try:
             return retrying(_once, request)
         except RetryError as error:
-            raise TableUnavailable("in conflict with other transactions too often") from error
+            raise Contended("in conflict with other transactions too often") from error
 
     def _put_ledger(self, rota: str, version: int, after: Ledger) -> Item:
         item = {
@@ -390,14 +533,14 @@ class InForce:
     def current(self) -> Terms:
         """The terms to decide by. Raises PolicyMissing or PolicyInvalid."""
         if self._terms is None or self._clock() - self._read_at >= IN_FORCE_FOR:
-            number, owners = self._store.pointer()
-            if number == 0:
+            pointer = self._store.pointer()
+            if pointer.number == 0:
                 raise PolicyMissing("no policy is in force: apply one with `fairturn policy apply`")
-            if self._terms is None or number != self._terms.number:
-                policy = self._store.policy(number)
+            if self._terms is None or pointer.number != self._terms.number:
+                policy = self._store.policy(pointer.number)
             else:
                 policy = self._terms.policy
-            self._terms = Terms(number, policy, owners)
+            self._terms = Terms(pointer.number, policy, pointer.owners)
             self._read_at = self._clock()
             for rep in itertools.filterfalse(self._terms.is_owner, self._terms.policy.reps):
                 count(Metric.REPS_UNAVAILABLE)
@@ -436,6 +579,11 @@ def _name(key: Mapping[str, Any]) -> tuple[str, str]:
     return key["pk"], key["sk"]
 
 
+def due_lane(rota: str, lane: str) -> str:
+    """Where the leads of a lane wait in the index `by_due`."""
+    return f"{rota}#{lane}"
+
+
 # Items
 
 
@@ -443,14 +591,21 @@ def _record_item(record: Record) -> Item:
     """The record with the keys of the indexes: `by_rep` for whose it is, `by_due` for what has still to happen."""
     item: Item = {field.name: getattr(record, field.name) for field in fields(record)}
     item |= _record_key(record.type, record.id)
+    ours = record.state in {State.CLAIMED, State.HANDED}
     item["assigned_to"] = record.holder
-    item["assigned_at"] = None if record.holder is None else record.claimed_at or record.changed_at
-    if record.state is State.WAITING and record.rota is not None:
+    item["assigned_at"] = None if record.holder is None else (ours and record.claimed_at) or record.changed_at
+    if record.state is State.WAITING and record.rota is not None and record.lane is not None:
         rank = Priority(record.priority).rank if record.priority else Priority.NORMAL.rank
-        item["due_lane"] = f"{record.rota}#{record.lane}"
+        item["due_lane"] = due_lane(record.rota, record.lane)
         item["due"] = f"{rank}#{record.occurred_at:013d}"
+    elif record.state is State.WAITING:
+        item["due_lane"] = HELD_BACK
+        item["due"] = f"{record.occurred_at:013d}"
     elif record.state is State.CLAIMED:
-        item["due_lane"] = "claimed"
+        item["due_lane"] = CLAIMED
+        item["due"] = f"{record.changed_at:013d}"
+    elif record.state is State.ELSEWHERE and record.rep is None:
+        item["due_lane"] = UNOWNED
         item["due"] = f"{record.changed_at:013d}"
     item["ttl"] = record.expires_at
     return {name: value for name, value in item.items() if value is not None and value != {}}
@@ -528,6 +683,11 @@ def _once(request: Callable[[], Any]) -> Any:
         raise TableUnavailable(f"DynamoDB answers {', '.join(sorted(causes))}") from error
     except BotoCoreError as error:
         raise TableUnavailable(f"DynamoDB is not reached: {type(error).__name__}") from error
+
+
+def _is_refused(error: ClientError) -> bool:
+    """Whether a single write did not happen because its condition did not hold."""
+    return error.response["Error"]["Code"] == "ConditionalCheckFailedException"
 
 
 def _reasons(error: ClientError) -> list[dict[str, Any]]:

@@ -29,6 +29,15 @@ class Metric(StrEnum):
     LEADS_DEAD_LETTERED = "LeadsDeadLettered"
     LEADS_PUT_BACK = "LeadsPutBack"
     LEADS_TAKEN_BY_OTHERS = "LeadsTakenByOthers"
+    LEADS_PASSED_ON = "LeadsPassedOn"
+    LEADS_UNOWNED = "LeadsUnowned"
+    LEADS_DUE = "LeadsDue"  # by rota, too
+    RECORDS_FOLLOWED = "RecordsFollowed"
+    CHOICES_RESTORED = "ChoicesRestored"
+    OWNERS_OVERWRITTEN = "OwnersOverwritten"
+    BULK_PAUSED = "BulkPaused"
+    POLICY_PAUSED = "PolicyPaused"
+    POLICY_OBSERVING = "PolicyObserving"
     CLAIMS_REFUSED = "ClaimsRefused"  # by rota
     CLAIMS_UNDONE = "ClaimsUndone"  # by rota
     EXPLANATION_REFUSED = "ExplanationRefused"

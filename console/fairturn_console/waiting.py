@@ -1,0 +1,44 @@
+"""What waits: the leads of each lane that nobody could take yet, and those that somebody left without an owner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from fairturn.store import CLAIMED, HELD_BACK, MAX_KEYS, UNOWNED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fairturn.record import Record
+    from fairturn.store import Store
+
+NAMES: Final = {
+    CLAIMED: "claimed, not handed over yet",
+    HELD_BACK: "held back, from bulk sources",
+    UNOWNED: "left without an owner",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The leads that are due for the same reason."""
+
+    name: str
+    leads: int
+    """How many; at most 1,000 are counted."""
+    first: tuple[Record, ...]
+    """Those whose turn it is first: by urgency, then the oldest."""
+
+
+def waiting(store: Store, most: int) -> Iterator[Lane]:
+    """Every lane in which something is due, with its first leads, at most `most` (1 to 100) of them.
+
+    Raises TableUnavailable.
+    """
+    for lane in [*sorted(store.pointer().lanes), HELD_BACK, CLAIMED, UNOWNED]:
+        due = store.due(lane, min(most, MAX_KEYS))
+        if due:
+            records = store.records(due)
+            first = tuple(records[key] for lead in due if (key := "#".join(lead)) in records)
+            yield Lane(NAMES.get(lane, lane.replace("#", ", ")), store.count_due(lane), first)

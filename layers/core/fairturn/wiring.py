@@ -1,0 +1,98 @@
+"""The services that work on the table and HubSpot, with their collaborators, as the environment describes them."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import boto3
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from botocore.config import Config
+
+from fairturn.assign import Assign
+from fairturn.claim import Claims
+from fairturn.consumer import Consumer
+from fairturn.credentials import Credentials
+from fairturn.crm import HubSpot
+from fairturn.handover import Handover
+from fairturn.queues import Queue
+from fairturn.store import InForce, Store
+from fairturn.sweep import Sweep
+from fairturn.track import Track
+
+if TYPE_CHECKING:
+    from fairturn.settings import Settings
+
+BOUNDED: Final = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
+
+
+class Wiring:
+    """What one function needs; whoever keeps it keeps the connections, and what was read of the policy."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._sqs = boto3.client("sqs", config=BOUNDED)
+        self._store = Store(boto3.client("dynamodb", config=BOUNDED), settings.table)
+        self._in_force = InForce(self._store)
+        self._claims = Claims(self._store, now=_now, jitter=random.random)
+
+    @cached_property
+    def _crm(self) -> HubSpot:
+        secrets = SecretsProvider(boto3_client=boto3.client("secretsmanager", config=BOUNDED))
+        credentials = Credentials(secrets, self._settings.webhook_secret, self._settings.token_secret)
+        return HubSpot(lambda refresh: credentials.hubspot_token(refresh=refresh), self._settings.hubspot_url)
+
+    def assign(self) -> Assign:
+        """What gives leads to reps."""
+        return Assign(
+            store=self._store,
+            in_force=self._in_force,
+            crm=self._crm,
+            claims=self._claims,
+            handover=Handover(self._store, self._crm, self._claims, now=_now),
+            consumer=self._consumer(self._settings.leads_queue, self._settings.leads_dead_letters, "assign"),
+            leads=self._queue(self._settings.leads_queue),
+            now=_now,
+        )
+
+    def track(self) -> Track:
+        """What follows the records."""
+        return Track(
+            store=self._store,
+            in_force=self._in_force,
+            crm=self._crm,
+            claims=self._claims,
+            consumer=self._consumer(self._settings.changes_queue, self._settings.changes_dead_letters, "track"),
+            leads=self._queue(self._settings.leads_queue),
+            now=_now,
+        )
+
+    def sweep(self) -> Sweep:
+        """What is done every minute."""
+        return Sweep(
+            store=self._store,
+            in_force=self._in_force,
+            crm=self._crm,
+            assign=self.assign(),
+            leads=self._queue(self._settings.leads_queue),
+            now=_now,
+        )
+
+    def _queue(self, url: str) -> Queue:
+        return Queue(self._sqs, url)
+
+    def _consumer(self, queue: str, dead_letters: str, stage: str) -> Consumer:
+        return Consumer(
+            queue=self._queue(queue),
+            dead_letters=self._queue(dead_letters),
+            store=self._store,
+            stage=stage,
+            now=_now,
+            jitter=random.random,
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

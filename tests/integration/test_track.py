@@ -1,0 +1,962 @@
+"""What becomes of a record after its assignment, and what of records that we never knew."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fairturn.errors import HubSpotUnavailable, QueueUnavailable
+from fairturn.events import Kind, Message
+from fairturn.policy import Mode
+from fairturn.record import Move, State, milliseconds, move
+from fairturn.store import UNOWNED
+from tests.integration.audit import audit, read
+from tests.integration.world import ROTA, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from fairturn.record import Record
+
+READ = ("POST", "/crm/v3/objects/<type>/batch/read")
+UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")
+CLOSED = [{"property": "hs_lead_status", "reaches": ["UNQUALIFIED"]}]
+
+
+@pytest.fixture
+def world(dynamodb: DynamoDBClient) -> Iterator[World]:
+    with World(dynamodb, "fairturn", leads={"closed": CLOSED}) as world:
+        yield world
+        audit(read(dynamodb, "fairturn", world.store))
+
+
+def handed(world: World, **properties: str) -> tuple[str, str]:
+    """A lead that was handed over, and its rep."""
+    (lead,) = world.arrive(1, **properties)
+    assert world.take([lead]) == []
+    return lead, world.owner(lead) or ""
+
+
+def record(world: World, lead: str) -> Record:
+    found = world.record(lead)
+    assert found is not None
+    return found
+
+
+def other(world: World, rep: str) -> str:
+    return next(each for each in world.reps if each != rep)
+
+
+def own(world: World, lead: str, owner: str, **how: Any) -> None:
+    world.portal.change(lead, {"hubspot_owner_id": owner}, **how)
+
+
+# A person takes over
+
+
+def test_a_lead_that_a_person_takes_over_counts_for_the_taker_and_the_turn_stays(world: World) -> None:
+    lead, rep = handed(world)
+    balances = world.balances()
+    taker = other(world, rep)
+    world.later(601)
+    own(world, lead, taker)
+    assert world.follow(lead) == []
+    after = record(world, lead)
+    assert (after.state, after.rep, after.reason) == (State.ELSEWHERE, taker, "somebody else chose the owner")
+    assert world.loads() == {taker: 1}
+    assert world.balances() == balances
+
+
+def test_a_turn_goes_back_exactly_if_the_lead_is_taken_within_the_regret_window(world: World) -> None:
+    before = world.balances()
+    lead, rep = handed(world)
+    assert world.balances() != before
+    world.later(600)
+    own(world, lead, other(world, rep))
+    world.follow(lead)
+    assert world.balances() == before
+    assert record(world, lead).claim is None
+    assert world.loads() == {other(world, rep): 1}
+
+
+def test_regret_goes_by_when_hubspot_saw_the_change_and_not_by_when_we_are_told(world: World) -> None:
+    before = world.balances()
+    lead, rep = handed(world)
+    world.later(300)
+    own(world, lead, other(world, rep))
+    world.later(3600)
+    world.follow(lead)
+    assert world.balances() == before
+
+
+def test_an_old_event_that_comes_late_does_not_bring_a_turn_back(world: World) -> None:
+    lead, rep = handed(world)
+    balances = world.balances()
+    world.later(3600)
+    own(world, lead, other(world, rep))
+    world.follow(lead, ago=3500)
+    assert world.balances() == balances
+    assert world.loads() == {other(world, rep): 1}
+
+
+def test_without_a_regret_window_no_turn_goes_back(world: World) -> None:
+    world.apply(leads={"regret": 0})
+    world.later(31)
+    lead, rep = handed(world)
+    balances = world.balances()
+    world.later(1)
+    own(world, lead, other(world, rep))
+    world.follow(lead)
+    assert world.balances() == balances
+
+
+def test_the_taker_may_go_beyond_his_capacity_and_gets_no_more(world: World) -> None:
+    one, two, three = world.reps
+    world.apply(reps={one: {"capacity": 1}, two: {"capacity": 1}, three: {"capacity": 0}})
+    first, second = world.arrive(2)
+    world.take([first, second])
+    assert world.loads() == {one: 1, two: 1}
+    own(world, first, three)
+    own(world, second, three)
+    world.follow(first, second)
+    assert world.loads() == {three: 2}
+    assert world.store.read([], []).loads[three] == 2
+
+
+def test_several_turns_of_one_rota_go_back_in_one_transaction(world: World) -> None:
+    before = world.balances()
+    leads = world.arrive(10)
+    world.take(leads)
+    for lead in leads:
+        own(world, lead, other(world, world.owner(lead) or ""))
+    told = world.told(*leads)
+    world.requests.clear()
+    assert world.track.take(told) == []
+    assert world.requests["TransactWriteItems"] == 1
+    assert world.balances() == before
+    world.check(leads)
+
+
+def test_what_an_event_says_twice_moves_a_load_and_a_turn_once(world: World) -> None:
+    lead, rep = handed(world)
+    own(world, lead, other(world, rep))
+    world.follow(lead, lead)
+    once = (world.loads(), world.balances(), record(world, lead))
+    world.follow(lead)
+    world.follow(lead)
+    assert (world.loads(), world.balances(), record(world, lead)) == once
+
+
+def test_our_own_echo_changes_nothing_and_costs_no_write(world: World) -> None:
+    lead, _ = handed(world)
+    world.follow(lead, source="INTEGRATION")  # now the policy is warm
+    before = record(world, lead)
+    told = world.told(lead, source="INTEGRATION")
+    world.requests.clear()
+    world.portal.calls.clear()
+    assert world.track.take(told) == []
+    assert world.requests == {"BatchGetItem": 1}
+    assert world.portal.calls == {READ: 1}
+    assert record(world, lead) == before
+
+
+# The owner is taken away
+
+
+def test_a_lead_whose_owner_is_taken_away_is_left_and_listed(world: World) -> None:
+    lead, _ = handed(world)
+    world.later(3600)
+    own(world, lead, "")
+    world.follow(lead)
+    after = record(world, lead)
+    assert (after.state, after.rep, after.reason) == (State.ELSEWHERE, None, "the owner was taken away")
+    assert world.loads() == {}
+    assert world.store.due(UNOWNED, 10) == [("contact", lead)]
+    assert world.passed_on() == []
+
+
+def test_it_is_allotted_again_if_the_policy_says_so(world: World) -> None:
+    world.apply(leads={"cleared": "allot again"})
+    world.later(31)
+    lead, rep = handed(world)
+    world.later(3600)
+    own(world, lead, "")
+    world.follow(lead)
+    assert world.loads() == {}
+    assert world.assign.take(world.passed_on()) == []
+    after = record(world, lead)
+    assert after.state is State.HANDED
+    assert after.round == 2
+    assert after.rep == world.owner(lead) != rep
+    world.check([lead])
+
+
+def test_an_owner_taken_away_within_the_regret_window_was_never_had(world: World) -> None:
+    before = world.balances()
+    lead, _ = handed(world)
+    world.later(3)
+    own(world, lead, "")
+    world.later(3600)
+    world.follow(lead, ago=3600)
+    assert world.balances() == before
+
+
+# Closed and open again
+
+
+def test_a_lead_that_is_closed_counts_no_more_and_one_that_is_open_again_does(world: World) -> None:
+    lead, rep = handed(world)
+    balances = world.balances()
+    world.portal.change(lead, {"hs_lead_status": "UNQUALIFIED"})
+    world.follow(lead)
+    assert record(world, lead).state is State.CLOSED
+    assert world.loads() == {}
+    world.portal.change(lead, {"hs_lead_status": "OPEN"})
+    world.follow(lead)
+    assert record(world, lead).state is State.ELSEWHERE
+    assert world.loads() == {rep: 1}
+    assert world.balances() == balances
+
+
+def test_a_closed_lead_that_qualifies_again_without_an_owner_is_assigned_again(world: World) -> None:
+    lead, _ = handed(world)
+    world.portal.change(lead, {"hs_lead_status": "UNQUALIFIED", "hubspot_owner_id": ""})
+    world.follow(lead)
+    world.later(86_400)
+    world.portal.change(lead, {"hs_lead_status": "NEW"})
+    told = world.told(lead, ago=86_500)  # an event older than the closing, and all the same
+    assert world.track.take(told) == []
+    assert world.assign.take(world.passed_on()) == []
+    after = record(world, lead)
+    assert (after.state, after.round) == (State.HANDED, 2)
+    world.check([lead])
+
+
+def test_a_lead_that_came_closed_is_assigned_when_it_opens(world: World) -> None:
+    (lead,) = world.arrive(hs_lead_status="UNQUALIFIED")
+    world.take([lead])
+    assert record(world, lead).state is State.CLOSED
+    world.later(5)
+    world.portal.change(lead, {"hs_lead_status": "OPEN"})
+    world.follow(lead)
+    world.assign.take(world.passed_on())
+    assert record(world, lead).state is State.HANDED
+
+
+# Records that we don't know
+
+
+def test_an_owner_on_a_record_that_we_do_not_know_is_written_down_and_stops_a_claim_in_flight(world: World) -> None:
+    (lead,) = world.arrive()
+    batch = world.received([lead])
+    claim = world.store.claim
+
+    def meanwhile(*arguments: Any, **more: Any) -> None:
+        world.store.claim = claim  # type: ignore[method-assign]
+        own(world, lead, world.reps[2])
+        world.follow(lead)
+        claim(*arguments, **more)
+
+    world.store.claim = meanwhile  # type: ignore[method-assign]
+    assert world.assign.take(batch) == []
+    after = record(world, lead)
+    assert (after.state, after.rep) == (State.ELSEWHERE, world.reps[2])
+    assert world.owner(lead) == world.reps[2]
+    assert world.loads() == {world.reps[2]: 1}
+
+
+def test_where_owners_are_not_kept_an_owner_does_not_stop_a_lead_that_is_yet_to_be_assigned(world: World) -> None:
+    world.apply(leads={"keep_owner": False})
+    world.later(31)
+    (lead,) = world.arrive(hubspot_owner_id=world.reps[0])
+    world.follow(lead)
+    assert world.record(lead) is None
+    world.take([lead])
+    assert record(world, lead).state is State.HANDED
+
+
+def test_a_record_that_is_nobody_s_lead_leaves_nothing(world: World) -> None:
+    leads = world.arrive(3)
+    world.follow(*leads)
+    assert world.states(leads) == {"absent": 3}
+    assert world.passed_on() == []
+
+
+def test_a_property_that_reaches_its_value_makes_a_lead(world: World) -> None:
+    world.apply(leads={"when": {"property": "lifecyclestage", "reaches": ["marketingqualifiedlead"]}})
+    world.later(31)
+    (lead,) = world.arrive(lifecyclestage="subscriber")
+    assert world.take([lead]) == []
+    world.follow(lead)
+    assert world.passed_on() == []
+    world.portal.change(lead, {"lifecyclestage": "marketingqualifiedlead"})
+    world.follow(lead, lead)
+    assert world.assign.take(world.passed_on()) == []
+    assert record(world, lead).state is State.HANDED
+    world.check([lead])
+
+
+def test_a_bulk_creation_is_passed_on_only_where_a_rule_asks_for_its_source(world: World) -> None:
+    world.apply(
+        rules=[
+            {
+                "name": "demos",
+                "when": [{"source": ["IMPORT"]}, {"property": "message", "contains": "demo"}],
+                "rota": ROTA,
+            }
+        ]
+    )
+    world.later(31)
+    wanted, unwanted = *world.arrive(message="a demo please"), *world.arrive(message="hello")
+    world.follow(wanted, unwanted, kind=Kind.CREATION, source="IMPORT")
+    assert world.assign.take(world.passed_on()) == []
+    assert world.states([wanted, unwanted]) == {"handed": 1, "absent": 1}
+    assert record(world, wanted).source == "IMPORT"
+
+
+def test_a_waiting_lead_whose_owner_was_found_with_it_is_nobodys_choice(world: World) -> None:
+    rules = [{"name": "imports", "when": [{"source": ["IMPORT"]}], "rota": ROTA}]
+    world.apply(leads={"keep_owner": False}, mode="pause", rules=rules, flood={"leads": 1, "minutes": 1})
+    world.later(31)
+    lead, *held_back = world.arrive(3, hubspot_owner_id=world.reps[0])
+    world.take([lead])
+    world.follow(*held_back, kind=Kind.CREATION, source="IMPORT")
+    world.follow(lead, *held_back)
+    assert world.states([lead, *held_back]) == {"waiting": 3}
+    world.apply(leads={"keep_owner": False}, rules=rules)
+    world.later(31)
+    world.sweep.run()
+    assert world.states([lead, *held_back]) == {"handed": 3}
+
+
+def test_a_waiting_lead_that_belongs_to_another_lane_now_is_routed_at_once(world: World) -> None:
+    one, two, three = world.reps
+    world.apply(
+        reps={one: {"capacity": 0}, two: None, three: None},
+        rotas={"east": {"members": [one]}, "west": {"members": [two, three]}},
+        rules=[{"name": "west", "when": [{"property": "state", "equals": "CA"}], "rota": "west"}],
+        otherwise={"rota": "east"},
+    )
+    world.later(31)
+    (lead,) = world.arrive()
+    world.take([lead])
+    world.follow(lead)
+    assert world.passed_on() == []
+    world.portal.change(lead, {"state": "CA"})
+    world.follow(lead)
+    assert world.assign.take(world.passed_on()) == []
+    assert (record(world, lead).state, record(world, lead).rota) == (State.HANDED, "west")
+
+
+def test_a_change_of_an_old_contact_makes_no_lead_where_leads_are_those_created(world: World) -> None:
+    (contact,) = world.arrive()
+    world.follow(contact, source="AUTOMATION_PLATFORM")
+    assert world.passed_on() == []
+
+
+# Gone
+
+
+def test_a_deleted_lead_frees_its_rep_and_an_erased_one_leaves_no_value(world: World) -> None:
+    world.apply(leads={"show": ["country"]})
+    world.later(31)
+    for kinds in ((Kind.DELETION, Kind.PRIVACY_DELETION), (Kind.PRIVACY_DELETION, Kind.DELETION)):
+        lead, _ = handed(world, country="France")
+        assert record(world, lead).shown == {"country": "France"}
+        world.portal.privacy_delete(lead)
+        for kind in kinds:
+            world.follow(lead, kind=kind)
+        after = record(world, lead)
+        assert (after.state, after.shown, after.trace) == (State.GONE, {}, None)
+        assert after.rev == 3  # claimed, handed, gone: the second event found nothing to do
+        items = world.dynamodb.scan(TableName="fairturn")["Items"]
+        assert "France" not in json.dumps(items, default=str)
+    assert world.loads() == {}
+
+
+def test_a_deletion_that_is_told_after_the_restore_is_not_believed(world: World) -> None:
+    lead, rep = handed(world)
+    world.portal.delete(lead)
+    world.portal.restore(lead)
+    told = world.told(lead, kind=Kind.DELETION)
+    assert world.track.take(told) == told  # HubSpot may be slow to show it, so it is looked at again
+    world.later(300)
+    assert world.track.take(told) == []
+    assert record(world, lead).state is State.HANDED
+    assert world.loads() == {rep: 1}
+
+
+def test_an_erasure_is_believed_before_hubspot_shows_it(world: World) -> None:
+    lead, _ = handed(world)
+    assert world.follow(lead, kind=Kind.PRIVACY_DELETION) == []
+    assert record(world, lead).state is State.GONE
+    assert world.loads() == {}
+
+
+def test_a_reading_from_before_the_handover_is_not_taken_for_a_change(world: World) -> None:
+    lead, rep = handed(world)
+    before = record(world, lead)
+    world.portal.contact(lead).properties["hubspot_owner_id"] = None  # HubSpot is slow to show it
+    told = world.told(lead, source="INTEGRATION")
+    assert world.track.take(told) == told
+    assert record(world, lead) == before
+    world.portal.contact(lead).properties["hubspot_owner_id"] = rep
+    assert world.track.take(told) == []
+    assert record(world, lead) == before
+
+
+def test_a_restored_lead_counts_again_for_its_owner(world: World) -> None:
+    lead, rep = handed(world)
+    world.portal.delete(lead)
+    world.follow(lead, kind=Kind.DELETION)
+    assert world.loads() == {}
+    world.portal.restore(lead)
+    world.follow(lead, kind=Kind.RESTORE, source="CRM_UI_BULK_ACTION")
+    assert record(world, lead).state is State.ELSEWHERE
+    assert world.loads() == {rep: 1}
+
+
+def test_a_lead_deleted_while_it_waited_is_assigned_when_it_is_restored_in_bulk(world: World) -> None:
+    world.apply(mode="pause")
+    world.later(31)
+    (lead,) = world.arrive()
+    world.take([lead])
+    world.portal.delete(lead)
+    world.follow(lead, kind=Kind.DELETION)
+    assert record(world, lead).state is State.GONE
+    world.apply()
+    world.later(31)
+    world.portal.restore(lead)
+    world.follow(lead, kind=Kind.RESTORE, source="CRM_UI_BULK_ACTION")
+    assert world.assign.take(world.passed_on()) == []
+    assert record(world, lead).state is State.HANDED
+
+
+def test_a_deletion_of_what_we_never_knew_costs_no_write(world: World) -> None:
+    (contact,) = world.arrive()
+    world.portal.delete(contact)
+    world.follow(contact, kind=Kind.DELETION)
+    assert world.record(contact) is None
+
+
+# Merged
+
+
+def merge(world: World, primary: str, merged: str, *, told: bool = True) -> str:
+    survivor = world.portal.merge(primary, merged)
+    if told:
+        assert world.follow(survivor, kind=Kind.MERGE, merged=[primary, merged]) == []
+    return survivor
+
+
+def test_a_merged_lead_moves_to_the_id_that_hubspot_answers_to(world: World) -> None:
+    lead, rep = handed(world)
+    (contact,) = world.arrive()
+    survivor = merge(world, lead, contact)
+    after = record(world, survivor)
+    assert (after.state, after.rep, after.id) == (State.HANDED, rep, survivor)
+    assert after.booking == (f"contact#{lead}", 1)
+    old = record(world, lead)
+    assert (old.state, old.merged_into) == (State.GONE, survivor)
+    assert world.record(contact) is None
+    assert world.loads() == {rep: 1}
+
+
+def test_the_turn_of_a_merged_lead_can_still_go_back(world: World) -> None:
+    before = world.balances()
+    lead, rep = handed(world)
+    (contact,) = world.arrive()
+    survivor = merge(world, contact, lead)
+    world.later(60)
+    own(world, survivor, other(world, rep))
+    world.follow(survivor)
+    assert world.balances() == before
+    assert world.loads() == {other(world, rep): 1}
+
+
+def test_of_two_leads_merged_one_rep_keeps_his_and_the_other_is_freed(world: World) -> None:
+    (one, _), (two, second) = handed(world), handed(world)
+    survivor = world.portal.merge(two, one)
+    for _ in range(2):
+        world.follow(survivor, kind=Kind.MERGE, merged=[one, two])
+    assert world.owner(survivor) == second
+    assert record(world, survivor).rep == second
+    assert {record(world, each).merged_into for each in (one, two)} == {survivor}
+    assert world.loads() == {second: 1}
+
+
+def test_a_merge_that_nobody_told_of_is_seen_in_the_answer(world: World) -> None:
+    lead, rep = handed(world)
+    (contact,) = world.arrive()
+    survivor = merge(world, lead, contact, told=False)
+    assert world.follow(lead) == []
+    assert record(world, survivor).state is State.HANDED
+    assert record(world, lead).merged_into == survivor
+    assert world.loads() == {rep: 1}
+
+
+def test_a_chain_of_merges_ends_at_the_last_id(world: World) -> None:
+    lead, rep = handed(world)
+    first = merge(world, lead, world.arrive()[0], told=False)
+    last = merge(world, first, world.arrive()[0], told=False)
+    world.follow(first, kind=Kind.MERGE, merged=[lead])
+    assert record(world, last).rep == rep
+    assert record(world, lead).merged_into == last
+    assert world.loads() == {rep: 1}
+
+
+def test_a_lead_merged_before_it_was_assigned_comes_again_under_its_new_id(world: World) -> None:
+    lead, contact = world.arrive(2)
+    survivor = merge(world, lead, contact)
+    assert world.take([lead]) == []
+    assert world.record(lead) is None
+    assert world.assign.take(world.passed_on()) == []
+    assert record(world, survivor).state is State.HANDED
+    world.check([survivor])
+
+
+def test_a_waiting_lead_waits_on_under_its_new_id(world: World) -> None:
+    world.apply(mode="pause")
+    world.later(31)
+    (lead,) = world.arrive()
+    world.take([lead])
+    survivor = merge(world, lead, world.arrive()[0])
+    assert record(world, survivor).state is State.WAITING
+    assert world.store.due(f"{ROTA}#any", 10) == [("contact", survivor)]
+
+
+def test_a_lead_that_a_merge_took_from_a_handover_is_not_lost(world: World) -> None:
+    lead, contact = world.arrive(2)
+    survivors: list[str] = []
+    world.portal.before_update = lambda: survivors.append(world.portal.merge(lead, contact))
+    world.take([lead])
+    (survivor,) = survivors
+    assert record(world, lead).merged_into == survivor
+    assert world.assign.take(world.passed_on()) == []
+    assert record(world, survivor).state is State.HANDED
+    world.follow(survivor, kind=Kind.MERGE, merged=[lead, contact])
+    world.check([survivor])
+
+
+def test_a_merge_that_was_followed_but_not_passed_on_is_passed_on_the_next_time(world: World) -> None:
+    lead, contact = world.arrive(2)
+    facts = {"type": "contact", "id": lead, "occurred_at": 1}
+    world.store.move([(None, move(None, Move.LOSE, 1, **facts))])  # as a handover that found nobody has left it
+    survivor = world.portal.merge(lead, contact)
+    told = world.told(survivor, kind=Kind.MERGE, merged=[lead, contact])
+    send = world.leads.send
+
+    def failing(letters: Any) -> None:
+        world.leads.send = send  # type: ignore[method-assign]
+        raise QueueUnavailable(f"{len(letters)} not taken")
+
+    world.leads.send = failing  # type: ignore[method-assign]
+    assert world.track.take(told) == told
+    assert record(world, lead).merged_into == survivor
+    assert world.track.take(told) == []
+    assert world.assign.take(world.passed_on()) == []
+    assert record(world, survivor).state is State.HANDED
+
+
+def test_a_refused_lead_that_was_merged_is_redriven_under_its_new_id(world: World) -> None:
+    lead, contact = world.arrive(2)
+    world.portal.refuse_owners(lead, "a rule of an administrator")
+    world.take([lead])
+    survivor = merge(world, lead, contact)
+    assert record(world, survivor).state is State.REFUSED
+    world.portal.allow_owners(lead)
+    assert world.take([lead]) == []  # redriven
+    assert world.assign.take(world.passed_on()) == []
+    assert record(world, survivor).state is State.HANDED
+
+
+def test_two_changes_of_one_batch_do_not_hide_each_others_failures(world: World) -> None:
+    change_of_mode = {"mode": "pause"}
+    world.apply(**change_of_mode)
+    world.later(31)
+    (lead,) = world.arrive()
+    world.take([lead])
+    contact = world.arrive()[0]
+    survivor = world.portal.merge(lead, contact)
+    seen = world.crm.read
+
+    def unmerged(type_: str, ids: Any, properties: Any) -> Any:
+        """One answer in which HubSpot knows the new id, and nothing of what became of the old one."""
+        world.crm.read = seen  # type: ignore[method-assign]
+        return replace(seen(type_, ids, properties), merged={})
+
+    world.crm.read = unmerged  # type: ignore[assignment]
+    told = [*world.told(lead), *world.told(survivor, kind=Kind.MERGE, merged=[lead, contact])]
+    assert world.track.take(told) == []
+    world.apply()
+    world.later(31)
+    world.sweep.run()
+    world.assign.take(world.passed_on())
+    assert record(world, survivor).state is State.HANDED
+
+
+def test_a_merge_of_more_leads_than_a_transaction_takes_is_followed_all_the_same(world: World) -> None:
+    leads = world.arrive(110)
+    world.take(leads[:97])
+    world.take(leads[97:])
+    survivor = leads[0]
+    for lead in leads[1:]:
+        survivor = world.portal.merge(survivor, lead)
+    told = [
+        each
+        for start in range(0, 110, 30)
+        for each in world.told(survivor, kind=Kind.MERGE, merged=leads[start : start + 30])
+    ]
+    assert world.track.take(told) == []
+    assert world.loads() == {world.owner(survivor): 1}
+    assert {record(world, lead).merged_into for lead in leads} == {survivor}
+
+
+# Claims under way
+
+
+def test_a_change_waits_for_a_claim_that_is_under_way(world: World) -> None:
+    (lead,) = world.arrive()
+    batch = world.received([lead])
+    write = world.crm.write_owners
+
+    def failing(*arguments: Any) -> Any:
+        world.crm.write_owners = write  # type: ignore[method-assign]
+        raise HubSpotUnavailable(f"down, so {len(arguments)} arguments are lost")
+
+    world.crm.write_owners = failing  # type: ignore[assignment]
+    assert world.assign.take(batch) == batch
+    assert record(world, lead).state is State.CLAIMED
+    own(world, lead, world.reps[2])
+    told = world.told(lead)
+    assert world.track.take(told) == told
+    assert record(world, lead).state is State.CLAIMED
+    assert world.assign.take(batch) == []
+    assert world.track.take(told) == []
+    after = record(world, lead)
+    assert (after.state, after.rep) == (State.ELSEWHERE, world.reps[2])
+    assert all(not units for row in world.balances().values() for units in row.values())
+
+
+# Nobody fights a person
+
+
+def test_a_choice_made_between_our_read_and_our_write_is_restored_once(world: World) -> None:
+    before = world.balances()
+    (lead,) = world.arrive()
+    chosen = world.reps[2]
+    world.portal.before_update = lambda: own(world, lead, chosen)
+    world.take([lead])
+    assert record(world, lead).state is State.HANDED
+    assert world.owner(lead) != chosen
+    world.later(1)
+    world.follow(lead, ago=1)
+    assert world.owner(lead) == chosen
+    after = record(world, lead)
+    assert (after.state, after.rep) == (State.ELSEWHERE, chosen)
+    assert world.balances() == before
+    assert world.loads() == {chosen: 1}
+    shown = world.portal.contact(lead).properties
+    assert "restored" in (shown["fairturn_reason"] or "")
+    assert shown["fairturn_rule"] is None
+    own(world, lead, world.reps[0])  # whoever changes it now has the last word
+    world.portal.calls.clear()
+    world.follow(lead)
+    assert world.owner(lead) == world.reps[0]
+    assert UPDATE not in world.portal.calls
+
+
+def test_a_choice_is_restored_once_even_if_we_die_right_after_it(world: World) -> None:
+    (lead,) = world.arrive()
+    chosen = world.reps[2]
+    world.portal.before_update = lambda: own(world, lead, chosen)
+    world.take([lead])
+    told = world.told(lead)
+    give_back = world.store.give_back
+
+    def dying(*_: Any) -> None:
+        world.store.give_back = give_back  # type: ignore[method-assign]
+        raise KeyboardInterrupt
+
+    world.store.give_back = dying  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        world.track.take(told)
+    assert world.tracker().take(told) == []
+    assert world.owner(lead) == chosen
+    assert record(world, lead).rep == chosen
+    world.check([lead])
+
+
+def test_a_person_who_changed_something_else_meanwhile_costs_one_look_and_nothing_more(world: World) -> None:
+    (lead,) = world.arrive()
+    world.portal.before_update = lambda: world.portal.change(lead, {"phone": "1"})
+    world.take([lead])
+    before = record(world, lead)
+    world.portal.calls.clear()
+    world.follow(lead)
+    assert world.portal.calls == {READ: 2}
+    assert record(world, lead) == before
+
+
+def test_a_choice_that_was_made_and_taken_back_later_is_not_restored(world: World) -> None:
+    lead, rep = handed(world)
+    world.later(3)
+    own(world, lead, other(world, rep))
+    world.later(60)
+    own(world, lead, rep)
+    world.follow(lead, ago=60)
+    assert world.owner(lead) == rep
+    assert record(world, lead).state is State.HANDED
+
+
+def test_a_choice_is_restored_even_if_something_else_happened_later(world: World) -> None:
+    (lead,) = world.arrive()
+    chosen = world.reps[2]
+    world.portal.before_update = lambda: own(world, lead, chosen)
+    world.take([lead])
+    told = [*world.told(lead), *world.told(lead, ago=-120)]
+    world.later(120)
+    assert world.track.take(told) == []
+    assert world.owner(lead) == chosen
+
+
+def test_a_workflow_that_keeps_taking_owners_away_is_named_and_does_not_go_on_for_ever(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.apply(leads={"cleared": "allot again"})
+    world.later(31)
+    lead, _ = handed(world)
+    for _ in range(8):
+        world.later(30)
+        own(world, lead, "", source="AUTOMATION_PLATFORM", by="workflowId:77")
+        world.follow(lead, source="AUTOMATION_PLATFORM")
+        world.assign.take(world.passed_on())
+    after = record(world, lead)
+    assert (after.state, after.rep, after.round) == (State.ELSEWHERE, None, 5)
+    assert world.store.due(UNOWNED, 10) == [("contact", lead)]
+    assert [each for each in caplog.records if getattr(each, "source", "") == "AUTOMATION_PLATFORM workflowId:77"]
+
+
+def test_the_alarm_names_the_workflow_and_not_the_person_who_did_something_else(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        lead, rep = handed(world)
+        world.later(2)
+        own(world, lead, other(world, rep), source="AUTOMATION_PLATFORM", by="workflowId:77")
+        world.track.take([*world.told(lead, source="AUTOMATION_PLATFORM"), *world.told(lead, source="CRM_UI")])
+        lead, rep = handed(world)
+        world.later(2)
+        own(world, lead, other(world, rep))
+        world.track.take([*world.told(lead, source="AUTOMATION_PLATFORM"), *world.told(lead, source="CRM_UI")])
+    named = [getattr(each, "source", "") for each in caplog.records if hasattr(each, "times_today")]
+    assert named == ["AUTOMATION_PLATFORM workflowId:77"]
+
+
+def test_a_workflow_that_keeps_overwriting_owners_is_named_from_the_second_time_on(
+    world: World, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for times in range(1, 4):
+        lead, rep = handed(world)
+        world.later(2)
+        own(world, lead, other(world, rep), source="AUTOMATION_PLATFORM", by="workflowId:77")
+        caplog.clear()
+        capsys.readouterr()
+        world.follow(lead, source="AUTOMATION_PLATFORM")
+        metrics = capsys.readouterr().out.count('"OwnersOverwritten":')
+        named = [each for each in caplog.records if getattr(each, "source", "") == "AUTOMATION_PLATFORM workflowId:77"]
+        assert metrics == len(named) == (1 if times >= 2 else 0)
+
+
+def test_a_person_who_takes_leads_over_raises_no_alarm(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        lead, rep = handed(world)
+        world.later(2)
+        own(world, lead, other(world, rep))
+        world.follow(lead)
+    assert "OwnersOverwritten" not in capsys.readouterr().out
+
+
+# Floods
+
+
+def test_a_flood_from_bulk_sources_is_held_back_until_a_policy_is_applied(world: World) -> None:
+    policy: dict[str, Any] = {
+        "flood": {"leads": 5, "minutes": 10},
+        "rules": [{"name": "imports", "when": [{"source": ["IMPORT"]}], "rota": ROTA}],
+    }
+    world.apply(**policy)
+    world.later(31)
+    few, many = world.arrive(5), world.arrive(4)
+    world.follow(*few, kind=Kind.CREATION, source="IMPORT")
+    world.assign.take(world.passed_on())
+    assert world.states(few) == {"handed": 5}
+    world.later(60)
+    world.follow(*many, kind=Kind.CREATION, source="IMPORT")
+    assert world.passed_on() == []
+    assert world.states(many) == {"waiting": 4}
+    world.sweep.run()
+    assert world.states(many) == {"waiting": 4}
+    (single,) = world.arrive()
+    world.take([single])
+    assert record(world, single).state is State.HANDED  # nobody else is held up
+    world.apply(**policy)
+    world.later(31)
+    world.sweep.run()
+    assert world.states(many) == {"handed": 4}
+    world.check([*few, *many, single])
+
+
+def test_few_leads_from_bulk_sources_at_a_time_are_no_flood(world: World) -> None:
+    world.apply(
+        flood={"leads": 2, "minutes": 10}, rules=[{"name": "imports", "when": [{"source": ["IMPORT"]}], "rota": ROTA}]
+    )
+    for _ in range(4):
+        world.later(700)
+        leads = world.arrive(2)
+        world.follow(*leads, kind=Kind.CREATION, source="IMPORT")
+        world.assign.take(world.passed_on())
+        assert world.states(leads) == {"handed": 2}
+
+
+# Modes
+
+
+def test_in_observe_nothing_is_counted_that_was_not_counted_before(world: World) -> None:
+    known, rep = handed(world)
+    world.apply(mode=Mode.OBSERVE.value)
+    world.later(31)
+    (unknown,) = world.arrive(hubspot_owner_id=rep)
+    world.follow(unknown)
+    assert world.record(unknown) is None
+    assert world.loads() == {rep: 1}
+    own(world, known, other(world, rep))
+    world.follow(known)
+    assert world.loads() == {other(world, rep): 1}
+
+
+def test_in_observe_a_merge_counts_nothing_either(world: World) -> None:
+    world.apply(mode=Mode.OBSERVE.value)
+    world.later(31)
+    (lead,) = world.arrive()
+    world.take([lead])
+    own(world, lead, world.reps[0])
+    survivor = merge(world, lead, world.arrive()[0])
+    assert record(world, survivor).state is State.OBSERVED
+    assert world.loads() == {}
+
+
+# Failures
+
+
+def test_while_hubspot_is_down_a_change_is_put_back_and_nothing_moves(world: World) -> None:
+    lead, rep = handed(world)
+    own(world, lead, other(world, rep))
+    world.portal.down(milliseconds(world.at) + 60_000)
+    told = world.told(lead)
+    assert world.track.take(told) == told
+    assert record(world, lead).state is State.HANDED
+    world.later(61)
+    assert world.track.take(told) == []
+    assert record(world, lead).state is State.ELSEWHERE
+
+
+def test_a_message_that_cannot_be_read_is_dead_lettered_alone(world: World) -> None:
+    lead, rep = handed(world)
+    own(world, lead, other(world, rep))
+    bad = world.queued('{"v":2}', queue="changes")
+    assert world.track.take([bad, *world.told(lead)]) == []
+    (letter,) = world.dead_letters()
+    assert (letter["body"], letter["stage"]) == ('{"v":2}', "track")
+    assert record(world, lead).state is State.ELSEWHERE
+
+
+def test_a_lead_that_comes_back_while_there_is_no_policy_is_dead_lettered_and_not_forgotten(world: World) -> None:
+    lead, _ = handed(world)
+    world.portal.change(lead, {"hs_lead_status": "UNQUALIFIED", "hubspot_owner_id": ""})
+    world.later(60)
+    world.follow(lead)
+    world.portal.change(lead, {"hs_lead_status": "NEW"})
+    world.follow(lead)
+    world.dynamodb.delete_item(TableName="fairturn", Key={"pk": {"S": "POLICY"}, "sk": {"S": "CURRENT"}})
+    world.later(31)
+    assert world.assign.take(world.passed_on()) == []
+    (letter,) = world.dead_letters()
+    assert Message.read(letter["body"]).id == lead
+
+
+def test_a_change_without_a_policy_is_dead_lettered_with_the_reason(world: World) -> None:
+    (contact,) = world.arrive()
+    world.dynamodb.delete_item(TableName="fairturn", Key={"pk": {"S": "POLICY"}, "sk": {"S": "CURRENT"}})
+    assert world.follow(contact) == []
+    (letter,) = world.dead_letters()
+    assert Message.read(letter["body"]).id == contact
+    assert "fairturn policy apply" in letter["reason"]
+
+
+# What it costs
+
+
+def test_a_hundred_changes_cost_one_read_at_hubspot_and_no_write_where_nothing_has_changed(world: World) -> None:
+    leads = [*world.arrive(97), *world.arrive(3)]
+    world.take(leads[:97])
+    world.take(leads[97:])
+    world.follow(leads[0])  # now the policy is warm
+    told = world.told(*leads, source="INTEGRATION")
+    world.requests.clear()
+    world.portal.calls.clear()
+    assert world.track.take(told) == []
+    assert world.portal.calls == {READ: 1}
+    assert world.requests == {"BatchGetItem": 1}
+
+
+def test_a_hundred_records_that_have_changed_cost_one_read_and_at_most_a_transaction_each(world: World) -> None:
+    leads = [*world.arrive(97), *world.arrive(3)]
+    world.take(leads[:97])
+    world.take(leads[97:])
+    world.later(3600)
+    for number, lead in enumerate(leads):
+        if number % 3 == 0:
+            world.portal.change(lead, {"hs_lead_status": "UNQUALIFIED"})
+        elif number % 3 == 1:
+            own(world, lead, world.reps[number % 2])
+        else:
+            world.portal.delete(lead)
+    told = world.told(*leads)
+    changed = sum(1 for lead in leads if world.portal.contact(lead).archived or _differs(world, lead))
+    world.requests.clear()
+    world.portal.calls.clear()
+    assert world.track.take(told) == []
+    assert world.portal.calls == {READ: 1}
+    assert 0 < world.requests["TransactWriteItems"] <= changed
+    assert world.requests["TransactWriteItems"] <= 2  # far fewer, in fact
+    assert set(world.requests) == {"BatchGetItem", "TransactWriteItems"}
+
+
+def _differs(world: World, lead: str) -> bool:
+    properties = world.portal.contact(lead).properties
+    known = record(world, lead)
+    return properties.get("hs_lead_status") == "UNQUALIFIED" or properties.get("hubspot_owner_id") != known.rep
+
+
+def test_a_record_that_moves_under_our_hands_is_looked_at_again(world: World) -> None:
+    lead, rep = handed(world)
+    own(world, lead, other(world, rep))
+    before = record(world, lead)
+    told = world.told(lead)
+    undo = world.track._claims.undo
+
+    def meanwhile(undone: Any) -> Any:
+        world.track._claims.undo = undo  # type: ignore[method-assign]
+        world.store.move([(before, move(before, Move.LEAVE, milliseconds(world.at), rep=world.reps[0]))])
+        return undo(undone)
+
+    world.track._claims.undo = meanwhile  # type: ignore[method-assign]
+    assert world.track.take(told) == []
+    assert record(world, lead).rep == other(world, rep)
+    world.check([lead])
