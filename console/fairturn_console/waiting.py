@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fairturn.store import CLAIMED, HELD_BACK, MAX_KEYS, UNOWNED
+from fairturn.store import CLAIMED, HELD_BACK, MAX_KEYS, REFUSED, UNOWNED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NAMES: Final = {
     CLAIMED: "claimed, not handed over yet",
     HELD_BACK: "held back, from bulk sources",
+    REFUSED: "refused: see the dead letters",
     UNOWNED: "left without an owner",
 }
 
@@ -36,7 +37,7 @@ def waiting(store: Store, most: int) -> Iterator[Lane]:
 
     Raises TableUnavailable.
     """
-    for lane in [*sorted(store.pointer().lanes), HELD_BACK, CLAIMED, UNOWNED]:
+    for lane in [*sorted(store.pointer().lanes), HELD_BACK, CLAIMED, REFUSED, UNOWNED]:
         due = store.due(lane, min(most, MAX_KEYS))
         if due:
             records = store.records(due)

@@ -390,6 +390,7 @@ def test_what_waits_is_listed_by_lane_with_the_most_urgent_first(deployed: Stack
         Record(id="3", state=State.WAITING, occurred_at=3, reason="too many leads from bulk sources", **known),
         Record(id="4", state=State.ELSEWHERE, reason="the owner was taken away", **known),
         Record(id="5", state=State.ELSEWHERE, rep="7", **known),
+        Record(id="6", state=State.REFUSED, reason="a rule of an administrator", **known),
     ]
     store.move([(None, record) for record in waits])
     lines = [" ".join(line.split()) for line in run("waiting", "--most", "9").output.splitlines()]
@@ -397,6 +398,7 @@ def test_what_waits_is_listed_by_lane_with_the_most_urgent_first(deployed: Stack
         "inbound, any 2 contact 2 2026-11-23 02:13 nobody can take it now",
         "contact 1 2026-11-23 02:13 nobody can take it now",
         "held back, from bulk sources 1 contact 3 2026-11-23 02:13 too many leads from bulk sources",
+        "refused: see the dead letters 1 contact 6 2026-11-23 02:13 a rule of an administrator",
         "left without an owner 1 contact 4 2026-11-23 02:13 the owner was taken away",
     ]
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import pytest
 
 from fairturn.assign import Assign
 from fairturn.claim import Claims
+from fairturn.consumer import Consumer
+from fairturn.errors import HubSpotUnavailable
 from fairturn.events import Kind, Message
 from fairturn.handover import Handover
-from fairturn.queues import Letter, Received
 from fairturn.record import State, lead_key
 from fairturn.store import InForce
+from fairturn.sweep import Sweep
+from fairturn.track import Track
 from fairturn_console.portal_api import BAD_GATEWAY
 from tests.integration.audit import Table, audit, read
+from tests.integration.inbox import Graveyard, Inbox
 from tests.integration.world import ROTA, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
@@ -33,6 +37,7 @@ MOST_POINTS: Final = 100
 EFFECTS: Final = frozenset(
     {
         *("claim", "give_back", "move", "note_faults", "mark_unavailable"),  # the table's
+        *("put_roster", "put_brake", "note_overwrite"),
         "write_owners",  # HubSpot's
         *("send", "put_back", "delete"),  # the queues'
     }
@@ -74,47 +79,15 @@ class Mortal:
         return self._fatal(name, attribute) if name in EFFECTS else attribute
 
     def _fatal(self, name: str, effect: Callable[..., Any]) -> Callable[..., Any]:
-        def act(*arguments: Any) -> Any:
-            if not all(arguments):
-                return effect(*arguments)  # about nothing: no effect
+        def act(*arguments: Any, **more: Any) -> Any:
+            if arguments[-1] == []:
+                return effect(*arguments, **more)  # about nothing: no effect
             self._fate.pass_by(name)
-            result = effect(*arguments)
+            result = effect(*arguments, **more)
             self._fate.pass_by(name)
             return result
 
         return act
-
-
-class Inbox:
-    """The leads queue: what was not deleted comes again."""
-
-    def __init__(self) -> None:
-        self.messages: dict[str, Received] = {}
-
-    def arrive(self, body: str, receipts: int) -> None:
-        id_ = f"m{len(self.messages)}"
-        self.messages[id_] = Received(id_, f"handle of {id_}", body, receipts)
-
-    def receive(self) -> list[Received]:
-        self.messages = {id_: replace(each, receipts=each.receipts + 1) for id_, each in self.messages.items()}
-        return list(self.messages.values())
-
-    def delete(self, received: Sequence[Received]) -> None:
-        for each in received:
-            self.messages.pop(each.id, None)
-
-    def put_back(self, delays: Sequence[tuple[Received, int]]) -> None:
-        """Time is not told here: everything comes again at once."""
-
-
-class Graveyard:
-    """The dead-letter queue."""
-
-    def __init__(self) -> None:
-        self.bodies: list[str] = []
-
-    def send(self, letters: Sequence[Letter]) -> None:
-        self.bodies += [letter.body for letter in letters]
 
 
 class Story:
@@ -126,7 +99,7 @@ class Story:
     def __init__(self, world: World, lost: PortalOwner, dies_at: int) -> None:
         self.world = world
         self.fate = Fate(dies_at)
-        self.inbox = Inbox()
+        self.inbox, self.changes = Inbox(), Inbox()
         self.graveyard = Graveyard()
         one, two, three, self.lost = world.reps
         _empty(world)
@@ -201,19 +174,27 @@ class Story:
         store: Any = Mortal(world.store, self.fate)
         crm: Any = Mortal(world.crm, self.fate)
         leads: Any = Mortal(self.inbox, self.fate)
+        changes: Any = Mortal(self.changes, self.fate)
         dead_letters: Any = Mortal(self.graveyard, self.fate)
         claims = Claims(store, now=lambda: world.at, jitter=lambda: 0.5, sleep=lambda _: None)
         return Assign(
             store=store,
-            in_force=InForce(store, clock=lambda: world.seconds),
+            in_force=InForce(store, clock=world.clock),
             crm=crm,
             claims=claims,
-            handover=Handover(store, crm, claims, now=lambda: world.at, clock=lambda: world.seconds),
+            handover=Handover(store, crm, claims, now=lambda: world.at, clock=world.clock),
+            consumer=Consumer(
+                queue=leads,
+                dead_letters=dead_letters,
+                store=store,
+                stage="assign",
+                now=lambda: world.at,
+                jitter=lambda: 0.5,
+            ),
             leads=leads,
-            dead_letters=dead_letters,
+            changes=changes,
             now=lambda: world.at,
-            jitter=lambda: 0.5,
-            clock=lambda: world.seconds,
+            clock=world.clock,
         )
 
     def check_what_always_holds(self) -> None:
@@ -253,15 +234,26 @@ def world(dynamodb: DynamoDBClient) -> Iterator[World]:
         yield world
 
 
-def stories(world: World) -> Iterator[Story]:
+class Fated(Protocol):
+    fate: Fate
+
+
+Fatal = TypeVar("Fatal", bound=Fated)
+
+
+def told(make: Callable[[int], Fatal]) -> Iterator[Fatal]:
     """One story for each point to die at, and one in which nobody dies."""
-    lost = world.portal.owners[world.reps[3]]
     for point in range(1, MOST_POINTS):
-        story = Story(world, lost, dies_at=point)
+        story = make(point)
         yield story
         if not story.fate.came:
             return
     raise AssertionError("there is no end of points to die at")
+
+
+def stories(world: World) -> Iterator[Story]:
+    lost = world.portal.owners[world.reps[3]]
+    return told(lambda point: Story(world, lost, dies_at=point))
 
 
 def test_wherever_a_worker_dies_each_lead_ends_where_it_belongs_and_none_is_lost(world: World) -> None:
@@ -300,3 +292,262 @@ def test_wherever_a_worker_dies_over_suspects_those_that_are_done_do_not_come_ag
         story.run()
         story.check_the_end()
     assert story.fate.seen >= {"delete"}
+
+
+CLOSED: Final = [{"property": "hs_lead_status", "reaches": ["UNQUALIFIED"]}]
+IMPORTS: Final = [{"name": "imports", "when": [{"source": ["IMPORT"]}], "rota": ROTA}]
+AFTERWARDS: Final[Mapping[str, Any]] = {"leads": {"closed": CLOSED, "cleared": "allot again"}, "rules": IMPORTS}
+LATE: Final = 1000
+"""Seconds after which a claim that was not handed over is late."""
+
+
+class Sequel:
+    """What comes after the assignment, and a track or a sweep that dies once over it."""
+
+    table: Table
+
+    def __init__(self, world: World, dies_at: int, **policy: Any) -> None:
+        self.world = world
+        self.fate = Fate(dies_at)
+        self.leads, self.changes, self.graveyard = Inbox(), Inbox(), Graveyard()
+        self.expected: dict[str, tuple[State, str | None]] = {}
+        """Lead → how it ends, and whose it is then, where that is sure."""
+        self.leaver = ""
+        _empty(world)
+        for owner in world.portal.owners.values():
+            owner.archived = False
+        world.apply(**policy)
+
+    def handed(self) -> str:
+        """A lead that has been handed over."""
+        (lead,) = self.world.arrive()
+        assert self.world.worker().take(self.world.received([lead])) == []
+        return lead
+
+    def other(self, lead: str) -> str:
+        return next(rep for rep in self.world.reps if rep != self.world.owner(lead))
+
+    def tell(self, lead: str, kind: Kind, source: str = "CRM_UI", merged: tuple[str, ...] = ()) -> None:
+        at = int(self.world.at.timestamp() * 1000)
+        message = Message(id=lead, kinds=(kind,), occurred_at=at, change_source=source, merged=merged)
+        self.changes.arrive(message.body())
+
+    def consumer(self, store: Any, queue: Any, stage: str) -> Consumer:
+        dead_letters: Any = Mortal(self.graveyard, self.fate)
+        return Consumer(
+            queue=queue,
+            dead_letters=dead_letters,
+            store=store,
+            stage=stage,
+            now=lambda: self.world.at,
+            jitter=lambda: 0.5,
+        )
+
+    def tracker(self) -> Track:
+        world = self.world
+        store: Any = Mortal(world.store, self.fate)
+        crm: Any = Mortal(world.crm, self.fate)
+        leads: Any = Mortal(self.leads, self.fate)
+        changes: Any = Mortal(self.changes, self.fate)
+        return Track(
+            store=store,
+            in_force=InForce(store, clock=world.clock),
+            crm=crm,
+            claims=world.claims(store),
+            consumer=self.consumer(store, changes, "track"),
+            leads=leads,
+            now=lambda: world.at,
+        )
+
+    def worker(self) -> Assign:
+        world = self.world
+        store: Any = Mortal(world.store, self.fate)
+        crm: Any = Mortal(world.crm, self.fate)
+        leads: Any = Mortal(self.leads, self.fate)
+        changes: Any = Mortal(self.changes, self.fate)
+        claims = world.claims(store)
+        return Assign(
+            store=store,
+            in_force=InForce(store, clock=world.clock),
+            crm=crm,
+            claims=claims,
+            handover=Handover(store, crm, claims, now=lambda: world.at, clock=world.clock),
+            consumer=self.consumer(store, leads, "assign"),
+            leads=leads,
+            changes=changes,
+            now=lambda: world.at,
+            clock=world.clock,
+        )
+
+    def sweeper(self) -> Sweep:
+        world = self.world
+        store: Any = Mortal(world.store, self.fate)
+        crm: Any = Mortal(world.crm, self.fate)
+        leads: Any = Mortal(self.leads, self.fate)
+        return Sweep(
+            store=store,
+            in_force=InForce(store, clock=world.clock),
+            crm=crm,
+            assign=self.worker(),
+            leads=leads,
+            now=lambda: world.at,
+            clock=world.clock,
+        )
+
+    def run(self, *, sweeping: bool) -> None:
+        """Let each service have its turn until nothing is left; whoever dies is started anew."""
+        track, assign, sweep = self.tracker(), self.worker(), self.sweeper()
+        for _ in range(DELIVERIES):
+            try:
+                if sweeping:
+                    sweep.run()
+                for take, queue in ((track.take, self.changes), (assign.take, self.leads)):
+                    if batch := queue.receive():
+                        left = take(batch)
+                        queue.delete([received for received in batch if received not in left])
+            except Death:
+                track, assign, sweep = self.tracker(), self.worker(), self.sweeper()
+            self.check_what_always_holds(sweeping=sweeping)
+            if self.is_over():
+                return
+            self.world.later(LATE if sweeping else VISIBILITY)
+        raise AssertionError("the messages come again and again")
+
+    def is_over(self) -> bool:
+        ends = {record.id: record.state for record in self.table.records.values()}
+        settled = all(ends.get(lead) is state for lead, (state, _) in self.expected.items())
+        return settled and not self.changes.messages and not self.leads.messages
+
+    def check_what_always_holds(self, *, sweeping: bool) -> None:
+        """The table is sound, and each lead is in a queue, or dead-lettered, or its record says what counts."""
+        self.table = read(self.world.dynamodb, "fairturn", self.world.store)
+        audit(self.table)
+        queued = [each.body for queue in (self.changes, self.leads) for each in queue.messages.values()]
+        kept = [*queued, *self.graveyard.bodies]
+        swept = {State.WAITING, State.CLAIMED} if sweeping else set()
+        for lead, (state, _) in self.expected.items():
+            if not any(f'"{lead}"' in body for body in queued):
+                found = self.table.records[lead_key("contact", lead)]
+                assert found.state is state or found.state in swept
+                assert found.state is not State.REFUSED or any(f'"{lead}"' in body for body in kept)
+
+    def check_the_end(self) -> None:
+        """Each lead is where it belongs, in the table and in HubSpot."""
+        records = {record.id: record for record in self.table.records.values()}
+        assert {lead: records[lead].state for lead in self.expected} == {
+            lead: state for lead, (state, _) in self.expected.items()
+        }
+        for lead, (state, rep) in self.expected.items():
+            if state in {State.HANDED, State.ELSEWHERE}:
+                assert records[lead].rep == self.world.owner(lead) == (rep or self.world.owner(lead))
+        buried = {Message.read(body).id for body in self.graveyard.bodies}
+        assert buried == {lead for lead, (state, _) in self.expected.items() if state is State.REFUSED}
+
+
+def test_wherever_track_dies_each_record_ends_as_hubspot_has_it_and_no_lead_is_lost(world: World) -> None:
+    manager = world.portal.add_owner("manager@example.com")
+
+    def begin(dies_at: int) -> Sequel:
+        sequel = Sequel(world, dies_at, **AFTERWARDS)
+        taken, closed, merged, cleared, deleted, overwritten = [sequel.handed() for _ in range(6)]
+        (contact,) = world.arrive()
+        (restored,) = world.arrive()
+        world.portal.before_update = lambda: world.portal.change(restored, {"hubspot_owner_id": manager})
+        assert world.worker().take(world.received([restored])) == []
+        sequel.tell(restored, Kind.PROPERTY_CHANGE)
+        world.later(60)
+        taker = sequel.other(taken)
+        world.portal.change(taken, {"hubspot_owner_id": taker})
+        world.portal.change(closed, {"hs_lead_status": "UNQUALIFIED"})
+        rep = world.owner(merged)
+        survivor = world.portal.merge(merged, contact)
+        world.portal.change(cleared, {"hubspot_owner_id": ""})
+        world.portal.delete(deleted)
+        workflow = {"hubspot_owner_id": sequel.other(overwritten)}
+        world.portal.change(overwritten, workflow, source="AUTOMATION_PLATFORM", by="workflowId:77")
+        (imported,) = world.arrive()
+        for lead in (taken, closed, cleared):
+            sequel.tell(lead, Kind.PROPERTY_CHANGE)
+        sequel.tell(survivor, Kind.MERGE, merged=(merged, contact))
+        sequel.tell(deleted, Kind.DELETION)
+        sequel.tell(overwritten, Kind.PROPERTY_CHANGE, "AUTOMATION_PLATFORM")
+        sequel.tell(imported, Kind.CREATION, "IMPORT")
+        sequel.expected = {
+            taken: (State.ELSEWHERE, taker),
+            closed: (State.CLOSED, None),
+            merged: (State.GONE, None),
+            survivor: (State.HANDED, rep),
+            cleared: (State.HANDED, None),
+            deleted: (State.GONE, None),
+            overwritten: (State.ELSEWHERE, workflow["hubspot_owner_id"]),
+            restored: (State.ELSEWHERE, manager),
+            imported: (State.HANDED, None),
+        }
+        return sequel
+
+    for sequel in told(begin):
+        sequel.run(sweeping=False)
+        sequel.check_the_end()
+        for lead, (state, _) in sequel.expected.items():
+            if state is State.ELSEWHERE:
+                assert sequel.table.records[lead_key("contact", lead)].claim is None
+    assert sequel.fate.seen >= {"give_back", "move", "put_brake", "note_overwrite", "write_owners", "send"}
+
+
+def test_wherever_track_dies_in_a_flood_each_lead_from_bulk_sources_is_given_or_held_back(world: World) -> None:
+    def begin(dies_at: int) -> Sequel:
+        sequel = Sequel(world, dies_at, **AFTERWARDS, flood={"leads": 2, "minutes": 10})
+        imported = world.arrive(3)
+        for lead in imported:
+            sequel.tell(lead, Kind.CREATION, "IMPORT")
+        sequel.expected = dict.fromkeys(imported, (State.WAITING, None))
+        return sequel
+
+    for sequel in told(begin):
+        sequel.run(sweeping=False)
+        sequel.check_the_end()
+        world.apply(**AFTERWARDS)
+        world.sweeper().run()
+        assert world.states(sequel.expected) == {"handed": 3}
+        audit(read(world.dynamodb, "fairturn", world.store))
+    assert sequel.fate.seen == {"put_brake", "move"}
+
+
+def test_wherever_sweep_dies_each_lead_that_was_due_ends_where_it_belongs(world: World) -> None:
+    def begin(dies_at: int) -> Sequel:
+        sequel = Sequel(world, dies_at)
+        late, left = world.arrive(2)
+        write, world.crm.write_owners = world.crm.write_owners, _down  # type: ignore[method-assign, assignment]
+        try:
+            batch = world.received([late, left])
+            assert world.worker().take(batch) == batch
+        finally:
+            world.crm.write_owners = write  # type: ignore[method-assign]
+        claimed = {lead: found.rep for lead in (late, left) if (found := world.record(lead)) is not None}
+        world.apply(reps={rep: {"capacity": 0} for rep in world.reps})
+        waiting, refused = world.arrive(2)
+        assert world.worker().take(world.received([waiting, refused])) == []
+        world.portal.refuse_owners(refused, "a phone number is wanted first")
+        world.apply()
+        leaver = claimed[left]
+        assert leaver is not None
+        world.portal.deactivate_owner(leaver)
+        sequel.leaver = leaver
+        sequel.expected = {
+            late: (State.HANDED, claimed[late]),
+            left: (State.HANDED, None),
+            waiting: (State.HANDED, None),
+            refused: (State.REFUSED, None),
+        }
+        world.later(LATE)
+        return sequel
+
+    for sequel in told(begin):
+        sequel.run(sweeping=True)
+        sequel.check_the_end()
+        assert sequel.leaver not in {record.holder for record in sequel.table.records.values()}
+    assert sequel.fate.seen == {"put_roster", "claim", "give_back", "move", "write_owners", "send"}
+
+
+def _down(*_: object) -> Any:
+    raise HubSpotUnavailable("down")

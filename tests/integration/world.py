@@ -94,6 +94,7 @@ class World:
             handover=Handover(store, crm, claims, now=lambda: self.at, clock=self.clock),
             consumer=self.consumer(store, self.leads, "assign"),
             leads=self.leads,
+            changes=self.changes,
             now=lambda: self.at,
             clock=self.clock,
         )
@@ -204,13 +205,13 @@ class World:
         """Let track take messages about these contacts; what must stay in the queue comes back."""
         return self.track.take(self.told(*ids, **how))
 
-    def passed_on(self) -> list[Received]:
-        """What was sent to the leads queue meanwhile, as assign gets it."""
-        url = self.sqs.get_queue_url(QueueName="leads")["QueueUrl"]
+    def passed_on(self, queue: str = "leads") -> list[Received]:
+        """What was sent to a queue meanwhile, as assign or track gets it."""
+        url = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         received = []
         while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
             received += [Received(each["MessageId"], each["ReceiptHandle"], each["Body"], 1) for each in messages]
-        self.leads.delete(received)
+        Queue(self.sqs, url).delete(received)
         return received
 
     def take(self, ids: Iterable[str], **how: Any) -> list[Received]:

@@ -207,7 +207,8 @@ class Machine(RuleBasedStateMachine):
             assert isinstance(journal, Claim)
             bookings.append(journal.bookings()[record.key])
             entries.append((record.key, record.claim))
-            moves.append((record, self._move(record, lead, end, rep=taker if end is Move.LEAVE else None)))
+            rep = taker if end is Move.LEAVE else None
+            moves.append((record, self._move(record, lead, end, rep=rep, claim=None)))
         if not moves:
             return snapshot
         before = snapshot.ledgers[rota]

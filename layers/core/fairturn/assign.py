@@ -18,8 +18,8 @@ from fairturn.handover import write_moves
 from fairturn.ledger import allot, settle
 from fairturn.policy import OWNER, Mode
 from fairturn.queues import Letter
-from fairturn.record import ENDED, Move, Record, State, is_counted, may_start, milliseconds, move
-from fairturn.routing import Ignored, Lead, Route, is_closed, route
+from fairturn.record import ENDED, Move, Record, Seen, State, follow, is_counted, may_start, milliseconds, move
+from fairturn.routing import CLOSED, Ignored, Lead, Route, is_closed, route
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class _Plan:
     """The records to be written that touch no turn."""
     merged: list[_Arrival] = field(default_factory=list)
     """The leads that come again under another id."""
+    changed: list[_Arrival] = field(default_factory=list)
+    """The leads that were given long ago, and to which something has happened since."""
 
 
 class Assign:
@@ -92,10 +94,14 @@ class Assign:
         handover: Handover,
         consumer: Consumer,
         leads: Queue,
+        changes: Queue,
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`leads` takes what a merge has given a new id. `now` is an aware datetime, `clock` in seconds."""
+        """`leads` takes what a merge has given a new id, `changes` what is for track to follow.
+
+        `now` is an aware datetime, `clock` in seconds.
+        """
         self._store = store
         self._in_force = in_force
         self._crm = crm
@@ -103,6 +109,7 @@ class Assign:
         self._handover = handover
         self._consumer = consumer
         self._leads = leads
+        self._changes = changes
         self._now = now
         self._clock = clock
 
@@ -176,7 +183,7 @@ class Assign:
         for arrival in arrivals:
             if arrival.key not in open_ends.later:
                 self._plan(plan, arrival, snapshot.records.get(arrival.key), decisions.get(arrival.key), terms)
-        self._pass_on(plan.merged)
+        self._pass_on(plan)
         loads = dict(snapshot.loads)
         for rota, candidates in sorted(plan.candidates.items()):
             candidates.sort(key=_urgent_then_oldest)
@@ -221,9 +228,9 @@ class Assign:
         elif decision is None:
             self._lose(plan, arrival, record)
         elif not may_start(record, arrival.message.occurred_at):
-            logger.info("known already", extra={"lead": arrival.key})
+            self._know(plan, arrival, record, Seen(arrival.owner, is_closed(arrival.properties or {}, terms.policy)))
         elif is_closed(arrival.properties or {}, terms.policy):
-            self._drop(arrival, "closed already")
+            self._drop(arrival, CLOSED)
             self._leave(plan, arrival, record, Move.CLOSE, terms)
         elif arrival.owner and (terms.policy.leads.keep_owner or _is_chosen_since(arrival, record)):
             self._drop(arrival, "has an owner", owner=arrival.owner)
@@ -254,21 +261,29 @@ class Assign:
             if record is None:
                 return  # the new id says enough
         if given or (record is not None and record.state is State.GONE):
-            logger.info("known already", extra={"lead": arrival.key})
+            self._know(plan, arrival, record, None)
             return
         count(Metric.LEADS_GONE)
         logger.info("gone", extra={"lead": arrival.key, "merged_into": arrival.merged_into})
         facts = {"rep": None, "merged_into": arrival.merged_into}
         plan.moves.append((record, self._move(arrival, record, Move.LOSE, **facts)))
 
-    def _pass_on(self, merged: Sequence[_Arrival]) -> None:
-        """Let leads that were merged away come again under the ids that they have now."""
+    @staticmethod
+    def _know(plan: _Plan, arrival: _Arrival, record: Record | None, seen: Seen | None) -> None:
+        """The lead is settled. One message tells all that one request says of a record, though: so what this one tells
+        besides the arrival may be news, and then it is track's."""
+        logger.info("known already", extra={"lead": arrival.key})
+        if follow(record, seen) is not None:
+            plan.changed.append(arrival)
+
+    def _pass_on(self, plan: _Plan) -> None:
+        """Let leads that were merged away come again under the ids that they have now, and track see the changed."""
         letters = []
-        for arrival in merged:
+        for arrival in plan.merged:
             logger.info("merged", extra={"lead": arrival.key, "merged_into": arrival.merged_into})
             letters.append(Letter(arrival.message.model_copy(update={"id": arrival.merged_into}).body()))
-        if letters:
-            self._leads.send(letters)
+        self._leads.send(letters)
+        self._changes.send([Letter(arrival.message.body()) for arrival in plan.changed])
 
     def _read(self, arrivals: Sequence[_Arrival], terms: Terms, open_ends: OpenEnds) -> None:
         """Ask HubSpot about the leads. All are of one type: contacts are the only one so far."""

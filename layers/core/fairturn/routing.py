@@ -43,6 +43,10 @@ NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE
 """What counts as a number in HubSpot; the bounds keep every comparison quick."""
 
 
+CLOSED = "closed already"
+"""Why a record is ignored that would be a lead if it were open."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lead:
     """A record as HubSpot shows it now, and the event that brought it."""
@@ -94,7 +98,7 @@ def route(lead: Lead, policy: Policy) -> Route | Ignored:
     if isinstance(policy.leads.when, Reached) and not facts.reached(policy.leads.when):
         return Ignored(f"not a lead until {describe(policy.leads.when)}", None, trace)
     if is_closed(lead.properties, policy):
-        return Ignored("closed already", None, trace)
+        return Ignored(CLOSED, None, trace)
     if isinstance(taker, IgnoringRule):
         return Ignored(taker.ignore, taker.name, trace)
     goal = taker or policy.otherwise

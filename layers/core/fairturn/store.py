@@ -81,6 +81,8 @@ CLAIMED: Final = "claimed"
 """The due lane of the claims that are not handed over yet."""
 UNOWNED: Final = "unowned"
 """The due lane of the leads whose owner was taken away: nothing is to be done, but everybody can list them."""
+REFUSED: Final = "refused"
+"""The due lane of the leads that were given up; as a rule there is a dead letter of each."""
 HELD_BACK: Final = "bulk"
 """The due lane of the leads from bulk sources that wait, unrouted, for the brake to be released."""
 
@@ -603,6 +605,9 @@ def _record_item(record: Record) -> Item:
         item["due"] = f"{record.occurred_at:013d}"
     elif record.state is State.CLAIMED:
         item["due_lane"] = CLAIMED
+        item["due"] = f"{record.changed_at:013d}"
+    elif record.state is State.REFUSED:
+        item["due_lane"] = REFUSED
         item["due"] = f"{record.changed_at:013d}"
     elif record.state is State.ELSEWHERE and record.rep is None:
         item["due_lane"] = UNOWNED

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from fairturn.brake import count as count_bulk
 from fairturn.crm import HISTORY_LIMIT, OwnerWrite
 from fairturn.errors import BrakeMoved, Contended, PolicyInvalid, PolicyMissing, RecordsMoved, Unavailable
-from fairturn.events import BRINGS, BULK_SOURCES, BY_APP, CONTACT, Kind, Message
+from fairturn.events import BRINGS, BULK_SOURCES, BY_APP, CONTACT, UNKNOWN_SOURCE, Kind, Message
 from fairturn.explain import CHOSEN_BEFORE
 from fairturn.handover import write_moves
 from fairturn.policy import OWNER, Cleared, Mode, Reached
 from fairturn.queues import Letter
 from fairturn.record import Move, Record, Seen, State, follow, is_counted, lead_key, milliseconds, move
-from fairturn.routing import Ignored, Lead, Route, is_closed, route
+from fairturn.routing import CLOSED, Ignored, Lead, Route, is_closed, route
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
@@ -97,6 +97,11 @@ class _Case:
     seen: Seen | None
     """None where HubSpot has no such record."""
 
+    @property
+    def keys(self) -> set[str]:
+        """The records that it is about."""
+        return {self.change.key, *(record.key for record in self.lost)}
+
     def put_off(self, at: int) -> str | None:
         """Why it is too early to follow what HubSpot shows, if it is: something may be under way."""
         records = [record for record in (self.record, *self.lost) if record is not None]
@@ -118,6 +123,8 @@ class _Plan:
     """What is to be done about a batch."""
 
     cases: list[_Case] = field(default_factory=list)
+    touched: set[str] = field(default_factory=set)
+    """The records that these are about: each is moved once."""
     again: list[_Change] = field(default_factory=list)
     """Changes whose records are to be looked at anew."""
     moves: list[tuple[Record | None, Record]] = field(default_factory=list)
@@ -180,9 +187,12 @@ class Track:
         for case in self._look(changes, terms, plan, open_ends):
             if (why := case.put_off(milliseconds(self._now()))) is not None:
                 _put_off(case.change, Unavailable(why), open_ends)
-            else:
+            elif plan.touched.isdisjoint(case.keys):
                 plan.cases.append(case)
+                plan.touched |= case.keys
                 self._judge(case, terms, plan)
+            else:
+                plan.again.append(case.change)
         histories = self._histories(plan, open_ends)
         self._restore(plan, histories, open_ends)
         written = self._write(plan)
@@ -226,6 +236,8 @@ class Track:
         elif what is None:
             if record is not None and _may_have_overwritten(record, case):
                 plan.suspected.append(case)
+            if record is None and _would_be_a_lead(case, terms):
+                plan.moves.append((None, self._moved(None, Move.CLOSE, case)))
         elif not _is_ours_to_follow(record, what, terms):
             logger.info("not followed", extra={"lead": case.change.key, "move": what})
         elif record is not None and what is Move.LEAVE and self._is_regretted(record, case, terms):
@@ -272,7 +284,8 @@ class Track:
         facts = _facts(what, case)
         if record is None:
             change = case.change
-            facts |= {"type": CONTACT, "id": change.id, "occurred_at": change.occurred_at, "source": change.source}
+            source = change.source if change.kinds & BRINGS else ""  # who changes a record didn't bring it
+            facts |= {"type": CONTACT, "id": change.id, "occurred_at": change.occurred_at, "source": source}
         return move(record, what, milliseconds(self._now()), **facts)
 
     # What is done
@@ -292,7 +305,7 @@ class Track:
                 written += [record for _, record in moves]
         by_key = {record.key: record for record in written}
         for case in plan.cases:
-            if not missed.isdisjoint({case.change.key, *(record.key for record in case.lost)}):
+            if not missed.isdisjoint(case.keys):
                 plan.again.append(case.change)
             elif case.change.key in by_key:
                 self._tell(case, by_key[case.change.key])
@@ -476,6 +489,15 @@ def _is_ours_to_follow(record: Record | None, what: Move, terms: Terms) -> bool:
     return record is not None or terms.policy.leads.keep_owner
 
 
+def _would_be_a_lead(case: _Case, terms: Terms) -> bool:
+    """Whether a record that comes to us closed is to be noted, so that its reopening is noticed."""
+    change = case.change
+    if case.seen is None or not case.seen.closed or terms.policy.mode is Mode.OBSERVE or not change.kinds & BRINGS:
+        return False
+    decision = route(Lead(CONTACT, change.id, case.properties, change.source, change.occurred_at), terms.policy)
+    return isinstance(decision, Ignored) and decision.reason == CLOSED
+
+
 def _may_have_overwritten(record: Record, case: _Case) -> bool:
     """Whether somebody else did something to the record while we were handing it over."""
     return record.state is State.HANDED and any(
@@ -546,7 +568,7 @@ def _message(change: _Change, record: Record | None) -> Message:
     if record is not None:
         waits = record.state is State.WAITING
         occurred_at = record.occurred_at if waits else max(occurred_at, record.changed_at + 1)
-        source = record.source or source
+        source = record.source or UNKNOWN_SOURCE
     return Message(id=change.id, kinds=tuple(sorted(change.kinds)), occurred_at=occurred_at, change_source=source)
 
 

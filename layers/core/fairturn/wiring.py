@@ -54,6 +54,7 @@ class Wiring:
             handover=Handover(self._store, self._crm, self._claims, now=_now),
             consumer=self._consumer(self._settings.leads_queue, self._settings.leads_dead_letters, "assign"),
             leads=self._queue(self._settings.leads_queue),
+            changes=self._queue(self._settings.changes_queue),
             now=_now,
         )
 

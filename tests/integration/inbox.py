@@ -1,0 +1,59 @@
+"""Queues in memory: what was not taken out comes again, at once; and what went out for good."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+from fairturn.queues import Letter, Received
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Inbox:
+    """A queue of messages to be handled: what was not deleted comes again."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, Received] = {}
+        self._numbers = count()
+
+    def arrive(self, body: str, receipts: int = 0) -> None:
+        """Let a message come that has been received so often before."""
+        id_ = f"m{next(self._numbers)}"
+        self.messages[id_] = Received(id_, f"handle of {id_}", body, receipts)
+
+    def receive(self, most: int | None = None) -> list[Received]:
+        """The messages that came first, at most so many, each received once more."""
+        batch = [replace(each, receipts=each.receipts + 1) for each in list(self.messages.values())[:most]]
+        self.messages |= {each.id: each for each in batch}
+        return batch
+
+    def send(self, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            self.arrive(letter.body)
+
+    def delete(self, received: Sequence[Received]) -> None:
+        for each in received:
+            self.messages.pop(each.id, None)
+
+    def put_back(self, delays: Sequence[tuple[Received, int]]) -> None:
+        """Time is not told here: what is put back comes after all others."""
+        for each, _ in delays:
+            if each.id in self.messages:
+                self.messages[each.id] = self.messages.pop(each.id)
+
+
+class Graveyard:
+    """The dead-letter queue."""
+
+    def __init__(self) -> None:
+        self.letters: list[Letter] = []
+
+    @property
+    def bodies(self) -> list[str]:
+        return [letter.body for letter in self.letters]
+
+    def send(self, letters: Sequence[Letter]) -> None:
+        self.letters += letters
