@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from fairturn_console.portal import Portal
     from fairturn_console.webhooks import WebhookRequest
 
-COLD_AFTER: Final = 600
+COLD_AFTER: Final = 900
 """Seconds without a call after which Lambda is taken to have thrown a function's instance away."""
 AT_ONCE: Final = 10
 """Messages in one request to SQS."""

@@ -35,6 +35,8 @@ START: Final = datetime(2027, 1, 11, 9, 0, tzinfo=UTC)
 SWEEP_EVERY: Final = timedelta(minutes=10)
 """How often the schedule's time comes while nothing happens. It is every minute when something does, as deployed."""
 MINUTE: Final = timedelta(minutes=1)
+SECOND: Final = timedelta(seconds=1)
+NOTHING_NEW: Final = timedelta(seconds=5)
 HALF: Final = timedelta(hours=4)
 BUSY: Final = timedelta(hours=1, minutes=30)
 DOWN: Final = timedelta(hours=2)
@@ -282,14 +284,16 @@ class Story:
     def _go(self) -> None:
         self._to_come.sort(key=lambda happening: happening[:2])
         poll: datetime | None = None
+        left = 0
         for _ in range(MOMENTS):
             while self._to_come and self._to_come[0][0] <= self._sandbox.now:
                 self._to_come.pop(0)[2]()
             if self._portal.deliver(self._sandbox.post) and poll is None:
                 poll = self._sandbox.now + self._sandbox.settling
             if poll is not None and poll <= self._sandbox.now:
-                left = self._sandbox.poll()
-                poll = self._sandbox.now + timedelta(seconds=1) if left else None
+                before, left = left, self._sandbox.poll()
+                pause = NOTHING_NEW if left == before else SECOND  # what comes back later need not be asked for at once
+                poll = self._sandbox.now + pause if left else None
                 self._note_owners()
             self._sweep()
             coming = [moment for moment, *_ in self._to_come[:1]]

@@ -335,6 +335,10 @@ def test_the_functions_call_of_aws_what_their_roles_grant_and_nothing_else(
     twin, third = (house.portal.create_contact({"email": f"{name}@example.net"}) for name in ("twin", "third"))
     house.portal.merge(third, twin)
     house.send(changed(load("lead-queued"), id=twin))
+    rep = house.owner() or ""
+    house.taken_over()
+    house.send(changed(load("lead-queued"), kinds=["creation", "propertyChange"]))
+    house.portal.change(CONTACT, {OWNER: rep})
     house.portal.down(9_999_999_999_999)
     house.send(load("lead-queued"))
     assert calls == granted(house.stack, "AssignFunction") - polled(house.stack, "LeadsQueue")

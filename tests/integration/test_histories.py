@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Event = Mapping[str, Any]
     Action = tuple[Any, ...]
 
-EXAMPLES: Final = 30
+EXAMPLES: Final = 20
 CONTACTS: Final = 5
 ROUNDS: Final = 12
 """So often, at most, what is in the queues comes again."""

@@ -221,7 +221,7 @@ def test_a_function_that_was_not_called_for_long_starts_with_nothing_warm(sandbo
     sandbox.travel(sandbox.now + timedelta(minutes=1))
     sandbox.tick()
     assert function._handler is warm
-    sandbox.travel(sandbox.now + timedelta(minutes=11))
+    sandbox.travel(sandbox.now + timedelta(minutes=16))
     sandbox.tick()
     assert function._handler is not warm
 

@@ -9,7 +9,7 @@ import pytest
 from fairturn.errors import HubSpotUnavailable, TableUnavailable
 from fairturn.events import Kind
 from fairturn.record import State, milliseconds
-from fairturn.store import HELD_BACK, due_lane
+from fairturn.store import HELD_BACK, MAX_RECORDS, due_lane
 from fairturn.sweep import MAX_BATCHES
 from tests.integration.audit import audit, read
 from tests.integration.world import ROTA, World
@@ -194,31 +194,32 @@ def test_what_was_paused_is_allotted_when_the_mode_is_live_again(world: World) -
     assert world.states(leads) == {"handed": 3}
 
 
-def test_a_run_takes_lane_by_lane_page_by_page(world: World) -> None:
+def test_a_run_takes_lane_by_lane_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairturn.sweep.MAX_RECORDS", 7)
     change(world, mode="pause")
-    leads = world.arrive(100)
-    for start in (0, 97):
-        world.take(leads[start : start + 97])
+    leads = world.arrive(17)
+    world.take(leads)
     change(world)
     world.sweep.run()
-    assert world.states(leads) == {"handed": 100}
+    assert world.states(leads) == {"handed": 17}
 
 
 def test_the_work_of_a_run_is_bounded_and_the_next_one_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairturn.sweep.MAX_BATCHES", 1)
+    assert MAX_BATCHES * MAX_RECORDS <= 1_000
+    monkeypatch.setattr("fairturn.sweep.MAX_BATCHES", 2)
+    monkeypatch.setattr("fairturn.sweep.MAX_RECORDS", 5)
     change(world, mode="pause")
-    leads = world.arrive(100)
-    for start in (0, 97):
-        world.take(leads[start : start + 97])
+    leads = world.arrive(12)
+    world.take(leads)
     change(world)
     world.sweep.run()
-    assert world.states(leads)["handed"] == 97
+    assert world.states(leads)["handed"] == 10
     world.sweep.run()
-    assert world.states(leads) == {"handed": 100}
-    assert MAX_BATCHES * 97 <= 1_000
+    assert world.states(leads) == {"handed": 12}
 
 
-def test_no_batch_begins_when_a_run_has_lasted_for_long(world: World) -> None:
+def test_no_batch_begins_when_a_run_has_lasted_for_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairturn.sweep.MAX_RECORDS", 5)
     one, two, three = world.reps
     policy: dict[str, Any] = {
         "rotas": {"east": {"members": [one]}, "west": {"members": [two, three]}},
@@ -226,7 +227,7 @@ def test_no_batch_begins_when_a_run_has_lasted_for_long(world: World) -> None:
         "otherwise": {"rota": "east"},
     }
     change(world, mode="pause", **policy)
-    east, west = world.arrive(97), world.arrive(97, state="CA")
+    east, west = world.arrive(5), world.arrive(5, state="CA")
     world.take(east)
     world.take(west)
     change(world, **policy)
@@ -238,7 +239,7 @@ def test_no_batch_begins_when_a_run_has_lasted_for_long(world: World) -> None:
 
     world.crm.read = slow  # type: ignore[assignment]
     world.sweep.run()
-    assert sorted([world.states(east)["handed"], world.states(west)["handed"]]) == [0, 97]
+    assert sorted([world.states(east)["handed"], world.states(west)["handed"]]) == [0, 5]
 
 
 def test_two_runs_at_once_do_no_harm(world: World) -> None:

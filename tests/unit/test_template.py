@@ -100,7 +100,6 @@ GRANTS = {
     },
     "SweepFunction": {
         ("sqs:SendMessage", "arn:LeadsQueue"),
-        ("sqs:SendMessage", "arn:ChangesQueue"),
         ("dynamodb:BatchGetItem", "arn:Table"),
         ("dynamodb:PutItem", "arn:Table"),
         ("dynamodb:UpdateItem", "arn:Table"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fairturn.claim import Candidate, seat
 from fairturn.errors import Contended, PolicyInvalid, PolicyMissing, PolicySuperseded, Unavailable
+from fairturn.events import BRINGS
 from fairturn.handover import write_moves
 from fairturn.ledger import allot, settle
 from fairturn.policy import OWNER, Mode
@@ -273,7 +274,7 @@ class Assign:
         """The lead is settled. One message tells all that one request says of a record, though: so what this one tells
         besides the arrival may be news, and then it is track's."""
         logger.info("known already", extra={"lead": arrival.key})
-        if follow(record, seen) is not None:
+        if not BRINGS.issuperset(arrival.message.kinds) and follow(record, seen) is not None:
             plan.changed.append(arrival)
 
     def _pass_on(self, plan: _Plan) -> None:
