@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from fairturn.claim import Candidate, Claims
-from fairturn.errors import ClaimRefused, TableUnavailable
+from fairturn.errors import ClaimRefused, Contended
 from fairturn.handover import write_moves
 from fairturn.ledger import ANY
 from fairturn.policy import Policy
@@ -106,7 +106,7 @@ def work(race: Race, share: Sequence[str], number: int) -> Tally:
         for _ in range(TRIES):
             try:
                 _bring(race, rota, batch, store, claims, terms, random)
-            except TableUnavailable:
+            except Contended:
                 store.tally.tired += 1
                 continue
             break
