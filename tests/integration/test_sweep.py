@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -216,6 +217,47 @@ def test_the_work_of_a_run_is_bounded_and_the_next_one_goes_on(world: World, mon
     assert world.states(leads)["handed"] == 10
     world.sweep.run()
     assert world.states(leads) == {"handed": 12}
+
+
+def test_each_run_begins_with_another_lane(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairturn.sweep.MAX_BATCHES", 1)
+    monkeypatch.setattr("fairturn.sweep.MAX_RECORDS", 2)
+    one, two, three = world.reps
+    policy: dict[str, Any] = {
+        "rotas": {"east": {"members": [one]}, "west": {"members": [two, three]}},
+        "rules": [{"name": "west", "when": [{"property": "state", "equals": "CA"}], "rota": "west"}],
+        "otherwise": {"rota": "east"},
+    }
+    change(world, mode="pause", **policy)
+    east, west = world.arrive(4), world.arrive(4, state="CA")
+    world.take([*east, *west])
+    change(world, **policy)
+    for _ in range(6):  # of three lanes, that of the bulk sources has nothing to give
+        world.sweep.run()
+        world.later(60)
+    assert world.states([*east, *west]) == {"handed": 8}
+
+
+def test_a_lead_that_hubspot_shows_but_does_not_find_holds_up_no_other(world: World) -> None:
+    change(world, mode="pause")
+    lost, *others = world.arrive(4)
+    world.take([lost, *others])
+    change(world)
+    read_contacts = world.crm.read
+    stale = read_contacts("contact", [lost], ["email", "hubspot_owner_id"]).records[lost]
+    world.portal.delete(lost)
+
+    def behind(*arguments: Any) -> Any:
+        found = read_contacts(*arguments)
+        return replace(found, records={**found.records, lost: stale})
+
+    world.crm.read = behind  # type: ignore[assignment]
+    world.sweep.run()
+    assert world.states(others) == {"handed": 3}
+    assert record(world, lost).state is State.WAITING
+    world.crm.read = read_contacts  # type: ignore[method-assign]
+    world.sweep.run()
+    assert record(world, lost).state is State.GONE
 
 
 def test_no_batch_begins_when_a_run_has_lasted_for_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

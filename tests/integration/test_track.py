@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fairturn.crm import OwnerChange
 from fairturn.errors import HubSpotUnavailable, QueueUnavailable
 from fairturn.events import Kind, Message
 from fairturn.policy import Mode
@@ -534,7 +535,10 @@ def test_a_lead_that_a_merge_took_from_a_handover_is_not_lost(world: World) -> N
     lead, contact = world.arrive(2)
     survivors: list[str] = []
     world.portal.before_update = lambda: survivors.append(world.portal.merge(lead, contact))
-    world.take([lead])
+    (received,) = batch = world.received([lead])
+    assert world.assign.take(batch) == [received]  # not found, so it is looked at again
+    assert record(world, lead).state is State.WAITING
+    assert world.assign.take(batch) == []
     (survivor,) = survivors
     assert record(world, lead).merged_into == survivor
     assert world.assign.take(world.passed_on()) == []
@@ -669,6 +673,44 @@ def test_a_choice_made_between_our_read_and_our_write_is_restored_once(world: Wo
     world.follow(lead)
     assert world.owner(lead) == world.reps[0]
     assert UPDATE not in world.portal.calls
+
+
+def test_a_choice_told_while_the_handover_is_not_noted_yet_is_restored_once_it_is(world: World) -> None:
+    (lead,) = world.arrive()
+    chosen = world.reps[2]
+    world.portal.before_update = lambda: own(world, lead, chosen)
+    batch = world.received([lead])
+    write = world.crm.write_owners
+
+    def unheard(*arguments: Any) -> Any:
+        world.crm.write_owners = write  # type: ignore[method-assign]
+        write(*arguments)
+        raise HubSpotUnavailable("the answer came too late")
+
+    world.crm.write_owners = unheard  # type: ignore[assignment]
+    assert world.assign.take(batch) == batch
+    assert world.owner(lead) not in {chosen, None}
+    told = world.told(lead)
+    assert world.track.take(told) == told
+    world.later(60)
+    assert world.assign.take(batch) == []
+    assert world.track.take(told) == []
+    assert world.owner(lead) == chosen
+    assert record(world, lead).rep == chosen
+
+
+@pytest.mark.parametrize(("ours_ago", "theirs_ago"), [(3600, 3601), (0, 3600)])
+def test_a_choice_of_long_ago_is_not_restored(world: World, ours_ago: int, theirs_ago: int) -> None:
+    lead, rep = handed(world)
+    now = milliseconds(world.at)
+    history = [
+        OwnerChange(rep, now - ours_ago * 1000, "INTEGRATION", None),
+        OwnerChange(other(world, rep), now - theirs_ago * 1000, "CRM_UI", None),
+    ]
+    world.crm.owner_histories = lambda *_: {lead: history}  # type: ignore[method-assign]
+    world.follow(lead)
+    assert world.owner(lead) == rep
+    assert record(world, lead).state is State.HANDED
 
 
 def test_a_choice_is_restored_once_even_if_we_die_right_after_it(world: World) -> None:

@@ -161,8 +161,7 @@ class Assign:
             if again:
                 self._in_force.forget()
             messages = {key: messages[key] for key in again}
-        if messages:
-            raise Contended(f"{len(messages)} leads not settled in {ROUNDS} rounds")
+        open_ends.later |= dict.fromkeys(messages, Contended(f"not settled in {ROUNDS} rounds"))
 
     def _round(self, arrivals: Sequence[_Arrival], open_ends: OpenEnds) -> list[str]:
         """Decide, claim and hand over. Returns the keys of the leads to be decided anew."""
@@ -266,7 +265,7 @@ class Assign:
             return
         count(Metric.LEADS_GONE)
         logger.info("gone", extra={"lead": arrival.key, "merged_into": arrival.merged_into})
-        facts = {"rep": None, "merged_into": arrival.merged_into}
+        facts = {"rep": None, "merged_into": arrival.merged_into, "reason": "gone from HubSpot"}
         plan.moves.append((record, self._move(arrival, record, Move.LOSE, **facts)))
 
     @staticmethod

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.claim import bookings_of
 from fairturn.crm import OwnerWrite, Refusal
-from fairturn.errors import Contended, RecordsMoved
+from fairturn.errors import Contended, HubSpotUnavailable, RecordsMoved
 from fairturn.explain import explanation
 from fairturn.policy import OWNER
 from fairturn.record import Move, Record, milliseconds, move
@@ -41,12 +41,12 @@ class Outcome:
     taken: list[str] = field(default_factory=list)
     """Somebody else chose the owner; the claim is undone."""
     again: list[str] = field(default_factory=list)
-    """HubSpot doesn't take this owner, or doesn't know the lead by this id any more; the claim is undone, and the
-    lead is to be looked at anew."""
+    """HubSpot doesn't take this owner, or has no such lead any more; the claim is undone, and the lead is to be looked
+    at anew."""
     refused: dict[str, str] = field(default_factory=dict)
     """HubSpot refuses the lead itself; the claim is undone. Key → reason."""
     later: dict[str, Unavailable] = field(default_factory=dict)
-    """HubSpot didn't get to these; their claims stand, and the next try goes on from there."""
+    """HubSpot didn't get to these, and their claims stand; or didn't find them, and their claims are undone."""
 
 
 class Handover:
@@ -147,9 +147,12 @@ class Handover:
             logger.error("HubSpot refuses this owner: no lead goes to him", extra={"rep": rep})
         for id_, (kind, reason) in refusals.items():
             record = ready[id_]
-            if kind in {Refusal.OWNER, Refusal.GONE}:
+            if kind is Refusal.OWNER:
                 outcome.again.append(record.key)
-                yield record, Move.WAIT, {"rep": None, "reason": f"HubSpot refuses it: {reason}"[:MAX_REASON]}
+                yield record, Move.WAIT, {"rep": None, "reason": "HubSpot refuses the owner"}
+            elif kind is Refusal.GONE:  # or merged, as a later reading will tell
+                outcome.later[record.key] = HubSpotUnavailable("HubSpot shows the record, but does not find it")
+                yield record, Move.WAIT, {"rep": None, "reason": reason[:MAX_REASON]}
             else:
                 outcome.refused[record.key] = f"HubSpot refuses to give this lead an owner: {reason}"[:MAX_REASON]
                 yield record, refusal, {"rep": None, "reason": outcome.refused[record.key]}

@@ -92,7 +92,7 @@ MOVES: Mapping[tuple[State | None, Move], State] = {
 """(state before, move) → state after; None is a lead that we have no record of. What is not here can't be."""
 
 ENDED = frozenset({State.CLOSED, State.ELSEWHERE, State.GONE})
-"""From these a lead comes back only by an event that is later than the change: a new round."""
+"""From these a lead comes back in a new round: once HubSpot has it again, or by an event later than the change."""
 
 HELD = frozenset({State.CLAIMED, State.HANDED, State.ELSEWHERE})
 """In these states the record counts in the load of its rep."""
@@ -122,7 +122,7 @@ class Record:
     rep: str | None = None
     """The owner: by our claim, or in `elsewhere` whom somebody else chose."""
     found_owner: str | None = None
-    """The owner that HubSpot had when the lead was claimed; only where the policy keeps no owner."""
+    """The owner that HubSpot had when we first looked; only where the policy keeps no owner."""
     rota: str | None = None
     lane: str | None = None
     priority: str | None = None
@@ -137,7 +137,7 @@ class Record:
     claimed_at: int | None = None
     handed_at: int | None = None
     reason: str | None = None
-    """Why it is refused or waiting, in words."""
+    """Why it is in its state, in words; None where that says enough."""
     merged_into: str | None = None
     """The id under which a merge has carried this lead on."""
     shown: Mapping[str, str] = field(default_factory=dict)

@@ -126,20 +126,21 @@ class Sweep:
         lane. So none comes off badly where there is more to do than one run can.
         """
         due: dict[str, list[tuple[str, str]]] = {}
-        for page in range(MAX_BATCHES):
+        for _ in range(MAX_BATCHES):
             lanes = self._lanes(pointer, terms)
             first = int(self._now().timestamp()) // 60 % max(len(lanes), 1)
             batch: list[tuple[str, str]] = []
             for lane in [*lanes[first:], *lanes[:first]]:
                 if lane not in due:
                     due[lane] = self._store.due(lane, MAX_RECORDS * MAX_BATCHES)
-                batch += due[lane][page * MAX_RECORDS : (page + 1) * MAX_RECORDS]
+                batch += due[lane][:MAX_RECORDS]
+                del due[lane][:MAX_RECORDS]
                 while len(batch) >= MAX_RECORDS:
                     yield batch[:MAX_RECORDS]
                     batch = batch[MAX_RECORDS:]
             if batch:
                 yield batch
-            if all(len(leads) <= (page + 1) * MAX_RECORDS for leads in due.values()):
+            if not any(due[lane] for lane in lanes):
                 return
 
     def _lanes(self, pointer: Pointer, terms: Terms) -> list[str]:

@@ -41,8 +41,8 @@ ASSIGNED_AT: Final = "hubspot_owner_assigneddate"
 BY_HAND: Final = frozenset({"CRM_UI", "CRM_UI_BULK_ACTION", "MOBILE_ANDROID", "MOBILE_IOS"})
 """Change sources behind which there is a person."""
 EXPOSED_FOR: Final = 20_000
-"""Milliseconds before a handover is noted, within which the owner was read for the last time; and after it, within
-which HubSpot may still show the owner from before."""
+"""Milliseconds before a claim, within which the owner was read; and after the handover, within which HubSpot may still
+show the owner from before."""
 SHOWN_FOR: Final = 300_000
 """Milliseconds for which HubSpot may still show a record that was deleted; one shown after that was restored."""
 SKEW: Final = 5_000
@@ -50,7 +50,7 @@ SKEW: Final = 5_000
 KEEPS_OVERWRITING: Final = 2
 """So often in a day, and it is no accident."""
 MOST_ROUNDS: Final = 5
-"""How often a lead is allotted whose owner is taken away again and again."""
+"""A lead that has come so often is not allotted again when its owner is taken away."""
 HEIRS: Final = (State.HANDED, State.ELSEWHERE, State.WAITING, State.OBSERVED, State.REFUSED, State.CLOSED)
 """Which of the leads that a merge has made one lives on: the first that there is."""
 
@@ -102,11 +102,10 @@ class _Case:
         """The records that it is about."""
         return {self.change.key, *(record.key for record in self.lost)}
 
-    def put_off(self, at: int) -> str | None:
+    def too_early(self, at: int) -> str | None:
         """Why it is too early to follow what HubSpot shows, if it is: something may be under way."""
-        records = [record for record in (self.record, *self.lost) if record is not None]
-        if any(record.state is State.CLAIMED for record in records):
-            return "a claim is under way" if self.lost or follow(self.record, self.seen) is not None else None
+        if any(record.state is State.CLAIMED for record in (self.record, *self.lost) if record is not None):
+            return "a claim is under way"
         deleted = [when for when, kind, _ in self.change.told if kind is Kind.DELETION]
         if self.seen is not None and deleted and at < max(deleted) + SHOWN_FOR:
             return "HubSpot still shows what was deleted"
@@ -185,7 +184,7 @@ class Track:
         terms = self._in_force.current()
         plan = _Plan()
         for case in self._look(changes, terms, plan, open_ends):
-            if (why := case.put_off(milliseconds(self._now()))) is not None:
+            if (why := case.too_early(milliseconds(self._now()))) is not None:
                 _put_off(case.change, Unavailable(why), open_ends)
             elif plan.touched.isdisjoint(case.keys):
                 plan.cases.append(case)
@@ -507,8 +506,11 @@ def _may_have_overwritten(record: Record, case: _Case) -> bool:
 
 
 def _is_at_handover(record: Record, at: int) -> bool:
-    """Whether a moment of HubSpot's lies between our last reading of the owner and our noting of the handover."""
-    return record.handed_at is not None and record.handed_at - EXPOSED_FOR <= at <= record.handed_at + SKEW
+    """Whether a moment of HubSpot's lies between our reading of the owner and our noting of the handover, which may
+    have taken more than one try."""
+    if record.claimed_at is None or record.handed_at is None:
+        return False
+    return record.claimed_at - EXPOSED_FOR <= at <= record.handed_at + SKEW
 
 
 def _overwritten_choice(record: Record, history: Sequence[OwnerChange]) -> str | None:
