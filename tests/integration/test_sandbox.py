@@ -315,7 +315,10 @@ def test_a_new_owner_is_told_as_hubspot_would_tell_it(variables: Path) -> None:
 
 
 def test_the_command_says_what_to_type_and_ends_with_ctrl_c(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from fairturn_console.cli import app; app()", "sandbox", "--policy", str(EXAMPLE)]
+    # A job that was started in the background, as CI may be, leaves Ctrl-C ignored to all that it starts.
+    listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{listens}; from fairturn_console.cli import app; app()"
+    command = [sys.executable, "-c", program, "sandbox", "--policy", str(EXAMPLE)]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(  # noqa: S603
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
