@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
 
-from fairturn.consumer import Consumer
 from fairturn.events import BULK_SOURCES, Kind, read_event, sort_events
 from fairturn.record import State, lead_key
 from fairturn_console.portal import OWNER
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.queues import Queue, Received
-    from fairturn.store import Store
+    from fairturn.queues import Received
     from fairturn_console.portal import Record as Contact
 
     Event = Mapping[str, Any]
@@ -92,8 +90,8 @@ class Town(World):
     """A world whose queues are in memory, whose portal sends webhooks, and whose services may be interrupted."""
 
     def __init__(self, dynamodb: DynamoDBClient, table: str, **policy: Any) -> None:
-        self.graveyard = Graveyard()
         super().__init__(dynamodb, table, **policy)
+        self.graveyard = Graveyard()
         leads: Any = Inbox()
         changes: Any = Inbox()
         self.leads, self.changes = leads, changes
@@ -107,17 +105,6 @@ class Town(World):
         )
         self.meanwhile: dict[int, Callable[[], object]] = {}
         """Calls from now on → what happens before that one."""
-
-    def consumer(self, store: Store, queue: Queue, stage: str) -> Consumer:
-        dead_letters: Any = self.graveyard
-        return Consumer(
-            queue=queue,
-            dead_letters=dead_letters,
-            store=store,
-            stage=stage,
-            now=lambda: self.at,
-            jitter=lambda: 0.5,
-        )
 
     def interrupt(self) -> None:
         """Let the services that are made from now on be interrupted."""

@@ -52,6 +52,16 @@ def full(world: World, room: int = 0) -> dict[str, Any]:
     return {first: {"capacity": room}, **{rep: {"capacity": 0} for rep in others}}
 
 
+def east_and_west(world: World) -> dict[str, Any]:
+    """Two rotas, one lane each: the first rep's, and for leads from California that of the others."""
+    one, two, three = world.reps
+    return {
+        "rotas": {"east": {"members": [one]}, "west": {"members": [two, three]}},
+        "rules": [{"name": "west", "when": [{"property": "state", "equals": "CA"}], "rota": "west"}],
+        "otherwise": {"rota": "east"},
+    }
+
+
 # Waiting leads
 
 
@@ -106,11 +116,7 @@ def test_the_most_urgent_leads_come_first_and_then_the_oldest(world: World) -> N
 
 def test_a_blocked_lane_starves_no_other(world: World) -> None:
     one, two, three = world.reps
-    policy: dict[str, Any] = {
-        "rotas": {"east": {"members": [one]}, "west": {"members": [two, three]}},
-        "rules": [{"name": "west", "when": [{"property": "state", "equals": "CA"}], "rota": "west"}],
-        "otherwise": {"rota": "east"},
-    }
+    policy = east_and_west(world)
     nobody = {one: {"capacity": 0}, two: {"capacity": 0}, three: {"capacity": 0}}
     change(world, reps=nobody, **policy)
     east, west = world.arrive(120), world.arrive(2, state="CA")
@@ -222,12 +228,7 @@ def test_the_work_of_a_run_is_bounded_and_the_next_one_goes_on(world: World, mon
 def test_each_run_begins_with_another_lane(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fairturn.sweep.MAX_BATCHES", 1)
     monkeypatch.setattr("fairturn.sweep.MAX_RECORDS", 2)
-    one, two, three = world.reps
-    policy: dict[str, Any] = {
-        "rotas": {"east": {"members": [one]}, "west": {"members": [two, three]}},
-        "rules": [{"name": "west", "when": [{"property": "state", "equals": "CA"}], "rota": "west"}],
-        "otherwise": {"rota": "east"},
-    }
+    policy = east_and_west(world)
     change(world, mode="pause", **policy)
     east, west = world.arrive(4), world.arrive(4, state="CA")
     world.take([*east, *west])
@@ -262,12 +263,7 @@ def test_a_lead_that_hubspot_shows_but_does_not_find_holds_up_no_other(world: Wo
 
 def test_no_batch_begins_when_a_run_has_lasted_for_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fairturn.sweep.MAX_RECORDS", 5)
-    one, two, three = world.reps
-    policy: dict[str, Any] = {
-        "rotas": {"east": {"members": [one]}, "west": {"members": [two, three]}},
-        "rules": [{"name": "west", "when": [{"property": "state", "equals": "CA"}], "rota": "west"}],
-        "otherwise": {"rota": "east"},
-    }
+    policy = east_and_west(world)
     change(world, mode="pause", **policy)
     east, west = world.arrive(5), world.arrive(5, state="CA")
     world.take(east)

@@ -60,6 +60,7 @@ class World:
         self.leads = Queue(self.sqs, self.sqs.create_queue(QueueName="leads")["QueueUrl"])
         self.changes = Queue(self.sqs, self.sqs.create_queue(QueueName="changes")["QueueUrl"])
         self.dead_url = self.sqs.create_queue(QueueName="dead")["QueueUrl"]
+        self.graveyard: Any = Queue(self.sqs, self.dead_url)
         self.store = Store(dynamodb, table, sleep=lambda _: None)
         self.version = 0
         self.apply(**policy)
@@ -131,7 +132,7 @@ class World:
     def consumer(self, store: Store, queue: Queue, stage: str) -> Consumer:
         return Consumer(
             queue=queue,
-            dead_letters=Queue(self.sqs, self.dead_url),
+            dead_letters=self.graveyard,
             store=store,
             stage=stage,
             now=lambda: self.at,

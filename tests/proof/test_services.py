@@ -17,7 +17,6 @@ import pytest
 from moto import mock_aws
 
 from fairturn.claim import Claims
-from fairturn.consumer import Consumer
 from fairturn.crm import HubSpot
 from fairturn.events import Kind, Message, read_event, sort_events
 from fairturn.queues import Letter, Received
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.queues import Queue
 
 LEADS: Final = 60
 STEPS: Final = 100
@@ -93,8 +91,8 @@ class City(World):
 
     def __init__(self, dynamodb: DynamoDBClient, table: str, **policy: Any) -> None:
         self.random = Random(5)
-        self.graveyard = Graveyard()
         super().__init__(dynamodb, table, **policy)
+        self.graveyard = Graveyard()
         leads: Any = Shared(Random(6))
         changes: Any = Shared(Random(7))
         self.leads, self.changes = leads, changes
@@ -112,17 +110,6 @@ class City(World):
 
     def claims(self, store: Store) -> Claims:
         return Claims(store, now=lambda: self.at, jitter=Random().random)
-
-    def consumer(self, store: Store, queue: Queue, stage: str) -> Consumer:
-        dead_letters: Any = self.graveyard
-        return Consumer(
-            queue=queue,
-            dead_letters=dead_letters,
-            store=store,
-            stage=stage,
-            now=lambda: self.at,
-            jitter=lambda: 0.5,
-        )
 
     def hubspot(self) -> HubSpot:
         return HubSpot(lambda _: "pat", self.portal.url, sleep=lambda _: None)

@@ -64,8 +64,6 @@ class _Change:
     """The leads that the messages name; after a merge, by other ids."""
     told: frozenset[tuple[int, Kind, str]]
     """When what happened, and from which source."""
-    source: str
-    """The source of what brought the record, if that is among it; else rather somebody else's than an app's."""
     merged: frozenset[str]
     """The ids that have been merged into this one."""
 
@@ -81,6 +79,12 @@ class _Change:
     def occurred_at(self) -> int:
         """When the last of it happened, epoch milliseconds."""
         return max(at for at, _, _ in self.told)
+
+    @property
+    def source(self) -> str:
+        """The source of what brought the record, if that is among it; else rather somebody else's than an app's."""
+        _, _, source = max(self.told, key=lambda each: (each[1] in BRINGS, each[2] != BY_APP, *each))
+        return source
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,7 +438,6 @@ def _told(message: Message) -> _Change:
         id=message.id,
         named=frozenset({message.key}),
         told=frozenset((message.occurred_at, kind, message.change_source) for kind in message.kinds),
-        source=message.change_source,
         merged=frozenset(message.merged),
     )
 
@@ -447,10 +450,9 @@ def _gathered(changes: Iterable[_Change]) -> list[_Change]:
     gathered = []
     for id_, same in by_id.items():
         told = frozenset[tuple[int, Kind, str]]().union(*(change.told for change in same))
-        _, _, source = max(told, key=lambda each: (each[1] in BRINGS, each[2] != BY_APP, *each))
         named = frozenset[str]().union(*(change.named for change in same))
         merged = frozenset[str]().union(*(change.merged for change in same)) - {id_}
-        gathered.append(_Change(id_, named, told, source, merged))
+        gathered.append(_Change(id_, named, told, merged))
     return sorted(gathered, key=lambda change: (change.occurred_at, int(change.id)))
 
 
