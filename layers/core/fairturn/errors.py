@@ -19,6 +19,7 @@ FairturnError
     ├── HubSpotUnavailable
     ├── TableUnavailable
     ├── Contended            somebody else was faster, again and again
+    ├── OutOfTime            the invocation ends too soon to begin it
     ├── QueueUnavailable
     └── SecretsUnavailable
 """
@@ -148,6 +149,10 @@ class TableUnavailable(Unavailable):
 
 class Contended(Unavailable):
     """Somebody else was faster, again and again: what was decided could not be written."""
+
+
+class OutOfTime(Unavailable):
+    """There is too little time left to begin this."""
 
 
 class QueueUnavailable(Unavailable):

@@ -34,6 +34,7 @@ UNKNOWN_SOURCE: Final = "UNKNOWN"
 MAX_SOURCE_LENGTH: Final = 64
 MAX_ID: Final = 2**63 - 1
 MAX_TIME: Final = 9_999_999_999_999
+MAX_ROUNDS: Final = 1_000_000
 MAX_MERGED_PER_EVENT: Final = 1_000
 MAX_MERGED_PER_MESSAGE: Final = 32
 """With ids of nineteen digits a message still stays below 1 KB."""
@@ -95,6 +96,10 @@ class Message(BaseModel):
     ours is among the apps; else of the latest."""
     merged: tuple[Id, ...] = Field(default=(), max_length=MAX_MERGED_PER_MESSAGE)
     """The ids that now lead to `id`, for a merge."""
+    round: int = Field(default=1, ge=1, le=MAX_ROUNDS)
+    """Which coming of the lead this is: 1 is the first. A lead that has ended comes again only with a later one."""
+    received_at: int | None = Field(default=None, exclude=True)
+    """When the queue first gave it to us, epoch milliseconds; it is no part of the body. None: no queue did."""
 
     @property
     def key(self) -> str:
@@ -103,13 +108,19 @@ class Message(BaseModel):
 
     def body(self) -> str:
         """The JSON that is queued."""
-        return self.model_dump_json(by_alias=True, exclude=None if self.merged else {"merged"})
+        unsaid = {name for name, said in (("merged", self.merged), ("round", self.round > 1)) if not said}
+        return self.model_dump_json(by_alias=True, exclude=unsaid)
 
     @classmethod
-    def read(cls, body: str) -> Message:
-        """Read what `body` wrote. Raises MessageRejected, naming fields and never their values."""
+    def read(cls, body: str, received_at: int | None = None) -> Message:
+        """Read what `body` wrote. Raises MessageRejected, naming fields and never their values.
+
+        Nothing can have happened after it was received: a later time is cut to that.
+        """
         try:
-            return cls.model_validate_json(body)
+            message = cls.model_validate_json(body)
+            latest = message.occurred_at if received_at is None else min(message.occurred_at, received_at)
+            return message.model_copy(update={"received_at": received_at, "occurred_at": latest})
         except ValidationError as error:
             raise MessageRejected(_problems(error)) from error
 
