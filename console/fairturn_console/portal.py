@@ -1,7 +1,8 @@
 """A HubSpot portal in memory, real over HTTP: what the sandbox and the tests talk to instead of HubSpot.
 
 It keeps owners, contacts, companies, users and property definitions, answers calls to its API (portal_api.py)
-and sends webhooks about every change (webhooks.py). A story is told through the methods of `Portal`:
+and sends webhooks about every change (webhooks.py). It remembers a while of its past (portal_past.py), because its
+reads can lie. A story is told through the methods of `Portal`:
 `create_contact`, `change`, `merge` and so on. Its clock is `time.time()`, its chance one seeded `Random`, and
 its times are epoch milliseconds.
 """
@@ -12,10 +13,12 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from threading import RLock, Thread
 from typing import TYPE_CHECKING, Final
 
-from fairturn_console.portal_api import BAD_GATEWAY, TEN_SECONDLY, Fault, PortalApi
+from fairturn_console.portal_api import BAD_GATEWAY, TEN_SECONDLY, Fault, Lies, PortalApi
+from fairturn_console.portal_past import Past
 from fairturn_console.webhooks import DEFAULT_SUBSCRIPTIONS, WebhookRequest, Webhooks
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from werkzeug.serving import BaseWSGIServer
+
+    from fairturn_console.portal_api import Json
 
 OWNER: Final = "hubspot_owner_id"
 MERGED_IDS: Final = "hs_merged_object_ids"
@@ -57,6 +62,7 @@ class PortalOwner:
 class Record:
     """A contact, company or user; `owners` is the history of its owner, latest first."""
 
+    type: str
     id: str
     properties: dict[str, str | None]
     owners: list[dict[str, str | None]] = field(default_factory=list)
@@ -117,6 +123,8 @@ class Portal:
         self.usual_faults: Sequence[Fault] = (TEN_SECONDLY, BAD_GATEWAY)
         self.fault_rate = 0.0
         """How likely one of the usual faults befalls a call, 0 to 1."""
+        self.lies = Lies()
+        """How the answers to reads may be wrong; a longer lag counts for what happens from now on."""
         self.judges_each = False
         """Whether a batch update of writes with trace ids does what is valid (207), or nothing (400)."""
         self.before_update: Callable[[], None] | None = None
@@ -135,6 +143,7 @@ class Portal:
         self._api = PortalApi(self)
         self._host = host
         self._server: BaseWSGIServer | None = None
+        self._past = Past()
         self._merged: dict[str, str] = {}
         self._down_until = 0
         self._unownable: dict[str, str] = {}
@@ -184,7 +193,7 @@ class Portal:
             record = self._new("contacts", source, at, id)
             self._announce("creation", record.id, source, at, changeFlag="CREATED")
             self.write(record, properties, source, at)
-            return record.id
+            return self._insert(record)  # at last, so that no read ever finds it without its properties
 
     def add_company(self, properties: Mapping[str, str]) -> str:
         """Add a company. Gives its id."""
@@ -222,9 +231,11 @@ class Portal:
         """
         with self.lock:
             contacts = self.records["contacts"]
-            other, survivor = contacts.pop(merged), contacts.pop(primary)
+            other, survivor, new = contacts[merged], contacts[primary], self._next_id()
+            self._remember("contacts", primary, merged, new)
+            del contacts[merged], contacts[primary]
             earlier = [survivor.properties.get(MERGED_IDS), other.properties.pop(MERGED_IDS, None)]
-            survivor.id = self._next_id()
+            survivor.id = new
             contacts[survivor.id] = survivor
             self._merged |= {primary: survivor.id, merged: survivor.id}
             moved = {
@@ -248,18 +259,21 @@ class Portal:
         """Delete a contact; it can be restored."""
         with self.lock:
             record = self.contact(contact)
+            self._remember("contacts", record.id)
             record.archived = True
             self._announce("deletion", record.id, source, at, changeFlag="DELETED")
 
     def restore(self, contact: str, source: str = "CRM_UI", at: int | None = None) -> None:
         """Restore a deleted contact. KeyError: it was erased, or merged into another."""
         with self.lock:
+            self._remember("contacts", contact)
             self.records["contacts"][contact].archived = False
             self._announce("restore", contact, source, at)
 
     def privacy_delete(self, contact: str, source: str = "CRM_UI", at: int | None = None) -> None:
         """Erase a contact for good. Two events tell of it, in any order."""
         with self.lock:
+            self._remember("contacts", contact)
             del self.records["contacts"][contact]
             self._announce("privacyDeletion", contact, source, at)
             self._announce("deletion", contact, source, at, changeFlag="DELETED")
@@ -332,10 +346,34 @@ class Portal:
             return self.faults.popleft()
         return self.random.choice(self.usual_faults) if self.random.random() < self.fault_rate else Fault(None)
 
-    def find(self, type: str, record: str) -> Record | None:  # noqa: A002
-        """The record of this id, or the one that it was merged into, unless it is deleted."""
-        found = self.records[type].get(self._survivor(record))
+    def find(self, type: str, record: str, moment: float = inf) -> Record | None:  # noqa: A002
+        """The record of this id, or the one that it was merged into, unless it is deleted; as it was at a moment."""
+        found = self._at(type, record, moment)
+        if found is None and record in self._merged:
+            return self.find(type, self._merged[record], moment)
         return None if found is None or found.archived else found
+
+    def seen(self, type: str, record: str) -> Record | None:  # noqa: A002
+        """What a read finds under this id, which may be the past."""
+        return self.find(type, record, self._moment())
+
+    def listed(self, type: str) -> list[Record]:  # noqa: A002
+        """All that a search finds, each by itself, which may be the past."""
+        ids = dict.fromkeys([*self.records[type], *self._past.ids(type)])
+        found = [self._at(type, record, self._moment()) for record in ids]
+        return [record for record in found if record is not None and not record.archived]
+
+    def is_silent(self) -> bool:
+        """Whether the answer that is being made has no results at all."""
+        return self._happens(self.lies.empty)
+
+    def told(self, results: list[Json]) -> list[Json]:
+        """What the answer that is being made has of these results."""
+        if not results or not self._happens(self.lies.partial):
+            return results
+        number = self.random.randint(1, len(results) - 1 or 1)
+        lost = {*self.random.sample(range(len(results)), number)}
+        return [result for place, result in enumerate(results) if place not in lost]
 
     def flaws(self, properties: Mapping[str, str], contact: str = "") -> list[Flaw]:
         """Why these values would be refused. An archived owner is not among the reasons."""
@@ -363,6 +401,7 @@ class Portal:
         by: str | None = None,
     ) -> None:
         """Change a record; only what becomes different is an event. `by`: as for `change`."""
+        self._remember(record.type, record.id)
         moment = _iso(_now() if at is None else at)
         for name, value in properties.items():
             if (record.properties.get(name) or "") == value:
@@ -396,14 +435,37 @@ class Portal:
             "createdate": moment,
             "lastmodifieddate": moment,
         }
-        self.records[type][record] = Record(record, {**own})
-        return self.records[type][record]
+        return Record(type, record, {**own})
+
+    def _insert(self, record: Record) -> str:
+        """Let the portal have a new record from now on."""
+        self._remember(record.type, record.id)
+        self.records[record.type][record.id] = record
+        return record.id
 
     def _add(self, type: str, properties: Mapping[str, str]) -> str:  # noqa: A002
         with self.lock:
             record = self._new(type, "CRM_UI")
             record.properties |= properties
-            return record.id
+            return self._insert(record)
+
+    def _remember(self, type: str, *records: str) -> None:  # noqa: A002
+        """Keep what is under these ids now, and will be no more."""
+        now = _now()
+        self._past.forget(now - self.lies.lag * 1_000)
+        for record in records:
+            self._past.keep(type, record, self.records[type].get(record), now)
+
+    def _at(self, type: str, record: str, moment: float) -> Record | None:  # noqa: A002
+        """What was under this id at a moment."""
+        return self._past.at(type, record, moment, self.records[type].get(record))
+
+    def _moment(self) -> float:
+        """As of when a read shows a record; endless: as of now."""
+        return _now() - self.random.uniform(0, self.lies.lag) * 1_000 if self._happens(self.lies.stale) else inf
+
+    def _happens(self, rate: float) -> bool:
+        return rate > 0 and self.random.random() < rate  # what never happens draws no number: a seed's story stays
 
     def _check(self, properties: Mapping[str, str]) -> None:
         if flaws := self.flaws(properties):

@@ -1,7 +1,8 @@
 """The API side of the HubSpot simulator: the calls that Fairturn makes, in HubSpot's own forms, over HTTP.
 
 Refusals have HubSpot's forms too: 400 for a whole batch, 207 with errors, 401, 409. What happens on a bad day
-(429, a gateway's 502, a late answer) is a `Fault`.
+(429, a gateway's 502, a late answer) is a `Fault`. How far the answer to a read is from the truth, on any day, is
+said by `Lies`; writes always meet the truth.
 """
 
 from __future__ import annotations
@@ -62,6 +63,23 @@ BAD_GATEWAY: Final = Fault(502, b"<html><title>502 Bad Gateway</title></html>", 
 def slow(seconds: float) -> Fault:
     """The right answer, late."""
     return Fault(None, delay=seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Lies:
+    """How the answers to reads may be wrong, although they look right. By default they are never wrong."""
+
+    stale: float = 0.0
+    """How likely a record of a read is shown as it was at a moment within the lag, 0 to 1."""
+    lag: float = 15.0
+    """How long ago that moment is at most, in seconds."""
+    empty: float = 0.0
+    """How likely the answer to a batch read, or a page of owners, is a 200 without results, 0 to 1."""
+    partial: float = 0.0
+    """How likely an answer lacks some of its results, without a word of them, 0 to 1."""
+
+
+AS_HUBSPOT_DOES: Final = Lies(stale=0.2, empty=0.01, partial=0.02)
 
 
 class RefusedError(Exception):
@@ -129,14 +147,18 @@ class PortalApi:
         body = _body()
         found: dict[str, Record] = {}
         missing: list[str] = []
-        for wanted in _inputs(body, HISTORY_LIMIT if body.get("propertiesWithHistory") else BATCH_LIMIT):
-            record = self._portal.find(_known(type), wanted["id"])
+        inputs = _inputs(body, HISTORY_LIMIT if body.get("propertiesWithHistory") else BATCH_LIMIT)
+        known = _known(type)
+        if self._portal.is_silent():
+            return _batch([], [])
+        for wanted in inputs:
+            record = self._portal.seen(known, wanted["id"])
             if record is None:
                 missing.append(wanted["id"])
             else:
                 found[record.id] = record
         errors = [_not_found({"ids": missing})] if missing else []
-        return _batch([_shown(record, body) for record in found.values()], errors)
+        return _batch(self._portal.told([_shown(record, body) for record in found.values()]), errors)
 
     def _batch_update(self, type: str) -> Answer:  # noqa: A002
         portal, inputs = self._portal, _inputs(_body())
@@ -182,21 +204,24 @@ class PortalApi:
         groups = body.get("filterGroups") or [{"filters": []}]
         matches = [
             record
-            for record in self._portal.records[_known(type)].values()
-            if not record.archived
-            and any(all(_matches(record.properties, each) for each in group["filters"]) for group in groups)
+            for record in self._portal.listed(_known(type))
+            if any(all(_matches(record.properties, each) for each in group["filters"]) for group in groups)
         ]
         for sort in body.get("sorts", [])[:1]:
             name, backwards = sort["propertyName"], sort.get("direction") == "DESCENDING"
             matches.sort(key=lambda record: _ordered(record.properties.get(name) or ""), reverse=backwards)
         page = [_shown(record, body) for record in matches[after : after + limit]]
-        return {"total": len(matches), "results": page, **_paging(after + limit, len(matches))}, 200
+        told = self._portal.told(page)
+        total = len(matches) - len(page) + len(told)  # it says nothing of what the page lacks, either
+        return {"total": total, "results": told, **_paging(after + limit, len(matches))}, 200
 
     def _owners(self) -> Answer:
         archived = request.args.get("archived", "false").lower() == "true"
         limit, after = int(request.args.get("limit", 100)), int(request.args.get("after", 0))
         if limit > OWNERS_LIMIT:
             raise RefusedError(400, "VALIDATION_ERROR", "A page has 500 owners at most.")
+        if self._portal.is_silent():
+            return {"results": []}, 200
         owners = [owner for owner in self._portal.owners.values() if owner.archived == archived]
         page = [
             {
@@ -211,7 +236,7 @@ class PortalApi:
             }
             for owner in owners[after : after + limit]
         ]
-        return {"results": page, **_paging(after + limit, len(owners))}, 200
+        return {"results": self._portal.told(page), **_paging(after + limit, len(owners))}, 200
 
     def _properties(self) -> Answer:
         return {"results": [_defined(each) for each in self._portal.properties.values()]}, 200

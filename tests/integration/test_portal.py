@@ -15,6 +15,7 @@ import urllib3
 from fairturn.errors import SignatureRejected
 from fairturn.signature import verify
 from fairturn_console.portal import Portal
+from fairturn_console.portal_api import AS_HUBSPOT_DOES, Fault, Lies
 from fairturn_console.webhooks import WebhookRequest, sign
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ START = 1_790_000_000
 URL = "https://example.com/hubspot/7c1"
 SECRET = "yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy"
 DAY = 86_400
+LAG = Lies().lag
 TOKEN = "pat-1"
 
 
@@ -82,6 +84,19 @@ def call(portal: Portal, method: str, path: str, body: object = None, token: str
 def update(portal: Portal, contact: str, **properties: str) -> tuple[int, Json]:
     body = {"inputs": [{"id": contact, "properties": properties, "objectWriteTraceId": "t1"}]}
     return call(portal, "POST", "/objects/contacts/batch/update", body)
+
+
+def read(portal: Portal, *contacts: str, **more: object) -> tuple[int, Json]:
+    body = {"inputs": [{"id": contact} for contact in contacts], "properties": ["city", "zip"], **more}
+    return call(portal, "POST", "/objects/contacts/batch/read", body)
+
+
+def ids(answer: tuple[int, Json]) -> list[str]:
+    return [result["id"] for result in answer[1]["results"]]
+
+
+def cities(answer: tuple[int, Json]) -> list[str | None]:
+    return [record["properties"]["city"] for record in answer[1]["results"]]
 
 
 def search(portal: Portal, *filters: tuple[str, str, object], **more: object) -> tuple[int, Json]:
@@ -329,6 +344,187 @@ def test_a_story_with_a_slip_is_refused(portal: Portal) -> None:
         portal.create_contact({"contry": "France"})
     with pytest.raises(ValueError, match="owner ID"):
         portal.change(portal.create_contact({}), {"hubspot_owner_id": "12"})
+
+
+# Lies of the API -----------------------------------------------------------------------------------------
+
+
+def test_a_stale_read_does_not_find_what_was_just_created_or_restored(
+    portal: Portal, clock: time_machine.Traveller
+) -> None:
+    restored = portal.create_contact({})
+    portal.delete(restored)
+    clock.shift(LAG)
+    portal.restore(restored)
+    created, company = portal.create_contact({}), portal.add_company({})
+    portal.lies = Lies(stale=1.0)
+    status, body = read(portal, created, restored)
+    assert (status, body["results"]) == (207, [])
+    assert body["errors"][0]["context"] == {"ids": [created, restored]}
+    assert ids(search(portal)) == []
+    assert ids(call(portal, "POST", "/objects/companies/batch/read", {"inputs": [{"id": company}]})) == []
+
+
+def test_a_stale_read_shows_a_contact_with_all_that_it_was_created_with_or_not_at_all(
+    portal: Portal, clock: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portal.webhooks, "announce", lambda *_, **__: clock.shift(1))  # creating takes a while
+    contact = portal.create_contact({"city": "Lyon", "zip": "69001"})
+    clock.shift(LAG / 2)
+    portal.lies = Lies(stale=1.0)
+    seen = [[each["properties"] for each in read(portal, contact)[1]["results"]] for _ in range(50)]
+    assert [] in seen
+    assert {(shown["city"], shown["zip"]) for each in seen for shown in each} == {("Lyon", "69001")}
+
+
+def test_a_stale_read_shows_old_values_after_our_own_write_which_meets_the_present(
+    portal: Portal, clock: time_machine.Traveller
+) -> None:
+    contact = portal.create_contact({"city": "Lyon"})
+    clock.shift(LAG)
+    portal.lies = Lies(stale=1.0)
+    assert cities(update(portal, contact, city="Paris")) == ["Paris"]
+    assert cities(read(portal, contact)) == ["Lyon"]
+    assert cities(search(portal, ("city", "EQ", "Lyon"), properties=["city"])) == ["Lyon"]
+    new = portal.create_contact({})
+    assert ids(read(portal, new)) == []
+    assert update(portal, new, city="Nice")[0] == 200
+    portal.delete(contact)
+    path, body = f"/objects/contacts/{contact}", {"properties": {"city": "Nice"}}
+    assert (call(portal, "PATCH", path, body)[0], update(portal, contact, city="Nice")[0]) == (404, 207)
+
+
+def test_a_stale_read_finds_what_was_just_deleted_or_erased(portal: Portal, clock: time_machine.Traveller) -> None:
+    deleted, erased = portal.create_contact({"city": "Lyon"}), portal.create_contact({"city": "Nice"})
+    clock.shift(LAG)
+    portal.delete(deleted)
+    portal.privacy_delete(erased)
+    portal.lies = Lies(stale=1.0)
+    assert read(portal, deleted, erased)[0] == 200
+    assert cities(read(portal, deleted, erased)) == ["Lyon", "Nice"]
+    assert set(ids(search(portal))) == {deleted, erased}
+
+
+def test_a_stale_read_finds_both_contacts_of_a_merge_and_not_the_survivor(
+    portal: Portal, clock: time_machine.Traveller
+) -> None:
+    primary, merged = portal.create_contact({"city": "Lyon"}), portal.create_contact({"city": "Nice"})
+    clock.shift(LAG)
+    survivor = portal.merge(primary, merged)
+    portal.lies = Lies(stale=1.0)
+    answer = read(portal, primary, merged, survivor, properties=["city", "hs_merged_object_ids"])
+    assert (ids(answer), cities(answer)) == ([primary, merged], ["Lyon", "Nice"])
+    assert {each["properties"]["hs_merged_object_ids"] for each in answer[1]["results"]} == {None}
+    assert answer[1]["errors"][0]["context"] == {"ids": [survivor]}
+    assert set(ids(search(portal))) == {primary, merged}
+    clock.shift(LAG)
+    assert ids(read(portal, primary, merged)) == ids(search(portal)) == [survivor]
+
+
+def test_a_stale_read_between_two_merges_shows_the_first_survivor(
+    portal: Portal, clock: time_machine.Traveller
+) -> None:
+    first, second, third = (portal.create_contact({}) for _ in range(3))
+    survivor = portal.merge(first, second)
+    clock.shift(LAG)
+    portal.merge(survivor, third)
+    portal.lies = Lies(stale=1.0)
+    assert ids(read(portal, first, third)) == [survivor, third]
+
+
+def test_a_stale_history_ends_with_the_owner_of_then(portal: Portal, clock: time_machine.Traveller) -> None:
+    ada, bob = portal.add_owner("ada@example.com"), portal.add_owner("bob@example.com")
+    contact = portal.create_contact({"hubspot_owner_id": ada})
+    clock.shift(LAG)
+    update(portal, contact, hubspot_owner_id=bob)
+    portal.lies = Lies(stale=1.0)
+    _, body = read(portal, contact, propertiesWithHistory=["hubspot_owner_id"])
+    history = body["results"][0]["propertiesWithHistory"]["hubspot_owner_id"]
+    assert [change["value"] for change in history] == [ada]
+
+
+def test_nothing_is_shown_as_it_was_before_the_lag(portal: Portal, clock: time_machine.Traveller) -> None:
+    portal.lies = Lies(stale=1.0, lag=60.0)
+    contact = portal.create_contact({"city": "Lyon"})
+    clock.shift(60)
+    for city in ("Nice", "Paris"):
+        portal.change(contact, {"city": city})
+        clock.shift(30)
+    portal.change(portal.create_contact({}), {"city": "Lille"})  # whatever happens, the portal remembers enough
+    seen = Counter(city for _ in range(100) for city in cities(read(portal, contact)))
+    assert seen.keys() == {"Nice", "Paris"}
+    assert min(seen.values()) > 25
+    clock.shift(30)
+    assert {city for _ in range(20) for city in cities(read(portal, contact))} == {"Paris"}
+    clock.shift(30)
+    new, _ = portal.create_contact({}), portal.add_company({})
+    assert portal._past.ids("contacts") == [new]  # nor does it remember more than it may show
+
+
+def test_a_record_is_stale_as_often_as_asked_for(portal: Portal) -> None:
+    contacts = [portal.create_contact({}) for _ in range(100)]
+    portal.lies = Lies(stale=0.2)
+    assert 5 < 100 - len(ids(read(portal, *contacts))) < 40
+
+
+def test_an_empty_answer_is_a_success_without_results(portal: Portal) -> None:
+    contact = portal.create_contact({})
+    portal.add_owner("ada@example.com")
+    portal.lies = Lies(empty=1.0)
+    for more in ({}, {"propertiesWithHistory": ["hubspot_owner_id"]}):
+        assert read(portal, contact, "5", **more) == (200, {"status": "COMPLETE", "results": []})
+    assert call(portal, "GET", "/owners?limit=1") == (200, {"results": []})
+    assert ids(update(portal, contact, city="Lyon")) == [contact]
+
+
+def test_a_partial_answer_says_nothing_of_what_it_lacks(portal: Portal) -> None:
+    contacts = [portal.create_contact({}) for _ in range(10)]
+    portal.lies = Lies(partial=1.0)
+    status, body = read(portal, *contacts)
+    assert (status, set(body)) == (200, {"status", "results"})
+    left = ids((status, body))
+    assert 0 < len(left) < 10
+    assert left == [contact for contact in contacts if contact in left]
+    status, body = read(portal, *contacts, "5")
+    assert (status, body["errors"][0]["context"]) == (207, {"ids": ["5"]})
+    _, body = search(portal)
+    assert 0 < body["total"] == len(body["results"]) < 10
+    assert ids(read(portal, contacts[0])) == []
+
+
+def test_a_page_of_owners_can_lack_some_without_a_word(portal: Portal) -> None:
+    owners = [portal.add_owner(f"{number}@example.com") for number in range(10)]
+    portal.lies = Lies(partial=1.0)
+    status, body = call(portal, "GET", "/owners?limit=8")
+    left = ids((status, body))
+    assert (status, body["paging"]["next"]["after"]) == (200, "8")
+    assert 0 < len(left) < 8
+    assert left == [owner for owner in owners[:8] if owner in left]
+
+
+def test_a_seed_repeats_the_lies(clock: time_machine.Traveller) -> None:
+    def story(seed: int) -> list[tuple[int, Json]]:
+        clock.move_to(START)
+        with new_portal(seed) as portal:
+            portal.lies = Lies(stale=0.5, empty=0.2, partial=0.2)
+            contacts = [portal.create_contact({"city": "Lyon"}) for _ in range(5)]
+            clock.shift(10)
+            return [read(portal, *contacts) for _ in range(10)]
+
+    assert story(3) == story(3) != story(4)
+
+
+def test_without_lies_reads_are_true_and_draw_no_numbers(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+    contact, owner = portal.create_contact({"city": "Lyon"}), portal.add_owner("ada@example.com")
+    portal.change(contact, {"city": "Paris"})
+    monkeypatch.setattr(portal, "fault", lambda: Fault(None))  # which draws a number for every call
+    state = portal.random.getstate()
+    assert cities(read(portal, contact)) == cities(search(portal, properties=["city"])) == ["Paris"]
+    assert ids(call(portal, "GET", "/owners")) == [owner]
+    assert portal.random.getstate() == state
+    portal.lies = AS_HUBSPOT_DOES
+    read(portal, contact)
+    assert portal.random.getstate() != state
 
 
 # Webhooks ------------------------------------------------------------------------------------------------
