@@ -555,7 +555,7 @@ def test_a_merge_that_was_followed_but_not_passed_on_is_passed_on_the_next_time(
     told = world.told(survivor, kind=Kind.MERGE, merged=[lead, contact])
     send = world.leads.send
 
-    def failing(letters: Any) -> None:
+    def failing(letters: Any, deadline: Any = None) -> None:  # noqa: ARG001
         world.leads.send = send  # type: ignore[method-assign]
         raise QueueUnavailable(f"{len(letters)} not taken")
 

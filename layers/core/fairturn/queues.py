@@ -1,8 +1,10 @@
-"""SQS: ten at a time, partial failures, growing delays."""
+"""SQS: ten at a time, ten requests at once, partial failures, growing delays."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from threading import Event
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -11,14 +13,18 @@ from fairturn.errors import QueueUnavailable
 from fairturn.telemetry import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import BatchResultErrorEntryTypeDef, MessageAttributeValueTypeDef
 
+    from fairturn.deadline import Deadline
+
 MAX_BATCH: Final = 10
 MAX_BATCH_BYTES: Final = 262_144
 """SQS counts the bodies and the names, types and values of the attributes of one request together."""
+MAX_AT_ONCE: Final = 10
+"""Requests side by side: as many connections as a client of boto3's keeps."""
 MAX_DELAY: Final = 42_000
 """Seconds: SQS hides a message for at most twelve hours, counted from when it was received."""
 MAX_GROWING_DELAY: Final = 900
@@ -52,12 +58,22 @@ class Received:
     body: str
     receipts: int
     """How often it has been received, this time included: 1 the first time."""
+    first_at: int | None = None
+    """When it was received first, epoch milliseconds, as SQS says; None where it doesn't say."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Received:
         """Read one entry of `Records` in the event that Lambda makes of a queue's messages."""
-        receipts = int(record["attributes"]["ApproximateReceiveCount"])
-        return cls(record["messageId"], record["receiptHandle"], record["body"], receipts)
+        attributes = record["attributes"]
+        receipts = int(attributes["ApproximateReceiveCount"])
+        first_at = attributes.get("ApproximateFirstReceiveTimestamp")
+        return cls(
+            record["messageId"],
+            record["receiptHandle"],
+            record["body"],
+            receipts,
+            None if first_at is None else int(first_at),
+        )
 
 
 def growing_delay(receipts: int, jitter: float) -> int:
@@ -69,17 +85,32 @@ def growing_delay(receipts: int, jitter: float) -> int:
     return max(1, int(seconds * jitter))
 
 
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of one request."""
+
+    done: int = 0
+    """Entries that SQS took."""
+    codes: frozenset[str] = frozenset()
+    """Why it didn't take the others."""
+    error: ClientError | BotoCoreError | None = None
+    """Why the request failed as a whole."""
+
+
 class Queue:
     """One queue. Every method raises QueueUnavailable if SQS didn't do all of it, having tried all batches.
 
-    Only a request that fails as a whole ends it early: the next would fail the same way, and take as long.
+    Ten requests at most run side by side, so the batches may be taken in any order. Two things end it early, for the
+    requests that have not begun: one that fails as a whole, because the next would fail the same way, and take as
+    long; and the deadline. When it passes, the requests that still run are not waited for: the client's own timeouts
+    end them, and what they ask for may still be done.
     """
 
     def __init__(self, client: SQSClient, url: str) -> None:
         self._client = client
         self._url = url
 
-    def send(self, letters: Sequence[Letter]) -> None:
+    def send(self, letters: Sequence[Letter], deadline: Deadline | None = None) -> None:
         """Put letters into the queue."""
 
         def request(batch: Sequence[Letter]) -> Sequence[BatchResultErrorEntryTypeDef]:
@@ -92,9 +123,9 @@ class Queue:
             )
             return answer.get("Failed", [])
 
-        self._all("send", len(letters), _parcels(letters), request)
+        self._all("send", list(_parcels(letters)), request, deadline)
 
-    def put_back(self, delays: Sequence[tuple[Received, int]]) -> None:
+    def put_back(self, delays: Sequence[tuple[Received, int]], deadline: Deadline | None = None) -> None:
         """Let messages be received again after so many seconds each, 0 to 42,000; more is cut to that.
 
         A message that isn't ours any more (its receipt handle has expired) is only logged.
@@ -119,9 +150,9 @@ class Queue:
                 logger.warning("not ours any more, so not put back", extra={"message_ids": ids})
             return [failure for failure in failed if failure not in gone]
 
-        self._all("put back", len(delays), _tens(delays), request)
+        self._all("put back", list(_tens(delays)), request, deadline)
 
-    def delete(self, received: Sequence[Received]) -> None:
+    def delete(self, received: Sequence[Received], deadline: Deadline | None = None) -> None:
         """Take messages out of the queue for good."""
 
         def request(batch: Sequence[Received]) -> Sequence[BatchResultErrorEntryTypeDef]:
@@ -131,29 +162,63 @@ class Queue:
             )
             return answer.get("Failed", [])
 
-        self._all("delete", len(received), _tens(received), request)
+        self._all("delete", list(_tens(received)), request, deadline)
 
     def _all(
         self,
         verb: str,
-        count: int,
-        batches: Iterable[Sequence[T]],
+        batches: Sequence[Sequence[T]],
         request: Callable[[Sequence[T]], Sequence[BatchResultErrorEntryTypeDef]],
+        deadline: Deadline | None,
     ) -> None:
-        done = 0
-        codes: set[str] = set()
-        try:
-            for batch in batches:
+        ended = Event()
+
+        def outcome(batch: Sequence[T]) -> _Outcome:
+            if ended.is_set():
+                return _Outcome()
+            try:
                 failed = request(batch)
-                done += len(batch) - len(failed)
-                codes |= {failure["Code"] for failure in failed}
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            raise QueueUnavailable(f"could not {verb} {count - done} of {count}: {code}") from error
-        except BotoCoreError as error:
-            raise QueueUnavailable(f"could not {verb} {count - done} of {count}: {type(error).__name__}") from error
-        if done < count:
-            raise QueueUnavailable(f"could not {verb} {count - done} of {count}: {', '.join(sorted(codes))}")
+            except (ClientError, BotoCoreError) as error:
+                ended.set()
+                return _Outcome(error=error)
+            return _Outcome(len(batch) - len(failed), frozenset(failure["Code"] for failure in failed))
+
+        count = sum(len(batch) for batch in batches)
+        in_time = True
+        if len(batches) > 1 or (batches and deadline is not None):
+            outcomes = _side_by_side(outcome, batches, deadline)
+            in_time = len(outcomes) == len(batches)
+        else:
+            outcomes = [outcome(batch) for batch in batches]
+        done = sum(each.done for each in outcomes)
+        if done == count:
+            return
+        trouble = f"could not {verb} {count - done} of {count}"
+        error = next((each.error for each in outcomes if each.error), None)
+        if isinstance(error, ClientError):
+            raise QueueUnavailable(f"{trouble}: {error.response['Error']['Code']}") from error
+        if error is not None:
+            raise QueueUnavailable(f"{trouble}: {type(error).__name__}") from error
+        if not in_time:
+            raise QueueUnavailable(f"{trouble}, as far as is known: no answer in time")
+        raise QueueUnavailable(f"{trouble}: {', '.join(sorted(set().union(*(each.codes for each in outcomes))))}")
+
+
+def _side_by_side(
+    outcome: Callable[[Sequence[T]], _Outcome], batches: Sequence[Sequence[T]], deadline: Deadline | None
+) -> list[_Outcome]:
+    """Give the outcomes that are there by the deadline, in the order of the batches."""
+    left = None if deadline is None else deadline.left()
+    if left is not None and left <= 0:
+        return []
+    # Not a `with`: leaving it would wait for every thread.
+    threads = ThreadPoolExecutor(min(MAX_AT_ONCE, len(batches)), thread_name_prefix="sqs")
+    futures = [threads.submit(outcome, batch) for batch in batches]
+    try:
+        wait(futures, left)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+    return [future.result() for future in futures if future.done() and not future.cancelled()]
 
 
 def _attributes(letter: Letter) -> dict[str, MessageAttributeValueTypeDef]:
