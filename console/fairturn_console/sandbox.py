@@ -261,7 +261,7 @@ class Function:
             if self._handler is None or now - self._used_at > COLD_AFTER:
                 self._handler = self._start()
             self._used_at = now
-            return self._handler(copy.deepcopy(event), _context(self.name, self._properties))
+            return self._handler(copy.deepcopy(event), _Context(self.name, self._properties))
 
     def _start(self) -> Callable[..., Any]:
         module_name, _, function = self._properties["Handler"].partition(".")
@@ -286,10 +286,16 @@ def _http_event(request: WebhookRequest) -> dict[str, Any]:
     return event
 
 
-def _context(name: str, properties: Mapping[str, Any]) -> LambdaContext:
-    context = LambdaContext()
-    context._function_name = name  # noqa: SLF001 - Powertools' class has no other way in
-    context._memory_limit_in_mb = int(properties["MemorySize"])  # noqa: SLF001
-    context._invoked_function_arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"  # noqa: SLF001
-    context._aws_request_id = "sandbox"  # noqa: SLF001
-    return context
+class _Context(LambdaContext):
+    """What Lambda tells a function about itself; its time runs out on the simulated clock."""
+
+    def __init__(self, name: str, properties: Mapping[str, Any]) -> None:
+        # Powertools' class has no other way in.
+        self._function_name = name
+        self._memory_limit_in_mb = int(properties["MemorySize"])
+        self._invoked_function_arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
+        self._aws_request_id = "sandbox"
+        self._end = time.time() + int(properties["Timeout"])
+
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]  # Powertools' is static, and always 0
+        return max(0, int((self._end - time.time()) * 1000))

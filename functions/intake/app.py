@@ -6,13 +6,14 @@ import time
 from base64 import b64decode
 from functools import cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from botocore.config import Config
 
 from fairturn.credentials import Credentials
+from fairturn.deadline import Deadline
 from fairturn.intake import Intake, Request
 from fairturn.queues import Queue
 from fairturn.settings import settings
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 # HubSpot waits five seconds: a neighbour that says nothing is given up after two tries of one second each,
 # with a pause of at most one second between them.
 CONFIG = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 2, "mode": "standard"})
+
+RESERVE: Final = 0.5
+"""Seconds of the function's time that are kept for the answer, the log and the metrics."""
 
 
 @cache
@@ -43,7 +47,7 @@ def intake() -> Intake:
 
 
 @logger.inject_lambda_context(log_event=False)
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one request of an HTTP API (payload format 2.0)."""
     text = event.get("body") or ""
     try:
@@ -51,5 +55,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
     except ValueError:
         return {"statusCode": HTTPStatus.BAD_REQUEST, "body": ""}
     request = Request(event["requestContext"]["http"]["method"], event["headers"], body)
-    status = intake().receive(request, now_ms=int(time.time() * 1000))
+    deadline = Deadline.of(context).less(RESERVE)
+    status = intake().receive(request, now_ms=int(time.time() * 1000), deadline=deadline)
     return {"statusCode": status.value, "body": ""}

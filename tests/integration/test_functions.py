@@ -54,6 +54,9 @@ class Context:
     invoked_function_arn: str = "arn:aws:lambda:eu-west-1:123456789012:function:assign"
     aws_request_id: str = "6b1f7a30-0000-4000-8000-000000000001"
 
+    def get_remaining_time_in_millis(self) -> int:
+        return 30_000
+
 
 @dataclass(frozen=True)
 class House:

@@ -37,6 +37,10 @@ class Context:
     memory_limit_in_mb: int = 512
     invoked_function_arn: str = "arn:aws:lambda:eu-central-1:123456789012:function:intake"
     aws_request_id: str = "6b1f7a30-0000-4000-8000-000000000000"
+    left: int = 30_000
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.left
 
 
 @dataclass
@@ -199,6 +203,12 @@ def test_a_queue_that_is_not_there_makes_hubspot_come_again(cloud: Cloud, queue:
     imported = created | {"objectId": 1, "changeSource": "IMPORT"}
     event = body_of(load("contact-created"), [created, imported, created | {"objectId": None}])
     assert send(event) == {"statusCode": 503, "body": ""}
+
+
+@pytest.mark.parametrize(("left", "status"), [(500, 503), (3_500, 200)])
+def test_half_a_second_of_the_functions_time_is_kept_for_the_answer(cloud: Cloud, left: int, status: int) -> None:
+    assert app.handler(fresh(), Context(left=left)) == {"statusCode": status, "body": ""}  # type: ignore[arg-type]
+    assert len(cloud.messages("leads")) == (status == 200)
 
 
 def test_a_dead_letter_carries_its_reason(cloud: Cloud) -> None:

@@ -30,7 +30,7 @@ from fairturn_console import events, policies
 from fairturn_console.cli import POLICY
 from fairturn_console.cloud import STACK, aws
 from fairturn_console.portal import OWNER, Portal
-from fairturn_console.sandbox import Sandbox
+from fairturn_console.sandbox import Function, Sandbox
 from fairturn_console.serve import CONTACT, INSIDE, opened, watch
 from fairturn_console.story import furnish
 from fairturn_console.template import PATH, Template
@@ -42,6 +42,8 @@ from tests.integration.test_functions import Context, forget, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
 EXAMPLE = PATH.parent / POLICY
 START = datetime(2026, 11, 23, 9, tzinfo=UTC)
@@ -224,6 +226,23 @@ def test_a_function_that_was_not_called_for_long_starts_with_nothing_warm(sandbo
     sandbox.travel(sandbox.now + timedelta(minutes=16))
     sandbox.tick()
     assert function._handler is not warm
+
+
+def test_a_functions_time_runs_out_on_the_simulated_clock(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+
+    def handler(_: object, context: LambdaContext) -> dict[str, int]:
+        for _ in range(4):
+            left.append(context.get_remaining_time_in_millis())
+            sandbox.travel(sandbox.now + timedelta(seconds=1.5))
+        return {"statusCode": 200}
+
+    monkeypatch.setattr(Function, "_start", lambda _: handler)
+    sandbox.portal.create_contact({"email": "lead@example.net"})
+    sandbox.travel(START + timedelta(seconds=2))
+    sandbox.portal.deliver(sandbox.post)
+    assert Template().functions()["IntakeFunction"]["Timeout"] == 4
+    assert left == [4_000, 2_500, 1_000, 0]
 
 
 def test_an_answer_that_is_lost_is_a_failure_to_hubspot(sandbox: Sandbox) -> None:

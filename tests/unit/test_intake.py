@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from fairturn.deadline import Deadline
 from fairturn.errors import SecretsUnavailable
 from fairturn.events import Kind
 from fairturn.intake import MAX_BODY_BYTES, MAX_EVENTS, SHOWN, Intake, Request
@@ -31,6 +34,8 @@ URL = "https://hooks.example.com/hubspot/an-unguessable-part"
 SECRET = "the-current-secret"
 NOW = 1_793_527_200_000
 PORTAL = 62515
+DEADLINE = Deadline(lambda: 30.0)
+"""Far away."""
 VALUE = "sesame"
 """The value of a property, which must not turn up anywhere."""
 
@@ -43,14 +48,24 @@ class Sqs:
     requests: Counter[str] = field(default_factory=Counter)
     down: str = ""
     failing: str = ""
+    seconds: float = 0
+    """How long each request takes."""
+    let_go: Event | None = None
+    """Until when a request hangs."""
+    lock: Lock = field(default_factory=Lock)
 
     def send_message_batch(self, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        self.requests[QueueUrl] += 1
+        with self.lock:
+            self.requests[QueueUrl] += 1
+        time.sleep(self.seconds)
+        if self.let_go is not None:
+            self.let_go.wait(timeout=10)
         if QueueUrl == self.down:
             raise ConnectTimeoutError(endpoint_url=QueueUrl)
         if QueueUrl == self.failing:
             return {"Failed": [{"Id": Entries[-1]["Id"], "Code": "InternalError", "SenderFault": False}]}
-        self.sent.setdefault(QueueUrl, []).extend(Entries)
+        with self.lock:
+            self.sent.setdefault(QueueUrl, []).extend(Entries)
         return {}
 
     def bodies(self, queue: str) -> list[dict[str, Any]]:
@@ -98,7 +113,8 @@ def request(body: bytes, secret: str = SECRET, at: int = NOW) -> Request:
 
 def receive(sqs: Sqs, events: object, **fields: Any) -> HTTPStatus:
     body = events if isinstance(events, bytes) else json.dumps(events).encode()
-    return intake(sqs, fields.pop("secrets", None)).receive(request(body, **fields), now_ms=NOW)
+    service, deadline = intake(sqs, fields.pop("secrets", None)), fields.pop("deadline", DEADLINE)
+    return service.receive(request(body, **fields), now_ms=NOW, deadline=deadline)
 
 
 def event(id_: object = 1, name: str = "contact.creation", source: str = "FORM", **fields: Any) -> dict[str, Any]:
@@ -267,7 +283,7 @@ def test_the_portal_may_come_as_digits(sqs: Sqs) -> None:
 def test_an_unsigned_request_is_refused_and_the_reason_is_only_logged(
     sqs: Sqs, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = intake(sqs).receive(Request("POST", {}, b"[]"), now_ms=NOW)
+    answer = intake(sqs).receive(Request("POST", {}, b"[]"), now_ms=NOW, deadline=DEADLINE)
     assert answer is HTTPStatus.UNAUTHORIZED
     assert metrics(capsys) == {Metric.SIGNATURE_REJECTED: 1}
     assert [record.__dict__["reason"] for record in caplog.records] == ["a signature header is missing"]
@@ -287,7 +303,9 @@ def test_a_stale_request_is_refused(sqs: Sqs) -> None:
 def test_a_signature_for_another_url_is_refused(sqs: Sqs) -> None:
     signature = sign(secret=SECRET, method="POST", url=URL + "/", body=b"[]", timestamp=str(NOW))
     headers = {"x-hubspot-signature-v3": signature, "x-hubspot-request-timestamp": str(NOW)}
-    assert intake(sqs).receive(Request("POST", headers, b"[]"), now_ms=NOW) is HTTPStatus.UNAUTHORIZED
+    assert (
+        intake(sqs).receive(Request("POST", headers, b"[]"), now_ms=NOW, deadline=DEADLINE) is HTTPStatus.UNAUTHORIZED
+    )
 
 
 def test_a_replaced_secret_is_read_anew_when_a_signature_fails(sqs: Sqs) -> None:
@@ -371,7 +389,7 @@ def test_a_body_may_have_one_mebibyte_and_not_a_byte_more(sqs: Sqs) -> None:
 
 def test_too_large_a_body_is_refused_before_anything_is_looked_at(sqs: Sqs) -> None:
     body = b"x" * (MAX_BODY_BYTES + 1)
-    answer = intake(sqs, Secrets(unavailable=True)).receive(Request("POST", {}, body), now_ms=NOW)
+    answer = intake(sqs, Secrets(unavailable=True)).receive(Request("POST", {}, body), now_ms=NOW, deadline=DEADLINE)
     assert answer is HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
@@ -392,6 +410,47 @@ def test_hubspot_is_asked_to_come_again_unless_sqs_took_everything(
     answer = receive(sqs, [event(1), event(2, source="IMPORT"), event(None)])
     assert answer is HTTPStatus.SERVICE_UNAVAILABLE
     assert metrics(capsys) == {}
+
+
+def test_a_hundred_events_are_taken_well_within_hubspots_five_seconds_though_sqs_is_slow(
+    sqs: Sqs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sqs.seconds = 0.5
+    events = [event(n + 1, source="FORM" if n < 80 else "IMPORT") for n in range(90)]
+    began = time.monotonic()
+    assert receive(sqs, events + [event(None)] * 10, deadline=Deadline.after(3.5)) is HTTPStatus.OK
+    assert time.monotonic() - began < 3
+    assert [len(sqs.bodies(queue)) for queue in ("leads", "changes", "dead-letters")] == [80, 10, 10]
+    assert metrics(capsys) == {Metric.EVENTS_RECEIVED: 100, Metric.EVENTS_DEAD_LETTERED: 10}
+
+
+ONE_FOR: dict[str, dict[str, Any]] = {
+    "leads": event(1),
+    "changes": event(2, source="IMPORT"),
+    "dead-letters": event(None),
+}
+"""An event for each queue."""
+
+
+@pytest.mark.parametrize("queue", ONE_FOR)
+@pytest.mark.parametrize("count", [1, 100])
+def test_while_sqs_hangs_the_answer_still_comes_in_time(
+    sqs: Sqs, capsys: pytest.CaptureFixture[str], queue: str, count: int
+) -> None:
+    sqs.let_go = Event()
+    events = [ONE_FOR[queue] | {"objectId": ONE_FOR[queue]["objectId"] and n + 1} for n in range(count)]
+    began = time.monotonic()
+    assert receive(sqs, events, deadline=Deadline.after(0.3)) is HTTPStatus.SERVICE_UNAVAILABLE
+    assert time.monotonic() - began < 2
+    sqs.let_go.set()
+    assert metrics(capsys) == {}
+
+
+@pytest.mark.parametrize("queue", ONE_FOR)
+def test_nothing_is_queued_that_could_not_be_answered_for(sqs: Sqs, queue: str) -> None:
+    late = Deadline(lambda: 0.0)
+    assert receive(sqs, [ONE_FOR[queue]], deadline=late) is HTTPStatus.SERVICE_UNAVAILABLE
+    assert not sqs.requests
 
 
 # Anything
@@ -428,4 +487,6 @@ def test_any_signed_body_is_taken_or_refused(body: bytes) -> None:
 )
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_headers_of_a_stranger_are_refused(headers: dict[str, str]) -> None:
-    assert intake(Sqs()).receive(Request("POST", headers, b"[]"), now_ms=NOW) is HTTPStatus.UNAUTHORIZED
+    assert (
+        intake(Sqs()).receive(Request("POST", headers, b"[]"), now_ms=NOW, deadline=DEADLINE) is HTTPStatus.UNAUTHORIZED
+    )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fairturn.credentials import Credentials
+    from fairturn.deadline import Deadline
 
 MAX_BODY_BYTES: Final = 1_048_576
 """1 MiB of raw body. A hundred events, HubSpot's most, are some 40 KB."""
@@ -72,17 +73,18 @@ class Intake:
     """The target URL exactly as HubSpot has it: it is part of what HubSpot signs."""
     portal: int
 
-    def receive(self, request: Request, *, now_ms: int) -> HTTPStatus:
+    def receive(self, request: Request, *, now_ms: int, deadline: Deadline) -> HTTPStatus:
         """Take a request whole or not at all; the answer has no body.
 
         200: SQS has everything. 401: not signed by HubSpot. 400: not a JSON array of objects. 413: over 1 MiB
-        or over 1,000 events. 503: SQS or Secrets Manager did not do its part.
+        or over 1,000 events. 503: SQS or Secrets Manager did not do its part, or SQS not before the deadline; what
+        it has taken by then comes twice.
         """
         try:
             if len(request.body) > MAX_BODY_BYTES:
                 raise BodyTooLarge(f"{len(request.body)} bytes")
             self._verify(request, now_ms)
-            self._queue(_read_body(request.body))
+            self._queue(_read_body(request.body), deadline)
         except SignatureRejected as error:
             count(Metric.SIGNATURE_REJECTED)
             return _refuse(HTTPStatus.UNAUTHORIZED, error)
@@ -116,7 +118,7 @@ class Intake:
             now_ms=now_ms,
         )
 
-    def _queue(self, raws: Sequence[Mapping[str, Any]]) -> None:
+    def _queue(self, raws: Sequence[Mapping[str, Any]], deadline: Deadline) -> None:
         """Sort the events and queue all that somebody asked for."""
         events: list[Event] = []
         rejected: list[tuple[Mapping[str, Any], str]] = []
@@ -134,9 +136,9 @@ class Intake:
             else:
                 events.append(event)
         leads, changes = sort_events(events)
-        self.leads.send([Letter(message.body()) for message in leads])
-        self.changes.send([Letter(message.body()) for message in changes])
-        self.dead_letters.send([_dead_letter(raw, reason) for raw, reason in rejected])
+        self.leads.send([Letter(message.body()) for message in leads], deadline)
+        self.changes.send([Letter(message.body()) for message in changes], deadline)
+        self.dead_letters.send([_dead_letter(raw, reason) for raw, reason in rejected], deadline)
         logger.info(
             "webhook taken",
             extra={
