@@ -139,6 +139,14 @@ def test_a_time_beyond_thirteen_digits_is_rejected() -> None:
         read_event(raw(occurredAt=10**13))
 
 
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize(("occurred_at", "read_as"), [(AT - 1, AT - 1), (AT, AT), (AT + 1, AT), (10**13 - 1, AT)])
+def test_nothing_happened_after_the_request_came(kind: Kind, occurred_at: int, read_as: int) -> None:
+    read = read_event({**merge(occurredAt=occurred_at), "subscriptionType": f"contact.{kind}", "objectId": 1}, AT)
+    assert read is not None
+    assert read.occurred_at == read_as
+
+
 def test_a_rejection_names_no_value() -> None:
     with pytest.raises(EventRejected) as rejection:
         read_event(raw(objectId="lead@example.com"))

@@ -277,6 +277,11 @@ def test_the_portal_may_come_as_digits(sqs: Sqs) -> None:
     assert sqs.ids("leads") == ["1"]
 
 
+def test_what_is_said_to_happen_in_the_future_happens_now(sqs: Sqs) -> None:
+    receive(sqs, [event(1, occurredAt=9_999_999_999_999), event(2, "contact.deletion", occurredAt=NOW + 1)])
+    assert [body["occurredAt"] for body in sqs.bodies("leads") + sqs.bodies("changes")] == [NOW, NOW]
+
+
 # The signature
 
 

@@ -166,8 +166,8 @@ class _Merge(_Wire):
 _KINDS: Final = {kind.value: kind for kind in Kind}
 
 
-def read_event(raw: Mapping[str, Any]) -> Event | None:
-    """Understand one event of a request.
+def read_event(raw: Mapping[str, Any], now_ms: int = MAX_TIME) -> Event | None:
+    """Understand one event of a request that came at `now_ms`, epoch milliseconds: nothing happened later than that.
 
     None means that it is of a type which nobody asked for: another object, an association, a conversation,
     or a name that is new to us. Raises EventRejected for what can't be understood, naming fields and never
@@ -187,17 +187,17 @@ def read_event(raw: Mapping[str, Any]) -> Event | None:
         if type_id != CONTACT_TYPE_ID:
             return None
     try:
-        return _merge(raw) if kind is Kind.MERGE else _change(kind, raw)
+        return _merge(raw, now_ms) if kind is Kind.MERGE else _change(kind, raw, now_ms)
     except ValidationError as error:
         raise EventRejected(_problems(error)) from error
 
 
-def _change(kind: Kind, raw: Mapping[str, Any]) -> Event:
+def _change(kind: Kind, raw: Mapping[str, Any], now_ms: int) -> Event:
     wire = _Change.model_validate(raw)
-    return Event(wire.portal, kind, wire.id, wire.occurred_at, wire.change_source)
+    return Event(wire.portal, kind, wire.id, min(wire.occurred_at, now_ms), wire.change_source)
 
 
-def _merge(raw: Mapping[str, Any]) -> Event:
+def _merge(raw: Mapping[str, Any], now_ms: int) -> Event:
     wire = _Merge.model_validate(raw)
     survivor = wire.new or wire.primary
     merged = {wire.primary, *wire.others} - {survivor}
@@ -207,7 +207,7 @@ def _merge(raw: Mapping[str, Any]) -> Event:
         wire.portal,
         Kind.MERGE,
         survivor,
-        wire.occurred_at,
+        min(wire.occurred_at, now_ms),
         wire.change_source,
         tuple(sorted(merged, key=int)),
     )

@@ -84,7 +84,7 @@ class Intake:
             if len(request.body) > MAX_BODY_BYTES:
                 raise BodyTooLarge(f"{len(request.body)} bytes")
             self._verify(request, now_ms)
-            self._queue(_read_body(request.body), deadline)
+            self._queue(_read_body(request.body), now_ms, deadline)
         except SignatureRejected as error:
             count(Metric.SIGNATURE_REJECTED)
             return _refuse(HTTPStatus.UNAUTHORIZED, error)
@@ -118,14 +118,14 @@ class Intake:
             now_ms=now_ms,
         )
 
-    def _queue(self, raws: Sequence[Mapping[str, Any]], deadline: Deadline) -> None:
+    def _queue(self, raws: Sequence[Mapping[str, Any]], now_ms: int, deadline: Deadline) -> None:
         """Sort the events and queue all that somebody asked for."""
         events: list[Event] = []
         rejected: list[tuple[Mapping[str, Any], str]] = []
         unasked = elsewhere = 0
         for raw in raws:
             try:
-                event = read_event(raw)
+                event = read_event(raw, now_ms)
             except EventRejected as error:
                 rejected.append((raw, str(error)))
                 continue
