@@ -135,7 +135,7 @@ STORIES: dict[str, tuple[int, list[tuple[str, list[str], str]], list[tuple[str, 
     "contact-privacy-deleted": (200, [], [(f"{CONTACT}", ["deletion", "privacyDeletion"], "CRM_UI")]),
     "contact-restored": (200, [(f"{CONTACT}", ["restore"], "CRM_UI")], []),
     "contact-owner-changed": (200, [], [(f"{CONTACT}", ["propertyChange"], "CRM_UI")]),
-    "ui-test-button": (200, [("123", ["creation"], "CRM")], []),
+    "ui-test-button": (200, [], []),
     "webhook-not-signed": (401, [], []),
     "webhook-base64": (200, [(f"{CONTACT + 31}", ["creation"], "CRM_UI")], []),
 }

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.errors import EventRejected, MessageRejected
-from fairturn.events import BULK_SOURCES, TOLD_ONCE, Event, Kind, Message, read_event, sort_events
+from fairturn.events import BULK_SOURCES, TOLD_ONCE, Event, Kind, Message, is_test, read_event, sort_events
 
 AT = 1_793_527_199_400
 
@@ -252,6 +252,21 @@ def test_an_event_of_any_shape_is_read_or_rejected(fields: dict[str, Any], name:
         except EventRejected:
             continue
         assert read is None or int(read.id) > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"eventId": 100, "objectId": 123}, True),
+        ({"eventId": 100, "objectId": 123, "subscriptionType": "deal.creation", "portalId": None}, True),
+        ({"eventId": 100}, False),
+        ({"objectId": 123}, False),
+        ({"eventId": 123, "objectId": 100}, False),
+        ({"eventId": [100], "objectId": {"123": 123}}, False),
+    ],
+)
+def test_the_test_button_is_known_by_both_of_its_ids(fields: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
+    assert is_test(raw(**fields)) is expected
 
 
 # Sorting

@@ -282,6 +282,21 @@ def test_what_is_said_to_happen_in_the_future_happens_now(sqs: Sqs) -> None:
     assert [body["occurredAt"] for body in sqs.bodies("leads") + sqs.bodies("changes")] == [NOW, NOW]
 
 
+def test_events_of_the_test_button_are_counted_and_end_here(
+    sqs: Sqs, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    test = event(123, source="CRM", eventId=100)
+    with caplog.at_level(logging.INFO):
+        assert receive(sqs, [test, event(1), test, event(123), event(None, eventId=100)]) is HTTPStatus.OK
+    assert sqs.ids("leads") == ["1", "123"]
+    assert [record.__dict__["tests"] for record in caplog.records] == [2]
+    assert metrics(capsys) == {
+        Metric.EVENTS_RECEIVED: 5,
+        Metric.TEST_EVENTS: 2,
+        Metric.EVENTS_DEAD_LETTERED: 1,
+    }
+
+
 # The signature
 
 

@@ -163,6 +163,16 @@ class _Merge(_Wire):
     """HubSpot may give the survivor an id that neither of the two had."""
 
 
+TEST_EVENT_ID: Final = 100
+TEST_OBJECT_ID: Final = 123
+"""What the events of HubSpot's Test button are about; they are signed and shaped like any other."""
+
+
+def is_test(raw: Mapping[str, Any]) -> bool:
+    """Tell whether an event of a request comes of HubSpot's Test button, and so is about no record."""
+    return raw.get("eventId") == TEST_EVENT_ID and raw.get("objectId") == TEST_OBJECT_ID
+
+
 _KINDS: Final = {kind.value: kind for kind in Kind}
 
 

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from fairturn.errors import BodyRejected, BodyTooLarge, EventRejected, SignatureRejected, Unavailable
-from fairturn.events import Event, Message, read_event, sort_events
+from fairturn.events import Event, Message, is_test, read_event, sort_events
 from fairturn.queues import Letter, Queue
 from fairturn.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, verify
 from fairturn.telemetry import Metric, count, logger
@@ -119,11 +119,14 @@ class Intake:
         )
 
     def _queue(self, raws: Sequence[Mapping[str, Any]], now_ms: int, deadline: Deadline) -> None:
-        """Sort the events and queue all that somebody asked for."""
+        """Sort the events and queue all that somebody asked for; a test only shows that the way to us is open."""
         events: list[Event] = []
         rejected: list[tuple[Mapping[str, Any], str]] = []
-        unasked = elsewhere = 0
+        tests = unasked = elsewhere = 0
         for raw in raws:
+            if is_test(raw):
+                tests += 1
+                continue
             try:
                 event = read_event(raw, now_ms)
             except EventRejected as error:
@@ -145,6 +148,7 @@ class Intake:
                 "events": len(raws),
                 "leads": _ids(leads),
                 "changes": _ids(changes),
+                "tests": tests,
                 "unasked": unasked,
                 "of_another_portal": elsewhere,
                 "dead_lettered": len(rejected),
@@ -153,6 +157,7 @@ class Intake:
         )
         for metric, number in (
             (Metric.EVENTS_RECEIVED, len(raws)),
+            (Metric.TEST_EVENTS, tests),
             (Metric.EVENTS_DROPPED, unasked),
             (Metric.OTHER_PORTAL, elsewhere),
             (Metric.EVENTS_DEAD_LETTERED, len(rejected)),

@@ -21,6 +21,7 @@ class Metric(StrEnum):
     EVENTS_DROPPED = "EventsDropped"
     EVENTS_DEAD_LETTERED = "EventsDeadLettered"
     OTHER_PORTAL = "EventsOfAnotherPortal"
+    TEST_EVENTS = "TestEvents"
     LEADS_ASSIGNED = "LeadsAssigned"  # by rota
     LEADS_WAITING = "LeadsWaiting"  # by rota
     LEADS_OBSERVED = "LeadsObserved"  # by rota
