@@ -274,9 +274,9 @@ def test_the_test_button_is_known_by_both_of_its_ids(fields: dict[str, Any], exp
 
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("source", ["FORM", "UNKNOWN", *sorted(BULK_SOURCES)])
-def test_only_a_creation_or_restore_that_is_not_bulk_goes_to_leads(kind: Kind, source: str) -> None:
+def test_only_a_creation_that_is_not_bulk_goes_to_leads(kind: Kind, source: str) -> None:
     leads, changes = sort_events([event(kind, source=source)])
-    wanted = kind in (Kind.CREATION, Kind.RESTORE) and source in ("FORM", "UNKNOWN")
+    wanted = kind is Kind.CREATION and source in ("FORM", "UNKNOWN")
     assert (len(leads), len(changes)) == ((1, 0) if wanted else (0, 1))
 
 
@@ -318,14 +318,26 @@ def test_somebody_elses_change_is_not_hidden_behind_one_that_may_be_ours() -> No
     assert changes == [message(kinds=(Kind.PROPERTY_CHANGE,), occurred_at=AT + 1, change_source="CRM_UI")]
 
 
-def test_a_bulk_creation_restored_by_hand_is_a_lead() -> None:
-    leads, changes = sort_events([event(Kind.RESTORE, source="CRM_UI"), event(source="IMPORT", at=AT + 1)])
-    assert changes == []
-    assert [each.change_source for each in leads] == ["CRM_UI"]
+def test_a_bulk_creation_restored_by_hand_is_a_change() -> None:
+    leads, changes = sort_events([event(Kind.RESTORE, source="CRM_UI", at=AT + 1), event(source="IMPORT")])
+    assert leads == []
+    assert changes == [message(kinds=(Kind.CREATION, Kind.RESTORE), occurred_at=AT + 1, change_source="CRM_UI")]
+
+
+def test_a_creation_is_a_lead_and_the_restore_in_the_same_request_a_change() -> None:
+    leads, changes = sort_events(
+        [
+            event(Kind.PROPERTY_CHANGE, at=AT + 1, source="WORKFLOWS"),
+            event(Kind.RESTORE, at=AT + 3, source="CRM_UI"),
+            event(source="FORM"),
+        ]
+    )
+    assert leads == [message(kinds=(Kind.CREATION, Kind.PROPERTY_CHANGE), occurred_at=AT + 1, change_source="FORM")]
+    assert changes == [message(kinds=(Kind.RESTORE,), occurred_at=AT + 3, change_source="CRM_UI")]
 
 
 def test_of_several_events_that_make_a_lead_the_latest_names_the_source() -> None:
-    leads, _ = sort_events([event(Kind.RESTORE, source="CRM_UI"), event(source="FORM", at=AT + 1)])
+    leads, _ = sort_events([event(source="CRM_UI"), event(source="FORM", at=AT + 1)])
     assert [each.change_source for each in leads] == ["FORM"]
 
 

@@ -54,7 +54,7 @@ class Kind(StrEnum):
 BRINGS: Final = frozenset({Kind.CREATION, Kind.RESTORE})
 """What brings a record into HubSpot."""
 
-TOLD_ONCE: Final = frozenset({Kind.MERGE, Kind.DELETION, Kind.PRIVACY_DELETION})
+TOLD_ONCE: Final = frozenset({Kind.RESTORE, Kind.MERGE, Kind.DELETION, Kind.PRIVACY_DELETION})
 """What no reading of the record tells afterwards, only the event."""
 
 
@@ -138,8 +138,11 @@ class Event:
 
     @property
     def makes_lead(self) -> bool:
-        """Whether this alone, whatever the policy says, is about somebody who may need an owner now."""
-        return self.kind in BRINGS and self.change_source not in BULK_SOURCES
+        """Whether this alone, whatever the policy says, is about somebody who may need an owner now.
+
+        A restore isn't: the record may have been somebody's before, which takes a look at ours to know.
+        """
+        return self.kind is Kind.CREATION and self.change_source not in BULK_SOURCES
 
 
 class _Wire(BaseModel):
@@ -233,8 +236,8 @@ def _problems(error: ValidationError) -> str:
 def sort_events(events: Iterable[Event]) -> tuple[list[Message], list[Message]]:
     """Make the messages for the leads queue and for the changes queue, oldest first.
 
-    A record whose creation or restore comes from a source that isn't bulk goes to leads with everything else
-    that is said of it; every other record goes to changes. What only an event tells (a merge, a deletion, an
+    A record whose creation comes from a source that isn't bulk goes to leads with everything else that is said
+    of it; every other record goes to changes. What only an event tells (a restore, a merge, a deletion, an
     erasure) goes to changes in any case. The order of the events makes no difference.
     """
     records: dict[str, list[Event]] = defaultdict(list)
