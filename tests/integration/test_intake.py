@@ -180,7 +180,7 @@ def test_a_replaced_secret_is_learnt_from_the_first_request_signed_with_it(cloud
     cloud.secrets.put_secret_value(
         SecretId="webhook", SecretString=json.dumps({"current": "replaced", "previous": SECRET})
     )
-    assert send(fresh(secret="replaced"))["statusCode"] == 401  # asked less than a minute ago
+    assert send(fresh(secret="replaced"))["statusCode"] == 401  # asked less than five seconds ago
     forget()
     assert send(fresh(secret="replaced"))["statusCode"] == 200
     assert send(fresh())["statusCode"] == 200

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 MAX_AGE: Final = 300
 """Seconds for which a secret that was read is taken as it is."""
-MIN_REFRESH_INTERVAL: Final = 60.0
-"""Seconds between two early readings of one secret: a flood of bad signatures costs one request a minute."""
+MIN_REFRESH_INTERVAL: Final = 5.0
+"""Seconds between two early readings of one secret. A reading that still finds the old one must not keep the next from
+finding the new one for long. A flood of bad signatures costs 12 requests a minute for each warm function at most."""
 
 _Pasted = Annotated[str, StringConstraints(strip_whitespace=True)]
 
@@ -47,8 +48,8 @@ class Credentials:
     """The app's client secrets and its token, from AWS Secrets Manager.
 
     Both methods raise SecretsUnavailable, which says what to put there, and never what is there. With
-    `refresh` they read Secrets Manager again, at most once a minute for each secret, and otherwise answer as
-    without.
+    `refresh` they read Secrets Manager again, at most every five seconds for each secret, and otherwise
+    answer as without.
     """
 
     def __init__(
