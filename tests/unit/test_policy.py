@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import unicodedata
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from fairturn.errors import PolicyInvalid
 from fairturn.policy import (
+    MAX_COMPARED,
     MAX_LANES,
     Cleared,
     Equals,
@@ -641,6 +643,32 @@ def test_texts_compare_without_case_accents_and_outer_blanks(one: str, other: st
 
 def test_inner_blanks_and_other_letters_count() -> None:
     assert len({fold(text) for text in ("new york", "newyork", "new  york", "new yorq")}) == 4
+
+
+accented = st.text(
+    st.characters(codec="utf-8", categories=("L", "M", "Zs"))
+    | st.sampled_from("aE\u0301\u0323\u0344\u0f73\ufdfa\uac01 ")
+)
+
+
+@given(accented)
+def test_folding_letter_by_letter_leaves_what_folding_the_whole_would(text: str) -> None:
+    letters = (letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    assert fold(text) == "".join(letters).casefold().strip()
+
+
+@pytest.mark.parametrize("letter", ["a", "é"])
+def test_texts_compare_by_their_first_8192_characters(letter: str) -> None:
+    text = letter * 8_191
+    assert MAX_COMPARED == 8_192
+    assert fold(f"{text}x-and-more") == fold(f" {text}x and something else ") == fold(text) + "x"
+    assert fold(f"{text}x") != fold(f"{text}y")
+    assert fold(f"{text} y") == fold(text)
+
+
+@pytest.mark.parametrize("letter", ["\ufdfa", "ß", "\u0390"])
+def test_letters_that_stand_for_several_make_no_longer_text(letter: str) -> None:
+    assert len(fold(letter * 65_536)) == 8_192
 
 
 @given(st.text())

@@ -323,3 +323,43 @@ def test_all_conditions_of_a_rule_can_be_said_together() -> None:
     rule = policy({"name": "x", "when": [is_("A"), {"any": [is_("B"), is_("C")]}]}).rules[0]
     assert describe(rule.when) == "country is A, and (country is B, or country is C)"
     assert describe(()) == "always"
+
+
+# What strangers write
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u0301\u0323" * 32_768,
+        "\u0344" * 4_096 + "\u0323" * 61_440,
+        "\u0f73" * 65_536,
+        "\u1f82" * 65_536,
+        "\ufdfa" * 65_536,
+        "enterpris" * 7_281,
+        "\u2003" * 65_536,
+        "1" * 65_536,
+    ],
+    ids=[
+        "marks",
+        "two marks in one",
+        "marks in one that is none",
+        "letters with marks",
+        "phrases as letters",
+        "almost what is searched",
+        "blanks",
+        "digits",
+    ],
+)
+def test_a_batch_of_the_longest_texts_is_routed_within_a_second(text: str) -> None:
+    """Of what HubSpot lets in: text that costs most to normalise, to search, to strip and to read as a number."""
+    conditions = [
+        *({"property": "p", "contains": f"enterprise {n}"} for n in range(20)),
+        *({"property": "p", "equals": f"Réunion {n}"} for n in range(20)),
+        *({"property": "p", "at_least": n} for n in range(360)),
+    ]
+    rules = policy({"name": "x", "when": [{"any": conditions}]})
+    began = time.process_time()
+    for _ in range(97):
+        assert isinstance(route(lead(p=text), rules), Route)
+    assert time.process_time() - began < 1

@@ -13,6 +13,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -54,6 +55,7 @@ MAX_SKILLS_ASKED = 8
 MAX_ABSENCES = 100
 MAX_DIGITS = 15  # what a float can hold without rounding
 MAX_TEXT = 500
+MAX_COMPARED = 8_192  # characters of a text that are looked at; strangers write up to 65,536
 MAX_LISTED = 20  # names given as allowed in one message
 
 
@@ -97,11 +99,18 @@ def lane(skills: Iterable[str]) -> str:
 
 
 def fold(text: str) -> str:
-    """Give the form in which texts compare: without case, accents and outer blanks."""
+    """Give the form in which texts compare: without case, accents and outer blanks, cut to 8,192 characters.
+
+    Takes time in proportion to the characters that are looked at, whatever they are.
+    """
+    text = text.strip()[:MAX_COMPARED]
     if text.isascii():
         return text.lower().strip()
-    letters = (letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
-    return "".join(letters).casefold().strip()
+    # Letter by letter: normalising also sorts the accents that follow each other, in the square of their number, and
+    # they are left out here anyway. One letter may stand for up to eighteen.
+    parts = (part for letter in text for part in unicodedata.normalize("NFKD", letter))
+    letters = islice((part for part in parts if not unicodedata.combining(part)), MAX_COMPARED)
+    return "".join(letters).casefold()[:MAX_COMPARED].strip()
 
 
 # How problems are told

@@ -128,11 +128,12 @@ _BULK_SOURCES = frozenset(fold(source) for source in BULK_SOURCES)
 
 
 class _Facts:
-    """What is known of one lead, in the form in which it compares; each text is folded once."""
+    """What is known of one lead, in the form in which it compares; each value is brought into that form once."""
 
     def __init__(self, lead: Lead) -> None:
         self._properties = lead.properties
         self._texts: dict[str, str | None] = {}
+        self._numbers: dict[str, Decimal | None] = {}
         self.source = fold(lead.source)
 
     def text(self, name: str) -> str | None:
@@ -143,8 +144,10 @@ class _Facts:
 
     def number(self, name: str) -> Decimal | None:
         """Give a property's number; None if it is unknown or no plain number."""
-        text = (self._properties.get(name) or "").strip()
-        return Decimal(text) if NUMBER.fullmatch(text) else None
+        if name not in self._numbers:
+            text = (self._properties.get(name) or "").strip()
+            self._numbers[name] = Decimal(text) if NUMBER.fullmatch(text) else None
+        return self._numbers[name]
 
     def reached(self, criterion: Reached) -> bool:
         """Tell whether the property has one of the values."""
