@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -27,6 +27,7 @@ from ruamel.yaml.events import (
     StreamStartEvent,
 )
 
+from fairturn.deadline import Deadline
 from fairturn.errors import PolicyInvalid, Problem
 from fairturn.policy import Policy, place
 
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
     from ruamel.yaml.events import Event
 
     from fairturn.crm import HubSpot
+    from fairturn.roster import Owner
     from fairturn.store import Store
 
 MAX_BYTES = 256 * 1024
 MAX_STORED = 360 * 1024  # DynamoDB keeps at most 400 KB in one item
 MAX_DEPTH = 40
+OWNERS_WITHIN: Final = 30.0
+"""Seconds that HubSpot is given to list the owners, twice if need be."""
 
 _CONSTANTS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -199,7 +203,7 @@ def apply(policy: Policy, store: Store, crm: HubSpot, at: int) -> int:
     `at` is epoch milliseconds. Returns the version's number. Raises PolicyInvalid for reps whom HubSpot doesn't
     know or has deactivated, PolicyMoved if somebody else applies one at the same time, and Unavailable.
     """
-    owners = {owner.id: owner for owner in crm.owners()}
+    owners = _owners(policy, crm)
     pointer = store.pointer()
     number, known = pointer.number, pointer.owners
     # Who has left gets no more leads, whatever becomes of this policy.
@@ -208,3 +212,14 @@ def apply(policy: Policy, store: Store, crm: HubSpot, at: int) -> int:
     store.put_roster([owner for owner in owners.values() if owner.id in {*known, *resolved.reps}], at)
     store.put_policy(number + 1, resolved, at)
     return number + 1
+
+
+def _owners(policy: Policy, crm: HubSpot) -> dict[str, Owner]:
+    """Owner id → owner, of the whole portal. Raises Unavailable."""
+    deadline = Deadline.after(OWNERS_WITHIN)
+    owners = {owner.id: owner for owner in crm.owners(deadline)}
+    try:
+        policy.resolve(owners)
+    except PolicyInvalid:  # an answer of HubSpot's may lack somebody: before he is told unknown, it is asked again
+        owners |= {owner.id: owner for owner in crm.owners(deadline)}
+    return owners

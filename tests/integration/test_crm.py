@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import time
 import traceback
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
 from fairturn import crm
 from fairturn.crm import Found, HubSpot, OwnerChange, OwnerWrite, Refusal, Written
-from fairturn.errors import HubSpotUnavailable
+from fairturn.deadline import Deadline
+from fairturn.errors import HubSpotUnavailable, OutOfTime
 from fairturn.roster import Owner
 from fairturn_console.portal import Portal
 from fairturn_console.portal_api import BAD_GATEWAY, DAILY, SECONDLY, TEN_SECONDLY, Fault, slow
@@ -32,6 +34,8 @@ NOBODY = "999"
 WHY = {"fairturn_reason": "It was Ada's turn.", "fairturn_rota": "france"}
 JSON = {"content-type": "application/json"}
 PERSON = "jo.smith@example.com"
+IN_TIME = Deadline(lambda: 60.0)
+"""Time enough, whenever it is asked."""
 
 
 @pytest.fixture
@@ -81,7 +85,7 @@ def text_of(error: BaseException) -> str:
 def test_a_hundred_records_are_read_in_one_call(portal: Portal, hubspot: HubSpot) -> None:
     ids = contacts(portal, 100)
     portal.change(ids[0], {"country": "Réunion"})
-    records = hubspot.read("contact", ids, ["country", "email"]).records
+    records = hubspot.read("contact", ids, ["country", "email"], IN_TIME).records
     assert list(records) == ids
     assert records[ids[0]]["country"] == "Réunion"
     assert records[ids[1]]["country"] is None
@@ -90,33 +94,33 @@ def test_a_hundred_records_are_read_in_one_call(portal: Portal, hubspot: HubSpot
 
 
 def test_nothing_is_asked_about_no_records(portal: Portal, hubspot: HubSpot, ada: str) -> None:
-    assert hubspot.read("contact", [], ["email"]) == Found({}, {})
-    assert hubspot.write_owners("contact", []) == Written({})
-    assert hubspot.owner_histories("contact", []) == {}
+    assert hubspot.read("contact", [], ["email"], IN_TIME) == Found({}, {})
+    assert hubspot.write_owners("contact", [], IN_TIME) == Written({})
+    assert hubspot.owner_histories("contact", [], IN_TIME) == {}
     assert not portal.calls
     with pytest.raises(ValueError, match="100"):
-        hubspot.read("contact", ["1"] * 101, [])
+        hubspot.read("contact", ["1"] * 101, [], IN_TIME)
     with pytest.raises(ValueError, match="50"):
-        hubspot.owner_histories("contact", ["1"] * 51)
+        hubspot.owner_histories("contact", ["1"] * 51, IN_TIME)
     with pytest.raises(ValueError, match="100"):
-        hubspot.write_owners("contact", [OwnerWrite("1", ada, {})] * 101)
+        hubspot.write_owners("contact", [OwnerWrite("1", ada, {})] * 101, IN_TIME)
 
 
 def test_records_that_hubspot_does_not_know_are_absent(portal: Portal, hubspot: HubSpot) -> None:
     kept, deleted = contacts(portal, 2)
     portal.delete(deleted)
-    assert list(hubspot.read("contact", [kept, deleted, "123"], ["email"]).records) == [kept]
-    assert hubspot.read("contact", ["123"], ["email"]) == Found({}, {})
+    assert list(hubspot.read("contact", [kept, deleted, "123"], ["email"], IN_TIME).records) == [kept]
+    assert hubspot.read("contact", ["123"], ["email"], IN_TIME) == Found({}, {})
 
 
 def test_a_merged_record_answers_under_the_survivors_id(portal: Portal, hubspot: HubSpot) -> None:
     first, second = old = contacts(portal, 2)
     survivor = portal.merge(first, second)
-    found = hubspot.read("contact", old, ["email"])
+    found = hubspot.read("contact", old, ["email"], IN_TIME)
     assert list(found.records) == [survivor]
     assert found.merged == {first: survivor, second: survivor}
     assert "hs_merged_object_ids" not in found.records[survivor]
-    asked = hubspot.read("contact", old, ["hs_merged_object_ids"])
+    asked = hubspot.read("contact", old, ["hs_merged_object_ids"], IN_TIME)
     assert asked.records[survivor]["hs_merged_object_ids"] == f"{first};{second}"
 
 
@@ -125,7 +129,7 @@ def test_a_record_merged_time_and_again_answers_under_the_last_survivors_id(port
     between = portal.merge(first, second)
     survivor = portal.merge(third, between)
     portal.privacy_delete(erased)
-    found = hubspot.read("contact", [survivor, first, between, other, erased], ["email"])
+    found = hubspot.read("contact", [survivor, first, between, other, erased], ["email"], IN_TIME)
     assert found.records.keys() == {survivor, other}
     assert found.merged == {first: survivor, between: survivor}
     assert portal.calls == {READ: 1}
@@ -135,7 +139,7 @@ def test_a_record_whose_survivor_answers_is_neither_absent_nor_unreadable(portal
     read = {"id": "2", "properties": {"email": "a@b.c", "hs_merged_object_ids": "1;2;7"}}
     body = {"results": [read], "errors": [{"category": "VALIDATION_ERROR"}]}
     portal.faults.append(Fault(207, json.dumps(body).encode(), JSON))
-    found = hubspot.read("contact", ["1", "2", "3"], ["email"])
+    found = hubspot.read("contact", ["1", "2", "3"], ["email"], IN_TIME)
     assert found.merged == {"1": "2"}
     assert found.unreadable.keys() == {"3"}
 
@@ -147,7 +151,7 @@ def test_an_error_of_a_record_that_is_not_its_absence_makes_that_record_unreadab
     read = {"id": "2", "properties": {"email": "a@b.c"}}
     body = {"results": [read], "errors": [{"category": "VALIDATION_ERROR", "message": PERSON, **named}]}
     portal.faults.append(Fault(207, json.dumps(body).encode(), JSON))
-    found = hubspot.read("contact", ["1", "2"], ["email"])
+    found = hubspot.read("contact", ["1", "2"], ["email"], IN_TIME)
     assert found.records == {"2": {"email": "a@b.c"}}
     assert found.unreadable.keys() == {"1"}
     assert "VALIDATION_ERROR" in str(found.unreadable["1"])
@@ -160,7 +164,7 @@ def test_owners_are_read_page_by_page_archived_ones_too(
     monkeypatch.setattr(crm, "OWNERS_PER_PAGE", 2)
     owners = [portal.add_owner(f"rep{place}@example.com") for place in range(5)]
     portal.deactivate_owner(owners[0])
-    assert hubspot.owners() == [
+    assert hubspot.owners(IN_TIME) == [
         *(Owner(owners[place], f"rep{place}@example.com", archived=False) for place in range(1, 5)),
         Owner(owners[0], "rep0@example.com", archived=True),
     ]
@@ -174,7 +178,7 @@ def test_pages_of_owners_without_end_are_given_up(
     page = {"results": [], "paging": {"next": {"after": "1"}}}
     portal.faults.extend(Fault(200, json.dumps(page).encode(), JSON) for _ in range(9))
     with pytest.raises(HubSpotUnavailable, match="3 pages"):
-        hubspot.owners()
+        hubspot.owners(IN_TIME)
     assert portal.calls == {OWNERS: 3}
 
 
@@ -190,12 +194,12 @@ def history(*changes: Mapping[str, object]) -> Fault:
 def test_the_histories_of_fifty_records_owners_are_read_in_one_call(portal: Portal, hubspot: HubSpot, ada: str) -> None:
     ids = contacts(portal, 50)
     bob, at = portal.add_owner("bob@example.com"), 1_790_000_000_123
-    hubspot.write_owners("contact", [OwnerWrite(ids[0], ada, {})])
+    hubspot.write_owners("contact", [OwnerWrite(ids[0], ada, {})], IN_TIME)
     portal.change(ids[1], {"hubspot_owner_id": bob}, source="AUTOMATION_PLATFORM", at=at, by="workflowId:77")
     portal.change(ids[1], {"hubspot_owner_id": ""}, at=at + 1)
     portal.change(ids[1], {"hubspot_owner_id": ada}, source="INTEGRATION", at=at - 1, by="99")
     portal.calls.clear()
-    histories = hubspot.owner_histories("contact", ids)
+    histories = hubspot.owner_histories("contact", ids, IN_TIME)
     assert portal.calls == {READ: 1}
     assert list(histories) == ids
     ((ours,), (cleared, workflow, app), *rest) = histories.values()
@@ -209,20 +213,20 @@ def test_the_histories_of_fifty_records_owners_are_read_in_one_call(portal: Port
 def test_records_that_hubspot_does_not_know_have_no_history(portal: Portal, hubspot: HubSpot) -> None:
     kept, deleted = contacts(portal, 2)
     portal.delete(deleted)
-    assert hubspot.owner_histories("contact", [kept, deleted, "123"]) == {kept: ()}
+    assert hubspot.owner_histories("contact", [kept, deleted, "123"], IN_TIME) == {kept: ()}
 
 
 def test_changes_of_one_moment_stay_in_hubspots_order(portal: Portal, hubspot: HubSpot) -> None:
     moment = {"timestamp": "2026-09-21T12:00:00.250Z", "sourceType": "CRM_UI"}
     portal.faults.append(history({**moment, "value": "2"}, {**moment, "value": "1"}))
-    assert [change.owner for change in hubspot.owner_histories("contact", ["1"])["1"]] == ["2", "1"]
+    assert [change.owner for change in hubspot.owner_histories("contact", ["1"], IN_TIME)["1"]] == ["2", "1"]
 
 
 @pytest.mark.parametrize("unreadable", [{}, {"timestamp": None}, {"timestamp": "soon"}, {"timestamp": "2026-09-21"}])
 def test_a_change_without_a_time_is_left_out(portal: Portal, hubspot: HubSpot, unreadable: dict[str, object]) -> None:
     known = {"value": "1", "timestamp": "2026-09-21T14:00:00+02:00"}
     portal.faults.append(history({"value": "2", **unreadable}, known))
-    (change,) = hubspot.owner_histories("contact", ["1"])["1"]
+    (change,) = hubspot.owner_histories("contact", ["1"], IN_TIME)["1"]
     assert change == OwnerChange("1", 1_789_992_000_000, "UNKNOWN", None)
 
 
@@ -230,14 +234,14 @@ def test_a_change_without_a_time_is_left_out(portal: Portal, hubspot: HubSpot, u
 def test_a_change_tells_nothing_of_a_person(portal: Portal, hubspot: HubSpot, person: str) -> None:
     told = {"value": None, "sourceType": person, "sourceId": person, "sourceLabel": PERSON}
     portal.faults.append(history({**told, "timestamp": "1970-01-01T00:00:01Z"}))
-    assert hubspot.owner_histories("contact", ["1"]) == {"1": (OwnerChange(None, 1_000, "UNKNOWN", None),)}
+    assert hubspot.owner_histories("contact", ["1"], IN_TIME) == {"1": (OwnerChange(None, 1_000, "UNKNOWN", None),)}
 
 
 def test_histories_that_hubspot_cannot_read_now_are_not_taken_for_absent(portal: Portal, hubspot: HubSpot) -> None:
     errors = [{"category": "OBJECT_NOT_FOUND", "context": {"ids": ["2"]}}, {"category": "INTERNAL_ERROR"}]
     portal.faults.append(Fault(207, json.dumps({"results": [], "errors": errors}).encode(), JSON))
     with pytest.raises(HubSpotUnavailable, match="INTERNAL_ERROR"):
-        hubspot.owner_histories("contact", ["1", "2"])
+        hubspot.owner_histories("contact", ["1", "2"], IN_TIME)
 
 
 # Writing -----------------------------------------------------------------------------------------------
@@ -245,7 +249,7 @@ def test_histories_that_hubspot_cannot_read_now_are_not_taken_for_absent(portal:
 
 def test_owners_and_explanations_are_written_in_one_call(portal: Portal, hubspot: HubSpot, ada: str) -> None:
     ids = contacts(portal, 100)
-    assert hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY) for lead in ids]) == Written({})
+    assert hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY) for lead in ids], IN_TIME) == Written({})
     assert portal.calls == {UPDATE: 1}
     for lead in ids:
         assert portal.contact(lead).properties.items() >= {"hubspot_owner_id": ada, **WHY}.items()
@@ -253,9 +257,9 @@ def test_owners_and_explanations_are_written_in_one_call(portal: Portal, hubspot
 
 def test_empty_texts_clear_the_explanation(portal: Portal, hubspot: HubSpot, ada: str) -> None:
     (lead,) = contacts(portal, 1)
-    hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY)])
-    assert hubspot.write_owners("contact", [OwnerWrite(lead, ada, dict.fromkeys(WHY, ""))]) == Written({})
-    assert hubspot.read("contact", [lead], list(WHY)).records[lead].items() >= dict.fromkeys(WHY).items()
+    hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY)], IN_TIME)
+    assert hubspot.write_owners("contact", [OwnerWrite(lead, ada, dict.fromkeys(WHY, ""))], IN_TIME) == Written({})
+    assert hubspot.read("contact", [lead], list(WHY), IN_TIME).records[lead].items() >= dict.fromkeys(WHY).items()
 
 
 def test_an_unknown_owner_is_found_by_halving_and_the_others_are_written(
@@ -264,7 +268,7 @@ def test_an_unknown_owner_is_found_by_halving_and_the_others_are_written(
     ids = contacts(portal, 97)
     bad = set(ids[10:20])
     writes = [OwnerWrite(lead, NOBODY if lead in bad else ada, WHY) for lead in ids]
-    written = hubspot.write_owners("contact", writes)
+    written = hubspot.write_owners("contact", writes, IN_TIME)
     assert written.refused.keys() == bad
     assert {kind for kind, _ in written.refused.values()} == {Refusal.OWNER}
     assert written.refused[ids[10]][1] == "VALIDATION_ERROR INVALID_OWNER_ID hubspot_owner_id"
@@ -275,14 +279,14 @@ def test_an_unknown_owner_is_found_by_halving_and_the_others_are_written(
 
 def test_one_unknown_owner_of_all_is_refused_in_one_call(portal: Portal, hubspot: HubSpot) -> None:
     ids = contacts(portal, 50)
-    written = hubspot.write_owners("contact", [OwnerWrite(lead, NOBODY, WHY) for lead in ids])
+    written = hubspot.write_owners("contact", [OwnerWrite(lead, NOBODY, WHY) for lead in ids], IN_TIME)
     assert written.refused.keys() == set(ids)
     assert portal.calls == {UPDATE: 1}
 
 
 def test_halving_takes_at_most_two_calls_per_record(portal: Portal, hubspot: HubSpot) -> None:
     portal.faults.extend([refused({"category": "VALIDATION_ERROR"})] * 300)
-    written = hubspot.write_owners("contact", [OwnerWrite(str(lead), "1", WHY) for lead in range(1, 101)])
+    written = hubspot.write_owners("contact", [OwnerWrite(str(lead), "1", WHY) for lead in range(1, 101)], IN_TIME)
     assert len(written.refused) == 100
     assert {kind for kind, _ in written.refused.values()} == {Refusal.OTHER}
     assert portal.calls == {UPDATE: 199}
@@ -291,7 +295,7 @@ def test_halving_takes_at_most_two_calls_per_record(portal: Portal, hubspot: Hub
 def test_a_refused_explanation_property_is_left_out_and_said_so(portal: Portal, hubspot: HubSpot, ada: str) -> None:
     ids = contacts(portal, 97)
     del portal.properties["fairturn_reason"]
-    written = hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY) for lead in ids])
+    written = hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY) for lead in ids], IN_TIME)
     assert written == Written({}, explained=False)
     assert portal.calls == {UPDATE: 2}
     assert {owner_of(portal, lead) for lead in ids} == {ada}
@@ -301,7 +305,7 @@ def test_a_refused_explanation_property_is_left_out_and_said_so(portal: Portal, 
 def test_an_unknown_owner_is_told_from_a_refused_explanation(portal: Portal, hubspot: HubSpot, ada: str) -> None:
     good, bad = contacts(portal, 2)
     portal.define_property("fairturn_rota", options=["spain"])
-    written = hubspot.write_owners("contact", [OwnerWrite(good, ada, WHY), OwnerWrite(bad, NOBODY, WHY)])
+    written = hubspot.write_owners("contact", [OwnerWrite(good, ada, WHY), OwnerWrite(bad, NOBODY, WHY)], IN_TIME)
     assert not written.explained
     assert {lead: kind for lead, (kind, _) in written.refused.items()} == {bad: Refusal.OWNER}
     assert owner_of(portal, good) == ada
@@ -313,7 +317,7 @@ def test_refusals_of_single_records_are_told_apart(portal: Portal, hubspot: HubS
     portal.delete(deleted)
     portal.merge(merged, other)
     owners = {good: ada, bad: NOBODY, deleted: ada, merged: ada, "7": ada}
-    written = hubspot.write_owners("contact", [OwnerWrite(*each, WHY) for each in owners.items()])
+    written = hubspot.write_owners("contact", [OwnerWrite(*each, WHY) for each in owners.items()], IN_TIME)
     assert {lead: kind for lead, (kind, _) in written.refused.items()} == {
         bad: Refusal.OWNER,
         deleted: Refusal.GONE,
@@ -331,7 +335,7 @@ def test_records_whose_explanation_is_refused_are_written_again_without_it(
     portal.define_property("fairturn_rota", options=["france"])
     first, second = contacts(portal, 2)
     writes = [OwnerWrite(first, ada, WHY), OwnerWrite(second, ada, {**WHY, "fairturn_rota": "spain"})]
-    assert hubspot.write_owners("contact", writes) == Written({}, explained=False)
+    assert hubspot.write_owners("contact", writes, IN_TIME) == Written({}, explained=False)
     assert portal.calls == {UPDATE: 2}
     assert portal.contact(first).properties["fairturn_rota"] == "france"
     assert (owner_of(portal, first), owner_of(portal, second)) == (ada, ada)
@@ -344,14 +348,14 @@ def test_an_error_that_names_no_record_is_of_those_without_a_result(portal: Port
         "errors": [{"category": "OBJECT_NOT_FOUND"}],
     }
     portal.faults.append(Fault(207, json.dumps(body).encode(), JSON))
-    written = hubspot.write_owners("contact", [OwnerWrite(lead, "5", {}) for lead in ("1", "2", "3")])
+    written = hubspot.write_owners("contact", [OwnerWrite(lead, "5", {}) for lead in ("1", "2", "3")], IN_TIME)
     assert written.refused == {"3": (Refusal.GONE, "OBJECT_NOT_FOUND")}
 
 
 def test_a_passing_error_of_one_record_puts_off_that_record_alone(portal: Portal, hubspot: HubSpot) -> None:
     body = {"results": [{"id": "2"}], "errors": [{"category": "RATE_LIMITS", "context": {"ids": ["1"]}}]}
     portal.faults.append(Fault(207, json.dumps(body).encode(), JSON))
-    written = hubspot.write_owners("contact", [OwnerWrite("1", "5", {}), OwnerWrite("2", "5", {})])
+    written = hubspot.write_owners("contact", [OwnerWrite("1", "5", {}), OwnerWrite("2", "5", {})], IN_TIME)
     assert written.refused == {}
     assert written.put_off.keys() == {"1"}
     assert "RATE_LIMITS" in str(written.put_off["1"])
@@ -359,7 +363,7 @@ def test_a_passing_error_of_one_record_puts_off_that_record_alone(portal: Portal
 
 def test_a_record_that_hubspot_says_nothing_of_is_put_off(portal: Portal, hubspot: HubSpot) -> None:
     portal.faults.append(Fault(200, json.dumps({"results": [{"id": "2"}]}).encode(), JSON))
-    written = hubspot.write_owners("contact", [OwnerWrite("1", "5", {}), OwnerWrite("2", "5", {})])
+    written = hubspot.write_owners("contact", [OwnerWrite("1", "5", {}), OwnerWrite("2", "5", {})], IN_TIME)
     assert written.refused == {}
     assert written.put_off.keys() == {"1"}
 
@@ -368,11 +372,11 @@ def test_a_fault_amid_the_halves_puts_off_what_is_left(portal: Portal, hubspot: 
     ids = contacts(portal, 4)
     writes = [OwnerWrite(lead, NOBODY if lead == ids[0] else ada, WHY) for lead in ids]
     portal.faults.extend([slow(0), slow(0), TEN_SECONDLY])
-    written = hubspot.write_owners("contact", writes)
+    written = hubspot.write_owners("contact", writes, IN_TIME)
     assert {failure.retry_after for failure in written.put_off.values()} == {10}
     assert 0 < len(written.put_off) < 4
     assert all(owner_of(portal, lead) == ada for lead in set(ids) - written.put_off.keys() - written.refused.keys())
-    assert hubspot.write_owners("contact", writes).refused.keys() == {ids[0]}
+    assert hubspot.write_owners("contact", writes, IN_TIME).refused.keys() == {ids[0]}
     assert {owner_of(portal, lead) for lead in ids[1:]} == {ada}
 
 
@@ -399,14 +403,14 @@ def test_what_passes_in_a_moment_is_tried_three_times_and_then_left_to_the_queue
 ) -> None:
     (lead,) = contacts(portal, 1)
     portal.faults.extend([fault, fault])
-    assert lead in hubspot.read("contact", [lead], ["email"]).records
+    assert lead in hubspot.read("contact", [lead], ["email"], IN_TIME).records
     assert portal.calls == {READ: 3}
     low, high = (1.0, 1.3) if fault is SECONDLY else (0.2, 0.6)
     assert all(low <= pause <= high for pause in pauses)
     assert len(pauses) == 2
     portal.faults.extend([fault, fault, fault])
     with pytest.raises(HubSpotUnavailable):
-        hubspot.read("contact", [lead], ["email"])
+        hubspot.read("contact", [lead], ["email"], IN_TIME)
     assert portal.calls == {READ: 6}
 
 
@@ -426,9 +430,9 @@ def test_what_passes_in_a_moment_is_tried_three_times_and_then_left_to_the_queue
 @pytest.mark.parametrize(
     "call",
     [
-        lambda hubspot: hubspot.read("contact", ["1"], ["email"]),
-        lambda hubspot: hubspot.owner_histories("contact", ["1"]),
-        lambda hubspot: hubspot.owners(),
+        lambda hubspot: hubspot.read("contact", ["1"], ["email"], IN_TIME),
+        lambda hubspot: hubspot.owner_histories("contact", ["1"], IN_TIME),
+        lambda hubspot: hubspot.owners(IN_TIME),
     ],
 )
 def test_what_takes_longer_is_left_to_the_queue_at_once(
@@ -449,7 +453,7 @@ def test_what_takes_longer_is_left_to_the_queue_at_once(
 
 def test_a_page_that_is_not_hubspots_never_means_that_a_record_is_gone(portal: Portal, hubspot: HubSpot) -> None:
     portal.faults.append(Fault(404, b"<html>Not Found</html>", {}))
-    written = hubspot.write_owners("contact", [OwnerWrite("1", "5", {})])
+    written = hubspot.write_owners("contact", [OwnerWrite("1", "5", {})], IN_TIME)
     assert written.refused == {}
     assert written.put_off.keys() == {"1"}
 
@@ -457,7 +461,7 @@ def test_a_page_that_is_not_hubspots_never_means_that_a_record_is_gone(portal: P
 def test_a_late_answer_is_not_waited_for(portal: Portal, pauses: list[float]) -> None:
     hurried = HubSpot(lambda _: TOKEN, portal.url, timeout=(0.5, 0.05), sleep=pauses.append)
     portal.faults.extend([slow(0.15)] * 3)
-    written = hurried.write_owners("contact", [OwnerWrite("1", "5", {})])
+    written = hurried.write_owners("contact", [OwnerWrite("1", "5", {})], IN_TIME)
     assert "ReadTimeoutError" in str(written.put_off["1"])
     assert portal.calls == {UPDATE: 3}
 
@@ -467,14 +471,14 @@ def test_nobody_at_the_address_is_not_there_now(pauses: list[float]) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(HubSpotUnavailable, match="NewConnectionError"):
-        HubSpot(lambda _: TOKEN, f"http://127.0.0.1:{port}", sleep=pauses.append).owners()
+        HubSpot(lambda _: TOKEN, f"http://127.0.0.1:{port}", sleep=pauses.append).owners(IN_TIME)
     assert len(pauses) == 2
 
 
 def test_an_error_of_tls_is_not_mistaken_for_a_mistake_of_ours(portal: Portal, pauses: list[float]) -> None:
     url = portal.url.replace("http", "https")
     with pytest.raises(HubSpotUnavailable, match="SSLError"):
-        HubSpot(lambda _: TOKEN, url, sleep=pauses.append).read("contact", ["1"], [])
+        HubSpot(lambda _: TOKEN, url, sleep=pauses.append).read("contact", ["1"], [], IN_TIME)
 
 
 def test_a_rotated_token_is_asked_for_once(portal: Portal) -> None:
@@ -486,7 +490,7 @@ def test_a_rotated_token_is_asked_for_once(portal: Portal) -> None:
 
     hubspot = HubSpot(token, portal.url)
     portal.token = "new"
-    assert hubspot.owners() == []
+    assert hubspot.owners(IN_TIME) == []
     assert asked == [False, True, False]
     assert portal.calls == {OWNERS: 3}
 
@@ -494,7 +498,7 @@ def test_a_rotated_token_is_asked_for_once(portal: Portal) -> None:
 def test_a_token_that_stays_wrong_is_not_tried_for_ever(portal: Portal) -> None:
     hubspot = HubSpot(lambda _: "wrong", portal.url)
     with pytest.raises(HubSpotUnavailable, match="401 INVALID_AUTHENTICATION"):
-        hubspot.read("contact", ["1"], [])
+        hubspot.read("contact", ["1"], [], IN_TIME)
     assert portal.calls == {READ: 2}
 
 
@@ -517,7 +521,7 @@ def test_no_exception_or_log_tells_what_hubspot_said_about_a_person(
 ) -> None:
     portal.faults.extend([fault] * 3)
     with caplog.at_level(logging.DEBUG), pytest.raises(HubSpotUnavailable) as caught:
-        hubspot.read("contact", ["1"], ["email"])
+        hubspot.read("contact", ["1"], ["email"], IN_TIME)
     told = text_of(caught.value) + caplog.text + "".join(capsys.readouterr())
     assert PERSON not in told
     assert TOKEN not in told
@@ -526,8 +530,151 @@ def test_no_exception_or_log_tells_what_hubspot_said_about_a_person(
 def test_no_refusal_tells_what_hubspot_said_about_a_person(portal: Portal, hubspot: HubSpot) -> None:
     told = {"category": "VALIDATION_ERROR", "message": f'{PERSON}: [{{"name":"{PERSON}"}}]'}
     portal.faults.append(refused(told))
-    written = hubspot.write_owners("contact", [OwnerWrite("1", "5", WHY)])
+    written = hubspot.write_owners("contact", [OwnerWrite("1", "5", WHY)], IN_TIME)
     assert written.refused == {"1": (Refusal.OTHER, "VALIDATION_ERROR")}
+
+
+# Deadlines ---------------------------------------------------------------------------------------------
+
+
+class _Dripping(BaseHTTPRequestHandler):
+    """Answers one byte at a time, and never comes to an end before `stopped` is set."""
+
+    drips: ClassVar[str]
+    stopped: ClassVar[Event]
+    requests: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.requests.append(self.path)
+        body = b'{"results": []}'
+        if self.drips == "headers":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+        else:
+            self.send_response(200)
+            self.end_headers()
+        while not self.stopped.wait(0.2):
+            self.wfile.write(b" ")
+        self.wfile.write(b"\r\n\r\n" + body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def dripping(drips: str) -> Iterator[str]:
+    _Dripping.drips, _Dripping.stopped = drips, Event()
+    _Dripping.requests.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Dripping) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        _Dripping.stopped.set()
+        server.shutdown()
+
+
+@pytest.mark.parametrize("drips", ["headers", "body"])
+def test_an_answer_that_drips_is_given_up_at_the_deadline(drips: str) -> None:
+    with dripping(drips) as url:
+        hubspot = HubSpot(lambda _: TOKEN, url)
+        began = time.monotonic()
+        with pytest.raises(HubSpotUnavailable, match="too slowly"):
+            hubspot.read("contact", ["1"], [], Deadline.after(1.1))
+        assert 1.0 < time.monotonic() - began < 1.6
+        written = hubspot.write_owners("contact", [OwnerWrite("1", "5", {})], Deadline.after(1.1))
+        assert "too slowly" in str(written.put_off["1"])
+        assert time.monotonic() - began < 3.2
+        assert len(_Dripping.requests) == 2
+
+
+def test_what_takes_longer_than_one_attempt_may_is_tried_again_while_there_is_time(
+    portal: Portal, hubspot: HubSpot, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crm, "LONGEST_CALL", 0.1)
+    portal.faults.append(slow(0.3))
+    assert hubspot.owners(IN_TIME) == []
+    assert portal.calls == {OWNERS: 3}
+    assert len(pauses) == 1
+
+
+def test_requests_that_were_given_up_are_few_and_make_way_when_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crm, "LONGEST_CALL", 0.05)
+    with dripping("body") as url:
+        hubspot = HubSpot(lambda _: TOKEN, url, sleep=lambda _: None)
+        for _ in range(3):
+            with pytest.raises(HubSpotUnavailable, match="too slowly"):
+                hubspot.read("contact", ["1"], [], IN_TIME)
+        assert len(_Dripping.requests) == crm.CALLERS
+        _Dripping.stopped.set()
+        monkeypatch.setattr(crm, "LONGEST_CALL", 5.0)
+        assert hubspot.read("contact", ["1"], [], IN_TIME) == Found({}, {})
+        assert len(_Dripping.requests) == crm.CALLERS + 1
+
+
+@pytest.mark.parametrize("left", [0.9, 0.0, -3.0])
+def test_nothing_begins_when_too_little_time_is_left(portal: Portal, left: float) -> None:
+    asked: list[bool] = []
+
+    def token(refresh: bool) -> str:  # noqa: FBT001 - as HubSpot calls it
+        asked.append(refresh)
+        return TOKEN
+
+    hubspot = HubSpot(token, portal.url)
+    deadline = Deadline(lambda: left)
+    with pytest.raises(OutOfTime):
+        hubspot.read("contact", ["1"], [], deadline)
+    with pytest.raises(OutOfTime):
+        hubspot.owner_histories("contact", ["1"], deadline)
+    with pytest.raises(OutOfTime):
+        hubspot.owners(deadline)
+    written = hubspot.write_owners("contact", [OwnerWrite("1", "5", {})], deadline)
+    assert isinstance(written.put_off["1"], OutOfTime)
+    assert not portal.calls
+    assert asked == []
+
+
+def test_a_request_does_not_begin_when_reading_the_token_took_the_time(portal: Portal) -> None:
+    left = [5.0]
+
+    def token(_: bool) -> str:  # noqa: FBT001 - as HubSpot calls it
+        left[0] -= 4.5
+        return TOKEN
+
+    with pytest.raises(OutOfTime):
+        HubSpot(token, portal.url).owners(Deadline(lambda: left[0]))
+    assert not portal.calls
+
+
+@pytest.mark.parametrize(("left", "calls"), [(1.4, 1), (1.9, 2)])
+def test_no_pause_is_made_before_an_attempt_that_would_have_no_time(
+    portal: Portal, pauses: list[float], caplog: pytest.LogCaptureFixture, left: float, calls: int
+) -> None:
+    deadline = Deadline(lambda: left - 0.3 * portal.calls.total() - sum(pauses))
+    portal.faults.extend([BAD_GATEWAY] * 3)
+    with caplog.at_level(logging.INFO), pytest.raises(HubSpotUnavailable, match="502"):
+        HubSpot(lambda _: TOKEN, portal.url, sleep=pauses.append).owners(deadline)
+    assert portal.calls == {OWNERS: calls}
+    assert len(pauses) == caplog.text.count("HubSpot is asked again") == calls - 1
+
+
+def test_a_token_is_not_tried_anew_when_the_refusal_took_the_time(portal: Portal) -> None:
+    deadline = Deadline(lambda: 1.5 - portal.calls.total())
+    with pytest.raises(OutOfTime):
+        HubSpot(lambda _: "wrong", portal.url).owners(deadline)
+    assert portal.calls == {OWNERS: 1}
+
+
+def test_halving_stops_at_the_deadline_and_what_is_left_is_put_off(portal: Portal, hubspot: HubSpot) -> None:
+    """97 refused writes, 0.3 s each: all would take a minute."""
+    deadline = Deadline(lambda: 20.0 - 0.3 * portal.calls.total())
+    portal.faults.extend([refused({"category": "VALIDATION_ERROR"})] * 193)
+    writes = [OwnerWrite(str(lead), "1", WHY) for lead in range(1, 98)]
+    written = hubspot.write_owners("contact", writes, deadline)
+    assert portal.calls == {UPDATE: 64}
+    assert written.refused
+    assert written.put_off
+    assert written.refused.keys() | written.put_off.keys() == {write.id for write in writes}
+    assert not written.refused.keys() & written.put_off.keys()
+    assert all(isinstance(failure, OutOfTime) for failure in written.put_off.values())
 
 
 # Connections -------------------------------------------------------------------------------------------
@@ -573,10 +720,10 @@ def test_calls_of_one_kind_share_a_connection_whatever_comes_of_them() -> None:
     with kept_alive() as url:
         hubspot = HubSpot(lambda _: TOKEN, url, sleep=lambda _: None)
         for _ in range(5):
-            hubspot.read("contact", ["1"], ["email"])
-            hubspot.write_owners("contact", [OwnerWrite("1", "5", {})])
+            hubspot.read("contact", ["1"], ["email"], IN_TIME)
+            hubspot.write_owners("contact", [OwnerWrite("1", "5", {})], IN_TIME)
         assert len(_KeptAlive.requests) == 11
         assert len(_KeptAlive.connections) == 1
-        hubspot.owners()
-        hubspot.owners()
+        hubspot.owners(IN_TIME)
+        hubspot.owners(IN_TIME)
         assert len(_KeptAlive.connections) == 2

@@ -1,8 +1,14 @@
 """HubSpot through its own client: held, bounded, and translated once.
 
-Every call has a timeout and at most three attempts, a second apart at most and only for what passes in a
-moment. Whatever wants a longer wait is raised as `HubSpotUnavailable`, so that the queue waits instead of the
-function. HubSpot's answers hold personal data: only status, category, codes, property names and scopes leave
+Every call is given a deadline, and nothing begins that can't end before it. A call has at most three attempts, a
+second apart at most and only for what passes in a moment. Whatever wants a longer wait is raised as
+`HubSpotUnavailable`, so that the queue waits instead of the function.
+
+An attempt is bounded as a whole. A timeout of the client's bounds one wait for bytes only, and headers or a body
+that drip have no end for it. So the attempt runs in a thread, and who waits for it gives up in time. A request that
+was given up may still do its work at HubSpot; its thread ends when HubSpot or the connection does.
+
+HubSpot's answers hold personal data: only status, category, codes, property names and scopes leave
 this module, and no exception of ours is chained to one of the client's, whose text holds the whole answer.
 """
 
@@ -11,10 +17,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import urllib3
 from hubspot.crm import objects, owners
@@ -22,20 +29,16 @@ from hubspot.crm.objects.exceptions import ApiException as ObjectsApiException
 from hubspot.crm.owners.exceptions import ApiException as OwnersApiException
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_result,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_random,
-)
+from tenacity import RetryCallState, Retrying, retry_if_result, wait_random
 
 from fairturn.errors import HubSpotUnavailable, Unavailable
 from fairturn.policy import OWNER
 from fairturn.record import milliseconds
 from fairturn.roster import Owner
 from fairturn.telemetry import logger
+
+if TYPE_CHECKING:
+    from fairturn.deadline import Deadline
 
 BATCH_LIMIT: Final = 100
 """Records in one batch read or update: HubSpot's limit."""
@@ -47,10 +50,16 @@ OWNERS_PER_PAGE: Final = 500
 OWNER_PAGES: Final = 40
 """Pages of owners read at most, of the active and of the archived ones each."""
 CONNECT_TIMEOUT: Final = 2.0
+"""Seconds to wait for the connection."""
 READ_TIMEOUT: Final = 8.0
+"""Seconds to wait for the next bytes of an answer."""
+LEAST_CALL: Final = 1.0
+"""Seconds that must be left for an attempt to begin: with less, it would most likely be given up."""
+LONGEST_CALL: Final = CONNECT_TIMEOUT + READ_TIMEOUT
+"""Seconds that one attempt may take as a whole, from the look-up of the name to the last byte of the body."""
+CALLERS: Final = 4
+"""Threads: one for the attempt that is waited for, the others for those given up that have not ended yet."""
 ATTEMPTS: Final = 3
-TRYING_FOR: Final = 5.0
-"""Seconds after which no further attempt begins: three calls fit into one run of a function."""
 MOMENT: Final = wait_random(0.2, 0.6)
 """Seconds between attempts after a failed connection, a timeout or a 5xx."""
 SECOND: Final = wait_random(1.0, 1.3)
@@ -322,32 +331,30 @@ class HubSpot:
     ) -> None:
         """`token(refresh)` gives the access token; with refresh it is read anew, after a 401.
 
-        `timeout` is that of connecting and of reading, in seconds. `sleep` pauses between two attempts.
+        `timeout` is that of connecting and of waiting for the next bytes, in seconds. `sleep` pauses between two
+        attempts.
         """
         self._token = token
         self._timeout = timeout
+        self._sleep = sleep
         self._objects = objects.BatchApi(_client(objects, url))
         self._owners = owners.OwnersApi(_client(owners, url))
-        self._retrying = Retrying(
-            sleep=sleep,
-            stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(TRYING_FOR),
-            retry=retry_if_result(lambda outcome: isinstance(outcome, _Failure) and outcome.again is not None),
-            wait=_pause,
-            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
-        )
+        self._callers = ThreadPoolExecutor(CALLERS, thread_name_prefix="hubspot")
 
     def read(
         self,
         type: str,  # noqa: A002 - the word of the trade
         ids: Sequence[str],
         properties: Sequence[str],
+        deadline: Deadline,
     ) -> Found:
         """Read up to 100 records in one request.
 
         Records that HubSpot doesn't know are absent. A record merged into another answers under the id of
-        the survivor, and `merged` says so. Raises HubSpotUnavailable.
+        the survivor, and `merged` says so. Raises HubSpotUnavailable, and OutOfTime if too little is left to ask.
         """
-        batch = self._read(type, ids, BATCH_LIMIT, properties=list(dict.fromkeys([*properties, MERGED_IDS])))
+        wanted = list(dict.fromkeys([*properties, MERGED_IDS]))
+        batch = self._read(type, ids, BATCH_LIMIT, deadline, properties=wanted)
         records = {record.id: record.shown(properties) for record in batch.results}
         absent = set(ids) - records.keys()
         merged = {lead: record.id for record in batch.results for lead in absent & record.merged()}
@@ -357,24 +364,35 @@ class HubSpot:
                 unreadable |= dict.fromkeys((error.ids() or absent) - merged.keys(), _unread(error))
         return Found(records, unreadable, merged)
 
-    def owner_histories(self, type: str, ids: Sequence[str]) -> Mapping[str, Sequence[OwnerChange]]:  # noqa: A002
+    def owner_histories(
+        self,
+        type: str,  # noqa: A002 - as above
+        ids: Sequence[str],
+        deadline: Deadline,
+    ) -> Mapping[str, Sequence[OwnerChange]]:
         """Read the histories of up to 50 records' owners in one request: record id → changes, latest first.
 
         Records that HubSpot doesn't know are absent; a record merged into another answers under the id of the
-        survivor. Raises HubSpotUnavailable, also when there is one record of which HubSpot could say nothing.
+        survivor. Raises HubSpotUnavailable, also when there is one record of which HubSpot could say nothing, and
+        OutOfTime if too little is left to ask.
         """
-        batch = self._read(type, ids, HISTORY_LIMIT, propertiesWithHistory=[OWNER])
+        batch = self._read(type, ids, HISTORY_LIMIT, deadline, propertiesWithHistory=[OWNER])
         for error in batch.errors:
             if error.refusal() is not Refusal.GONE:
                 raise _unread(error)
         return {record.id: record.owner_changes() for record in batch.results}
 
-    def write_owners(self, type: str, writes: Sequence[OwnerWrite]) -> Written:  # noqa: A002 - as above
+    def write_owners(
+        self,
+        type: str,  # noqa: A002 - as above
+        writes: Sequence[OwnerWrite],
+        deadline: Deadline,
+    ) -> Written:
         """Give up to 100 records, each named once, their owners: one request when all goes well.
 
         When HubSpot refuses the whole for the sake of some, these are found by halving: at most two requests
-        per record. Where HubSpot is not to be had, the writes that it didn't get to are put off; what was
-        written and what was refused by then stands.
+        per record. Where HubSpot is not to be had, and at the deadline, the writes that it didn't get to are put
+        off; what was written and what was refused by then stands.
         """
         if len(writes) > BATCH_LIMIT:
             raise ValueError(f"at most {BATCH_LIMIT} records at once")
@@ -387,7 +405,7 @@ class HubSpot:
         while parts:
             part = parts.pop()
             try:
-                batch = self._update(type, part, explained=explained)
+                batch = self._update(type, part, deadline, explained=explained)
             except Unavailable as failure:
                 put_off |= {write.id: failure for left in (part, *parts) for write in left}
                 break
@@ -407,39 +425,56 @@ class HubSpot:
             refused |= {lead: (error.refusal(), error.summary()) for lead, error in errors.items()}
         return Written(refused, put_off, explained=explained)
 
-    def owners(self) -> list[Owner]:
-        """Every owner of the portal, archived ones (deactivated users) last. Raises HubSpotUnavailable."""
+    def owners(self, deadline: Deadline) -> list[Owner]:
+        """Every owner of the portal, archived ones (deactivated users) last.
+
+        Raises HubSpotUnavailable, and OutOfTime if too little is left to ask for a page.
+        """
         return [
             Owner(id=owner.id, email=owner.email or "", archived=archived)
             for archived in (False, True)
-            for owner in self._listed(archived=archived)
+            for owner in self._listed(deadline, archived=archived)
         ]
 
-    def _listed(self, *, archived: bool) -> Iterator[_Owner]:
-        position: dict[str, str] = {}
+    def _listed(self, deadline: Deadline, *, archived: bool) -> Iterator[_Owner]:
+        asked: dict[str, Any] = {"limit": OWNERS_PER_PAGE, "archived": archived}
         for _ in range(OWNER_PAGES):
-            page = self._call(_OwnerPage, self._owners.get_page, limit=OWNERS_PER_PAGE, archived=archived, **position)
+            page = self._call(deadline, _OwnerPage, self._owners.get_page, **asked)
             if isinstance(page, _Failure):
                 raise page.unavailable()
             yield from page.results
             if page.paging is None or page.paging.next is None:
                 return
-            position = {"after": page.paging.next.after}
+            asked["after"] = page.paging.next.after
         raise HubSpotUnavailable(f"HubSpot lists owners beyond {OWNER_PAGES} pages")
 
-    def _read(self, type: str, ids: Sequence[str], limit: int, **asked: Sequence[str]) -> _Batch:  # noqa: A002
-        """Read so many records at most in one request; none, in no request. Raises HubSpotUnavailable."""
+    def _read(
+        self,
+        type: str,  # noqa: A002 - as above
+        ids: Sequence[str],
+        limit: int,
+        deadline: Deadline,
+        **asked: Sequence[str],
+    ) -> _Batch:
+        """Read so many records at most in one request; none, in no request. Raises Unavailable."""
         if len(ids) > limit:
             raise ValueError(f"at most {limit} records at once")
         if not ids:
             return _Batch(results=())
         body = {"inputs": [{"id": record} for record in dict.fromkeys(ids)], **asked}
-        batch = self._call(_Batch, self._objects.read, f"{type}s", body)
+        batch = self._call(deadline, _Batch, self._objects.read, f"{type}s", body)
         if isinstance(batch, _Failure):
             raise batch.unavailable()
         return batch
 
-    def _update(self, type: str, writes: Sequence[OwnerWrite], *, explained: bool) -> _Batch | _Failure:  # noqa: A002
+    def _update(
+        self,
+        type: str,  # noqa: A002 - as above
+        writes: Sequence[OwnerWrite],
+        deadline: Deadline,
+        *,
+        explained: bool,
+    ) -> _Batch | _Failure:
         inputs = [
             {
                 "id": write.id,
@@ -448,18 +483,27 @@ class HubSpot:
             }
             for write in writes
         ]
-        return self._call(_Batch, self._objects.update, f"{type}s", {"inputs": inputs})
+        return self._call(deadline, _Batch, self._objects.update, f"{type}s", {"inputs": inputs})
 
     def _call(
-        self, shape: type[_Shape], call: Callable[..., Any], *arguments: Any, **options: Any
+        self, deadline: Deadline, shape: type[_Shape], call: Callable[..., Any], *arguments: Any, **options: Any
     ) -> _Shape | _Failure:
-        """One request, with its attempts. Gives the answer or HubSpot's rejection; raises all else."""
+        """One call, with its attempts. Gives the answer or HubSpot's rejection; raises all else as Unavailable."""
+        retrying = Retrying(
+            sleep=self._sleep,
+            stop=lambda state: state.attempt_number >= ATTEMPTS or deadline.left() < state.upcoming_sleep + LEAST_CALL,
+            retry=retry_if_result(lambda outcome: isinstance(outcome, _Failure) and outcome.again is not None),
+            wait=_pause,
+            before_sleep=_tell,
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        )
         outcome: _Shape | _Failure
         for refresh in (False, True):
+            deadline.check(LEAST_CALL)
             access_token = self._token(refresh)
             for api in (self._objects, self._owners):
                 api.api_client.configuration.access_token = access_token
-            outcome = self._retrying(self._attempt, shape, call, *arguments, **options)
+            outcome = retrying(self._attempt, deadline, shape, call, *arguments, **options)
             if not (isinstance(outcome, _Failure) and outcome.status == UNAUTHORIZED):
                 break
         if isinstance(outcome, _Failure) and not outcome.rejected:
@@ -467,6 +511,18 @@ class HubSpot:
         return outcome
 
     def _attempt(
+        self, deadline: Deadline, shape: type[_Shape], call: Callable[..., Any], *arguments: Any, **options: Any
+    ) -> _Shape | _Failure:
+        """One request, waited for until the deadline, or for as long as one may take. Raises OutOfTime."""
+        deadline.check(LEAST_CALL)  # again: reading the token or pausing may have taken long
+        future = self._callers.submit(self._request, shape, call, *arguments, **options)
+        try:
+            return future.result(min(deadline.left(), LONGEST_CALL))
+        except TimeoutError:
+            future.cancel()  # as long as no caller was free for it, it has not begun, and never shall
+            return _Failure(0, _Error(), "HubSpot answers too slowly", again=MOMENT)
+
+    def _request(
         self, shape: type[_Shape], call: Callable[..., Any], *arguments: Any, **options: Any
     ) -> _Shape | _Failure:
         # The plain response, because the client's own models turn all that they don't know into None.
@@ -491,9 +547,16 @@ def _client(package: Any, url: str) -> Any:
 
 
 def _pause(state: RetryCallState) -> float:
-    failure = cast("_Failure", state.outcome and state.outcome.result())
-    logger.info("HubSpot is asked again", why=failure.what, attempt=state.attempt_number)
-    return failure.again(state) if failure.again else 0.0
+    again = _failed(state).again
+    return again(state) if again else 0.0
+
+
+def _tell(state: RetryCallState) -> None:
+    logger.info("HubSpot is asked again", why=_failed(state).what, attempt=state.attempt_number)
+
+
+def _failed(state: RetryCallState) -> _Failure:
+    return cast("_Failure", state.outcome and state.outcome.result())
 
 
 def _failure(status: int, headers: Mapping[str, str], body: str) -> _Failure:
