@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 from rich.table import Table
 
 from fairturn.claim import seat
+from fairturn.events import lead_key
 from fairturn.explain import story
 from fairturn.ledger import TURN, Claim, Ledger
 from fairturn.policy import OWNER
-from fairturn.record import State, lead_key
+from fairturn.record import State
 from fairturn.routing import is_closed
 
 if TYPE_CHECKING:
@@ -223,9 +224,9 @@ class Report:
         records: dict[str, Record] = {}
         for start in range(0, len(self._day.leads), AT_ONCE):
             leads = [("contact", lead) for lead in self._day.leads[start : start + AT_ONCE]]
-            records |= self._store.records(leads)
+            records |= self._store.records(leads).known
         survivors = {record.merged_into for record in records.values() if record.merged_into is not None}
-        return records | self._store.records(("contact", survivor) for survivor in survivors)
+        return {**records, **self._store.records(("contact", survivor) for survivor in survivors).known}
 
     def _read_journals(self, rota: str) -> list[Claim | GivingBack]:
         last = self._snapshot.ledgers[rota].version

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fairturn.store import CLAIMED, HELD_BACK, MAX_KEYS, REFUSED, UNOWNED
+from fairturn.events import lead_key
+from fairturn.store import CLAIMED, HELD_BACK, MAX_KEYS, REFUSED, UNOWNED, UNSEEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,7 @@ NAMES: Final = {
     HELD_BACK: "held back, from bulk sources",
     REFUSED: "refused: see the dead letters",
     UNOWNED: "left without an owner",
+    UNSEEN: "not shown by HubSpot, to be looked for again",
 }
 
 
@@ -37,9 +39,9 @@ def waiting(store: Store, most: int) -> Iterator[Lane]:
 
     Raises TableUnavailable.
     """
-    for lane in [*sorted(store.pointer().lanes), HELD_BACK, CLAIMED, REFUSED, UNOWNED]:
+    for lane in [*sorted(store.pointer().lanes), HELD_BACK, CLAIMED, REFUSED, UNOWNED, UNSEEN]:
         due = store.due(lane, min(most, MAX_KEYS))
         if due:
-            records = store.records(due)
-            first = tuple(records[key] for lead in due if (key := "#".join(lead)) in records)
+            known = store.records(due).known
+            first = tuple(known[key] for lead in due if (key := lead_key(*lead)) in known)
             yield Lane(NAMES.get(lane, lane.replace("#", ", ")), store.count_due(lane), first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from fairturn.deadline import Deadline
 from fairturn.settings import settings
 from fairturn.telemetry import logger
 from fairturn.wiring import Wiring
@@ -12,16 +13,14 @@ from fairturn.wiring import Wiring
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from fairturn.sweep import Sweep
-
 
 @cache
-def sweep() -> Sweep:
-    """The service, kept as long as the function is warm."""
-    return Wiring(settings()).sweep()
+def wiring() -> Wiring:
+    """The services, kept as long as the function is warm."""
+    return Wiring(settings())
 
 
 @logger.inject_lambda_context(log_event=False)
-def handler(event: dict[str, Any], context: LambdaContext) -> None:  # noqa: ARG001 - Lambda passes them
+def handler(event: dict[str, Any], context: LambdaContext) -> None:  # noqa: ARG001 - Lambda passes it
     """Do what is due; the scheduler waits for no answer."""
-    sweep().run()
+    wiring().sweep.run(Deadline.of(context))

@@ -43,7 +43,7 @@ def read(client: DynamoDBClient, name: str, store: Store) -> Table:
                 versions.add((rota, int(version)))
             case ["LEAD", type_, id_, "RECORD"]:
                 leads.add((type_, id_))
-            case ["LOADS", "LOADS"] | ["POLICY", *_] | ["ROSTER" | "BRAKE", "CURRENT"] | ["LEAD", _, _, "FAULT"]:
+            case ["LOADS", "LOADS"] | ["POLICY", *_] | ["ROSTER" | "BRAKE", "CURRENT"] | ["LEAD", _, _, "TRIES"]:
                 pass
             case ["OVERWRITES", _]:
                 pass
@@ -54,7 +54,8 @@ def read(client: DynamoDBClient, name: str, store: Store) -> Table:
     for rota, number in sorted(versions):
         journals.setdefault(rota, {})[number] = store.journal(rota, number)
     loads = {rep: load for rep, load in snapshot.loads.items() if load}
-    return Table(snapshot.ledgers, journals, loads, snapshot.records)
+    assert not snapshot.records.unreadable
+    return Table(snapshot.ledgers, journals, loads, snapshot.records.known)
 
 
 def audit(table: Table) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from fairturn.queues import Letter, Received
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from fairturn.deadline import Deadline
 
 
 class Inbox:
@@ -26,11 +29,15 @@ class Inbox:
 
     def receive(self, most: int | None = None) -> list[Received]:
         """The messages that came first, at most so many, each received once more."""
-        batch = [replace(each, receipts=each.receipts + 1) for each in list(self.messages.values())[:most]]
+        at = int(time.time() * 1000)
+        batch = [
+            replace(each, receipts=each.receipts + 1, first_at=each.first_at or at)
+            for each in list(self.messages.values())[:most]
+        ]
         self.messages |= {each.id: each for each in batch}
         return batch
 
-    def send(self, letters: Sequence[Letter]) -> None:
+    def send(self, letters: Sequence[Letter], deadline: Deadline | None = None) -> None:  # noqa: ARG002
         for letter in letters:
             self.arrive(letter.body)
 
@@ -55,5 +62,5 @@ class Graveyard:
     def bodies(self) -> list[str]:
         return [letter.body for letter in self.letters]
 
-    def send(self, letters: Sequence[Letter]) -> None:
+    def send(self, letters: Sequence[Letter], deadline: Deadline | None = None) -> None:  # noqa: ARG002
         self.letters += letters

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fairturn.assign import Assign
 from fairturn.crm import Found
 from fairturn.errors import HubSpotUnavailable
 from fairturn.events import Kind, Message
 from fairturn.explain import PROPERTIES
 from fairturn.record import State
+from fairturn.store import UNSEEN
 from fairturn_console.portal_api import BAD_GATEWAY, DAILY, Fault, slow
+from tests.integration.inbox import Inbox
 from tests.integration.world import ROTA, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mypy_boto3_dynamodb import DynamoDBClient
+
+    from fairturn.deadline import Deadline
+    from fairturn.queues import Received
 
 READ = ("POST", "/crm/v3/objects/<type>/batch/read")
 UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")
@@ -138,10 +146,65 @@ def test_a_lead_twice_in_one_batch_is_given_once(world: World) -> None:
     assert sum(world.loads().values()) == 1
 
 
-def test_a_record_that_hubspot_does_not_know_is_gone_and_no_error(world: World) -> None:
-    assert world.take(["123"]) == []
-    assert world.states(["123"]) == {"gone": 1}
+def test_a_contact_that_hubspot_does_not_show_is_put_off_for_a_quarter_of_an_hour_before_it_is_given_up(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (received,) = world.received(["123"])
+    for _ in range(2):
+        assert world.assign.take([received]) == [received]
+        world.later(449)
+    assert world.states(["123"]) == {"absent": 1}
+    world.later(3)
+    capsys.readouterr()
+    assert world.assign.take([received]) == []
+    record = world.record("123")
+    assert record is not None
+    assert (record.state, record.reason) == (State.GONE, "HubSpot does not show the contact")
+    assert capsys.readouterr().out.count('"LeadsUnseen":') == 1
+    assert world.store.due(UNSEEN, 10) == [("contact", "123")]
     assert world.dead_letters() == []
+
+
+def test_contacts_that_hubspot_shows_late_are_all_given_to_somebody(world: World) -> None:
+    leads = world.arrive(20)
+    hidden = set(leads[:6])
+    worker = world.worker(crm=Hiding(world, hidden))  # type: ignore[arg-type]
+    left = worker.take(world.received(leads))
+    assert len(left) == 6
+    hidden.clear()
+    world.later(12)
+    assert worker.take(left) == []
+    assert world.states(leads) == {"handed": 20}
+    world.check(leads)
+
+
+def test_an_answer_that_shows_none_of_many_contacts_is_no_news_however_long_it_goes_on(world: World) -> None:
+    leads = world.arrive(97)
+    batch = world.received(leads)
+    hidden = set(leads)
+    worker = world.worker(crm=Hiding(world, hidden))  # type: ignore[arg-type]
+    assert worker.take(batch) == batch
+    world.later(3600)
+    assert worker.take(batch) == batch
+    assert world.states(leads) == {"absent": 97}
+    hidden.clear()
+    assert worker.take(batch) == []
+    assert world.states(leads) == {"handed": 97}
+
+
+def test_a_claim_whose_contact_hubspot_does_not_show_stands_until_it_is_given_up(world: World) -> None:
+    (lead,) = world.arrive()
+    (received,) = world.received([lead])
+    world.portal.faults.extend([usual(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
+    assert world.assign.take([received]) == [received]
+    world.portal.delete(lead)
+    world.later(60)
+    assert world.assign.take([received]) == [received]
+    assert world.states([lead]) == {"claimed": 1}
+    world.later(900)
+    assert world.assign.take([received]) == []
+    assert world.states([lead]) == {"gone": 1}
+    assert (world.loads(), world.balances()) == ({}, {})
 
 
 def test_a_message_that_cannot_be_read_is_dead_lettered_unchanged_with_the_reason(world: World) -> None:
@@ -248,7 +311,7 @@ def test_while_hubspot_is_down_messages_stay_with_growing_delays_and_nothing_is_
     assert world.assign.take(batch) == batch
     assert world.dead_letters() == []
     assert world.states(leads) == {"absent": 3}
-    assert set(world.store.faults(("contact", lead) for lead in leads)) == {f"contact#{lead}" for lead in leads}
+    assert world.store.tries(("contact", lead) for lead in leads) == {}
 
 
 def test_a_daily_limit_makes_messages_wait_as_long_as_hubspot_says(world: World) -> None:
@@ -371,14 +434,13 @@ def test_a_lead_from_a_rep_over_his_capacity_does_not_hold_up_its_batch(world: W
     full, *others = world.reps
     (lead,) = world.arrive(hubspot_owner_id=full)
     world.take([lead])
-    world.apply(reps={full: {"capacity": 0}} | dict.fromkeys(others))
+    world.apply(reps={full: {"capacity": 0}} | dict.fromkeys(others), leads={"cleared": "allot again"})
     world.later(31)
     world.portal.change(lead, {"hubspot_owner_id": ""})
     assert world.loads() == {full: 1}
     world.follow(lead)
     fresh = world.arrive(3)
-    batch = world.received([lead, *fresh], ago=-1)
-    assert world.assign.take(batch) == []
+    assert world.assign.take([*world.passed_on(), *world.received(fresh)]) == []
     assert {world.owner(each) for each in [lead, *fresh]} == set(others)
     world.check([lead, *fresh])
 
@@ -468,7 +530,7 @@ def test_claims_that_are_resumed_or_undone_together_read_their_journal_once(worl
     assert world.assign.take(batch) == batch
     world.requests.clear()
     assert world.assign.take(batch) == []
-    assert world.requests == {"BatchGetItem": 2, "TransactWriteItems": 1}
+    assert world.requests == {"BatchGetItem": 2, "TransactWriteItems": 2}  # taken up, and handed over
     world.check(leads)
 
 
@@ -480,8 +542,8 @@ def test_a_record_that_hubspot_cannot_read_now_holds_up_no_other(world: World) -
         def __getattr__(self, name: str) -> object:
             return getattr(world.crm, name)
 
-        def read(self, type: str, ids: list[str], properties: list[str]) -> Found:  # noqa: A002
-            found = world.crm.read(type, ids, properties)
+        def read(self, type: str, ids: list[str], properties: list[str], deadline: Deadline) -> Found:  # noqa: A002
+            found = world.crm.read(type, ids, properties, deadline)
             seen = {id_: values for id_, values in found.records.items() if id_ != leads[0]}
             return Found(seen, {leads[0]: HubSpotUnavailable("not now")})
 
@@ -533,10 +595,10 @@ def test_a_message_that_kills_the_process_takes_no_other_along(world: World) -> 
         def __getattr__(self, name: str) -> object:
             return getattr(world.crm, name)
 
-        def read(self, type: str, ids: list[str], properties: list[str]) -> object:  # noqa: A002
+        def read(self, type: str, ids: list[str], *more: Any) -> object:  # noqa: A002
             if leads[0] in ids:
                 raise Killed
-            return world.crm.read(type, ids, properties)
+            return world.crm.read(type, ids, *more)
 
     with pytest.raises(Killed):
         world.worker(crm=Deadly()).take([poison, *others])  # type: ignore[arg-type]
@@ -547,15 +609,39 @@ def test_a_message_that_kills_the_process_takes_no_other_along(world: World) -> 
     assert left["Attributes"]["ApproximateNumberOfMessagesNotVisible"] == "1"
 
 
-def test_messages_that_met_an_outage_are_no_suspects_and_go_through_together(world: World) -> None:
-    leads = world.arrive(5)
-    batch = world.received(leads, receipts=3)
-    world.portal.down(2**62)
-    world.assign.take(batch)
-    world.portal.down(0)
-    world.portal.calls.clear()
-    assert world.assign.take([replace(received, receipts=4) for received in batch]) == []
-    assert world.portal.calls == {READ: 1, UPDATE: 1}
+def test_messages_that_met_an_outage_go_through_in_a_few_parts(world: World) -> None:
+    leads = world.arrive(97)
+    batch = world.received(leads, receipts=40)
+    assert world.assign.take(batch) == []
+    assert world.portal.calls == {READ: 7, UPDATE: 7}  # 1, 2, 4, 8, 16, 32, and the 34 that are left
+
+
+def test_a_message_that_kills_every_process_holds_up_the_others_for_a_few_deaths_only(world: World) -> None:
+    leads = world.arrive(97)
+    poison, queue = leads[50], Inbox()
+    for received in world.received(leads):
+        queue.arrive(received.body)
+    random = Random(5)
+
+    class Killed(BaseException):
+        pass
+
+    class Deadly:
+        def __getattr__(self, name: str) -> object:
+            return getattr(world.crm, name)
+
+        def read(self, type: str, ids: list[str], *more: Any) -> object:  # noqa: A002
+            if poison in ids:
+                raise Killed
+            return world.crm.read(type, ids, *more)
+
+    for _ in range(16):
+        worker = world.worker(crm=Deadly(), leads=queue)  # type: ignore[arg-type]
+        worker = replace(worker, consumer=replace(worker.consumer, jitter=random.random))
+        with pytest.raises(Killed):
+            worker.take(queue.receive())
+        world.later(95)
+    assert world.states(leads) == {"absent": 1, "handed": 96}
 
 
 def test_suspects_whose_dead_letters_are_not_taken_all_stay_in_the_queue(world: World) -> None:
@@ -567,30 +653,202 @@ def test_suspects_whose_dead_letters_are_not_taken_all_stay_in_the_queue(world: 
     assert world.assign.take(batch) == batch
 
 
-def test_a_message_that_came_back_twice_since_its_last_fault_is_handled_alone(world: World) -> None:
-    leads = world.arrive(2)
-    batch = world.received(leads, receipts=3)
-    world.store.note_faults({("contact", lead): 1 for lead in leads}, "HubSpot answers 502", 1_000)
-    assert world.assign.take(batch) == []
-    assert world.portal.calls == {READ: 2, UPDATE: 2}
-
-
 def test_a_claim_for_a_rep_who_has_left_meanwhile_is_undone_and_given_to_another(world: World) -> None:
     (lead,) = world.arrive()
     (received,) = world.received([lead])
-    world.portal.faults.extend([usual(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
-    assert world.assign.take([received]) == [received]
+    rival = dying(world, received)
     claimed = world.record(lead)
     assert claimed is not None
+    assert (claimed.state, claimed.worker) == (State.CLAIMED, rival)
     assert claimed.rep is not None
     world.portal.deactivate_owner(claimed.rep)
     world.apply()
     world.later(31)
-    assert world.assign.take([received]) == [received]  # another run may still be handing it over
+    assert world.assign.take([received]) == [received]  # somebody else may still be handing it over
     world.later(31)
     assert world.assign.take([received]) == []
     assert world.owner(lead) in set(world.reps) - {claimed.rep}
     world.check([lead])
+
+
+# One worker at a time
+
+
+def dying(world: World, received: Received) -> str:
+    """A worker that claims a lead and dies before it hands it over; gives its name."""
+    worker = world.worker(crm=Dying(world))  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        worker.take([received])
+    assert isinstance(worker.service, Assign)
+    return worker.service.claims.worker
+
+
+def test_under_a_storm_of_redeliveries_each_owner_is_written_once(world: World) -> None:
+    leads = world.arrive(30)
+    rivals = [world.worker() for _ in range(3)]
+    put_back: list[Received] = []
+
+    class Stormy:
+        def __getattr__(self, name: str) -> object:
+            return getattr(world.crm, name)
+
+        def write_owners(self, *arguments: Any) -> object:
+            for rival in rivals:  # the same leads come again while ours is being handed over
+                put_back.extend(rival.take(world.received(leads)))
+            return world.crm.write_owners(*arguments)
+
+    assert world.worker(crm=Stormy()).take(world.received(leads)) == []  # type: ignore[arg-type]
+    assert world.portal.calls[UPDATE] == 1
+    assert len(put_back) == 90
+    world.later(51)
+    assert world.assign.take(put_back[:30]) == []
+    assert world.portal.calls[UPDATE] == 1
+    world.check(leads)
+
+
+def test_a_claim_whose_worker_has_died_is_taken_up_once_its_run_is_over(world: World) -> None:
+    (lead,) = world.arrive()
+    (received,) = world.received([lead])
+    dying(world, received)
+    world.later(49)
+    assert world.assign.take([received]) == [received]
+    assert world.owner(lead) is None
+    world.later(2)
+    assert world.assign.take([received]) == []
+    world.check([lead])
+
+
+def test_a_claim_that_could_not_be_handed_over_is_free_for_anybody_at_once(world: World) -> None:
+    (lead,) = world.arrive()
+    (received,) = world.received([lead])
+    world.portal.faults.extend([usual(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
+    assert world.assign.take([received]) == [received]
+    assert world.worker().take([received]) == []
+    world.check([lead])
+
+
+# One bad lead harms no other
+
+
+def test_a_record_of_a_newer_version_harms_its_own_lead_only(world: World) -> None:
+    leads = world.arrive(20)
+    world.take(leads[:1])
+    newer = {":state": {"S": "enchanted"}}
+    key = {"pk": {"S": f"LEAD#contact#{leads[0]}"}, "sk": {"S": "RECORD"}}
+    names = {"#state": "state"}
+    world.dynamodb.update_item(
+        TableName="fairturn",
+        Key=key,
+        UpdateExpression="SET #state = :state",
+        ExpressionAttributeNames=names,
+        ExpressionAttributeValues=newer,
+    )
+    batch = world.received(leads)
+    assert world.assign.take(batch) == batch[:1]
+    assert Counter(world.owner(lead) in world.reps for lead in leads[1:]) == {True: 19}
+    for _ in range(3):
+        assert world.assign.take(batch[:1]) == batch[:1]
+    assert world.assign.take(batch[:1]) == []
+    (letter,) = world.dead_letters()
+    assert letter["body"] == batch[0].body
+    assert letter["reason"] == (
+        "failed 5 times, last with this version cannot read the record of this lead (ValueError)"
+    )
+
+
+def test_a_lead_whose_journal_is_missing_is_put_back_alone_and_dead_lettered_after_five_tries(world: World) -> None:
+    (bad,) = world.arrive()
+    (received,) = world.received([bad])
+    world.portal.faults.extend([usual(), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])
+    assert world.assign.take([received]) == [received]
+    world.dynamodb.delete_item(
+        TableName="fairturn", Key={"pk": {"S": f"ROTA#{ROTA}"}, "sk": {"S": "CLAIM#000000000001"}}
+    )
+    leads = world.arrive(19)
+    batch = [received, *world.received(leads)]
+    assert world.assign.take(batch) == [received]
+    assert world.states(leads) == {"handed": 19}
+    for _ in range(3):
+        assert world.assign.take([received]) == [received]
+    assert world.assign.take([received]) == []
+    (letter,) = world.dead_letters()
+    assert letter["body"] == received.body
+    assert re.fullmatch(r"failed 5 times, last with KeyError in store\.py, line \d+", letter["reason"])
+
+
+def test_an_outage_is_no_mistake_of_ours_and_leaves_no_try_behind(world: World) -> None:
+    leads = world.arrive(3)
+    batch = world.received(leads)
+    world.portal.down(2**62)
+    for _ in range(7):
+        assert world.assign.take(batch) == batch
+    assert world.store.tries(("contact", lead) for lead in leads) == {}
+    world.portal.down(0)
+    assert world.assign.take(batch) == []
+
+
+# Time
+
+
+def test_what_there_is_no_time_for_is_put_back_before_anything_is_begun(world: World) -> None:
+    leads = world.arrive(3)
+    batch = world.received(leads)
+    assert world.assign.take(batch, seconds=6) == batch
+    assert not world.portal.calls
+    assert world.states(leads) == {"absent": 3}
+
+
+def test_leads_for_which_the_time_does_not_last_keep_their_claims_and_are_handed_over_the_next_time(
+    world: World,
+) -> None:
+    leads = world.arrive(3)
+    batch = world.received(leads)
+    store = Meddling(world, lambda: world.later(24.5))
+    worker = world.worker(store=store)  # type: ignore[arg-type]
+    assert worker.take(batch) == batch
+    assert world.states(leads) == {"claimed": 3}
+    assert world.portal.calls[UPDATE] == 0
+    assert world.assign.take(batch) == []
+    world.check(leads)
+
+
+# Whose a contact is already
+
+
+def test_a_restored_contact_stays_its_owners_even_where_no_owner_is_kept(world: World) -> None:
+    world.apply(leads={"keep_owner": False})
+    stranger = world.portal.add_owner("somebody@example.com")
+    (contact,) = world.arrive(hubspot_owner_id=stranger)
+    (restored,) = world.told(contact, kind=Kind.RESTORE)
+    assert world.assign.take([restored]) == []
+    assert world.owner(contact) == stranger
+    record = world.record(contact)
+    assert record is not None
+    assert (record.state, record.rep) == (State.ELSEWHERE, stranger)
+
+
+def test_a_new_contact_merged_into_an_old_one_stays_with_the_old_ones_owner(world: World) -> None:
+    world.apply(leads={"keep_owner": False})
+    stranger = world.portal.add_owner("somebody@example.com")
+    (old,) = world.arrive(hubspot_owner_id=stranger)
+    (lead,) = world.arrive()
+    survivor = world.portal.merge(old, lead)
+    assert world.take([lead]) == []
+    assert world.assign.take(world.passed_on()) == []
+    assert world.owner(survivor) == stranger
+    assert world.loads() == {stranger: 1}
+
+
+def test_a_creation_told_again_never_takes_up_a_lead_that_was_left_without_an_owner(world: World) -> None:
+    (lead,) = world.arrive()
+    world.take([lead])
+    world.later(60)
+    world.portal.change(lead, {"hubspot_owner_id": ""})
+    world.follow(lead)
+    assert world.states([lead]) == {"unowned": 1}
+    for ago in (-3600, 0, 3600):
+        assert world.take([lead], ago=ago) == []
+    assert world.states([lead]) == {"unowned": 1}
 
 
 # Modes
@@ -630,6 +888,34 @@ class Meddling:
         if happens is not None:
             happens()  # type: ignore[operator]
         self.world.store.claim(*arguments)  # type: ignore[arg-type]
+
+
+class Hiding:
+    """A HubSpot that does not show some contacts, without a word."""
+
+    def __init__(self, world: World, hidden: set[str]) -> None:
+        self.world = world
+        self.hidden = hidden
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.world.crm, name)
+
+    def read(self, *arguments: Any) -> Found:
+        found = self.world.crm.read(*arguments)
+        return replace(found, records={id_: each for id_, each in found.records.items() if id_ not in self.hidden})
+
+
+class Dying:
+    """A HubSpot whose caller dies before it writes."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.world.crm, name)
+
+    def write_owners(self, *_: Any) -> object:
+        raise KeyboardInterrupt
 
 
 def usual() -> Fault:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from werkzeug.serving import make_server
 
 from fairturn.policy import Policy
-from fairturn.record import Record, State
+from fairturn.record import Record, State, new
 from fairturn.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from fairturn.signature import sign as sign_request
 from fairturn.store import Store
@@ -26,6 +26,7 @@ from fairturn_console import dead_letters, deployment, events
 from fairturn_console.cli import POLICY, app
 from fairturn_console.cloud import Stack
 from fairturn_console.portal import Portal
+from fairturn_console.portal_api import Fault
 from fairturn_console.template import PATH
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ XML: Final = (
     '<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">{}</DescribeStacksResponse>'
 )
 MESSAGE: Final = '{{"v":1,"type":"contact","id":"{}","kinds":["creation"],"occurredAt":1,"changeSource":"FORM"}}'
+OWNERS: Final = ("GET", "/crm/v3/owners")
 EVENT: Final = '{"objectId":7}'
 INTAKE: Final = {"reason": "objectId: missing", "stage": "intake"}
 SMALL: Final = """
@@ -162,6 +164,19 @@ def test_reps_whom_hubspot_does_not_know_or_has_archived_are_named_and_nothing_i
     )
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
     assert store.pointer().number == 0
+    assert portal.calls[OWNERS] == 4  # active and archived ones, twice
+
+
+def test_a_rep_whom_one_answer_of_hubspots_lacks_is_looked_up_once_more(
+    deployed: Stack, portal: Portal, small: str
+) -> None:
+    anna, bruno = (portal.add_owner(f"{name}@example.com") for name in ("anna", "bruno"))
+    lacking = {"results": [{"id": bruno, "email": "bruno@example.com", "archived": False}]}
+    portal.faults.append(Fault(200, json.dumps(lacking).encode(), {"content-type": "application/json"}))
+    assert run("policy", "apply", small).exit_code == 0
+    store = Store(boto3.client("dynamodb"), deployed.references["Table"])
+    assert store.policy(1).reps.keys() == {anna, bruno}
+    assert portal.calls[OWNERS] == 4
 
 
 def test_a_stack_that_is_not_there_is_named_with_what_to_check(deployed: Stack, small: str) -> None:  # noqa: ARG001
@@ -388,11 +403,11 @@ def test_what_waits_is_listed_by_lane_with_the_most_urgent_first(deployed: Stack
         Record(id="1", state=State.WAITING, priority="low", occurred_at=1, **lane, **known),
         Record(id="2", state=State.WAITING, priority="urgent", occurred_at=2, **lane, **known),
         Record(id="3", state=State.WAITING, occurred_at=3, reason="too many leads from bulk sources", **known),
-        Record(id="4", state=State.ELSEWHERE, reason="the owner was taken away", **known),
+        Record(id="4", state=State.UNOWNED, reason="the owner was taken away", **known),
         Record(id="5", state=State.ELSEWHERE, rep="7", **known),
         Record(id="6", state=State.REFUSED, reason="a rule of an administrator", **known),
     ]
-    store.move([(None, record) for record in waits])
+    store.move([(new(record.id), record) for record in waits])
     lines = [" ".join(line.split()) for line in run("waiting", "--most", "9").output.splitlines()]
     assert lines[1:] == [
         "inbound, any 2 contact 2 2026-11-23 02:13 nobody can take it now",
@@ -401,6 +416,15 @@ def test_what_waits_is_listed_by_lane_with_the_most_urgent_first(deployed: Stack
         "refused: see the dead letters 1 contact 6 2026-11-23 02:13 a rule of an administrator",
         "left without an owner 1 contact 4 2026-11-23 02:13 the owner was taken away",
     ]
+
+
+def test_a_record_of_another_version_hides_no_other_lead_that_waits(deployed: Stack) -> None:
+    client, table = boto3.client("dynamodb"), deployed.references["Table"]
+    Store(client, table).move([(new("2"), new("2").refused("a rule of an administrator", 1_795_400_000_000))])
+    strange = {"pk": "LEAD#contact#1", "sk": "RECORD", "due_lane": "refused", "due": "0", "state": "paused"}
+    client.put_item(TableName=table, Item={name: {"S": value} for name, value in strange.items()})
+    lines = [" ".join(line.split()) for line in run("waiting").output.splitlines()]
+    assert lines[1:] == ["refused: see the dead letters 2 contact 2 2026-11-23 02:13 a rule of an administrator"]
 
 
 # fairturn demo

@@ -38,7 +38,7 @@ from functions.assign import app as assign
 from functions.intake import app as intake
 from functions.sweep import app as sweep
 from functions.track import app as track
-from tests.integration.test_functions import Context, forget, waiting
+from tests.integration.test_functions import Context, caught_up, forget, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,13 +188,13 @@ def test_twelve_hours_of_hubspot_being_down_dead_letter_nothing(
     leads.append(portal.create_contact({"email": "lead3@example.net"}, source="IMPORT"))
     assert go_on(sandbox, back, step) == 4
     assert all(owner_of(sandbox, lead) is None for lead in leads)
-    assert store.read([], [("contact", taken)]).records[f"contact#{taken}"].rep == rep
+    assert store.records([("contact", taken)]).of(taken).rep == rep
 
     assert go_on(sandbox, back + timedelta(minutes=30), step) == 0
     assert all(owner_of(sandbox, lead) in portal.owners for lead in leads)
     records = store.read([], [("contact", lead) for lead in [*leads, taken]])
-    assert [records.records[f"contact#{lead}"].state for lead in leads] == [State.HANDED] * len(leads)
-    assert records.records[f"contact#{taken}"].rep == other
+    assert [records.records.of(lead).state for lead in leads] == [State.HANDED] * len(leads)
+    assert records.records.of(taken).rep == other
     assert sum(records.loads.values()) == len(leads) + 1
     assert sandbox.dead_letters() == sandbox.dead_letters("changes") == []
     assert 0.8 * MAX_GROWING_DELAY <= max(delay for _, delay in delays) <= MAX_GROWING_DELAY
@@ -207,13 +207,13 @@ def test_a_waiting_lead_is_allotted_by_the_tick_after_a_rep_has_come_on_duty(san
     assert go_on(sandbox, START + timedelta(minutes=29)) == 0
     sandbox.tick()
     assert owner_of(sandbox, lead) is None
-    assert store.read([], [("contact", lead)]).records[f"contact#{lead}"].state is State.WAITING
+    assert store.records([("contact", lead)]).of(lead).state is State.WAITING
     sandbox.travel(START + timedelta(minutes=30))
     assert sandbox.poll() == 0
     assert owner_of(sandbox, lead) is None, "no message brings it any more"
     sandbox.tick()
     assert owner_of(sandbox, lead) in sandbox.portal.owners
-    assert store.read([], [("contact", lead)]).records[f"contact#{lead}"].state is State.HANDED
+    assert store.records([("contact", lead)]).of(lead).state is State.HANDED
 
 
 def test_a_function_that_was_not_called_for_long_starts_with_nothing_warm(sandbox: Sandbox) -> None:
@@ -307,12 +307,12 @@ def test_the_stored_change_is_followed_and_at_the_stored_tick_a_waiting_lead_get
             assign.handler(events.load("lead-queued"), CONTEXT)
         other = next(owner for owner in portal.owners if owner != portal.contact(CONTACT).properties[OWNER])
         portal.change(CONTACT, {OWNER: other})
-        with told(variables, "TrackFunction"):
+        with told(variables, "TrackFunction"), caught_up():
             assert track.handler(events.load("change-queued"), CONTEXT) == {"batchItemFailures": []}
-        record = store.read([], [("contact", CONTACT)]).records[f"contact#{CONTACT}"]
+        record = store.records([("contact", CONTACT)]).of(CONTACT)
         assert (record.state, record.rep) == (State.ELSEWHERE, other)
         lead = portal.create_contact({"email": "waiting@example.net"})
-        store.move([(None, waiting(lead))])
+        store.move([waiting(lead)])
         with told(variables, "SweepFunction"):
             assert sweep.handler(events.load("sweep"), CONTEXT) is None
         assert portal.contact(lead).properties[OWNER] in portal.owners

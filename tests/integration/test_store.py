@@ -8,12 +8,25 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from fairturn.errors import ClaimRefused, Contended, PolicyMissing, PolicyMoved, RecordsMoved, TableUnavailable
+from fairturn.brake import Brake, count
+from fairturn.errors import (
+    BrakeMoved,
+    ClaimRefused,
+    Contended,
+    PolicyMissing,
+    PolicyMoved,
+    RecordsMoved,
+    RecordUnreadable,
+    RosterMoved,
+    TableUnavailable,
+)
+from fairturn.events import lead_key
 from fairturn.ledger import ANY, Claim, GivingBack, Ledger, Member, allot, give_back, settle
-from fairturn.policy import Policy
-from fairturn.record import Move, Record, State, move
+from fairturn.policy import Flood, Policy, Priority
+from fairturn.record import KEPT_FOR, LOOK_AFTER, Record, State, new
 from fairturn.roster import Owner
-from fairturn.store import CONFLICT_ATTEMPTS, InForce, Store
+from fairturn.routing import Route
+from fairturn.store import CONFLICT_ATTEMPTS, HELD_BACK, REFUSED, UNOWNED, UNSEEN, InForce, Records, Store, Tries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,12 +45,23 @@ POLICY = Policy.read(
 )
 
 
+def placed(record: Record, *, lane: str = ANY, priority: Priority = Priority.NORMAL, at: int = 0) -> Record:
+    """A record with a place in the rota, as of a lead that came at `at`."""
+    routed = record.routed(Route(ROTA, lane, priority, "otherwise", ""), 1, None, {})
+    return replace(routed, occurred_at=at)
+
+
+def the(store: Store, id_: str) -> Record:
+    """The record of a contact."""
+    return store.records([("contact", id_)]).of(id_)
+
+
 def claim_of(
     ledger: Ledger,
     *leads: str,
     members: Mapping[str, Member] = MEMBERS,
     records: Mapping[str, Record] | None = None,
-) -> tuple[Claim, Ledger, list[tuple[Record | None, Record]]]:
+) -> tuple[Claim, Ledger, list[tuple[Record, Record]]]:
     """A claim of new leads, decided on a ledger."""
     allotment = allot(settle(ledger, members, [ANY]), [ANY] * len(leads), members)
     journal = Claim(
@@ -50,16 +74,8 @@ def claim_of(
     )
     moves = []
     for (key, lane, winner), id_ in zip(journal.leads, leads, strict=True):
-        before = (records or {}).get(key)
-        facts = {
-            "type": "contact",
-            "id": id_,
-            "rota": ROTA,
-            "lane": lane,
-            "rep": winner,
-            "claim": journal.version,
-        }
-        moves.append((before, move(before, Move.CLAIM, 1_000, **facts)))
+        before = (records or {}).get(key, new(id_))
+        moves.append((before, placed(before, lane=lane).claimed(winner, journal.version, "worker 1", 1_000)))
     return journal, replace(allotment.ledger, version=journal.version, policy=1), moves
 
 
@@ -72,7 +88,8 @@ def make(store: Store, ledger: Ledger, *leads: str) -> Ledger:
 def test_what_was_never_written_reads_as_an_empty_ledger_no_loads_and_no_records(store: Store) -> None:
     snapshot = store.read([ROTA], [("contact", "1")])
     assert snapshot.ledgers == {ROTA: Ledger()}
-    assert (snapshot.loads, snapshot.records) == ({}, {})
+    assert (snapshot.loads, snapshot.records) == ({}, Records({}, {}))
+    assert snapshot.records.of("1") == new("1")
 
 
 def test_a_claim_writes_ledger_journal_loads_and_records_as_one(store: Store) -> None:
@@ -81,7 +98,7 @@ def test_a_claim_writes_ledger_journal_loads_and_records_as_one(store: Store) ->
     snapshot = store.read([ROTA], [("contact", id_) for id_ in "123"])
     assert snapshot.ledgers[ROTA] == after
     assert snapshot.loads == {"101": 2, "102": 1}
-    assert list(snapshot.records.values()) == [record for _, record in moves]
+    assert list(snapshot.records.known.values()) == [record for _, record in moves]
     assert store.journal(ROTA, 1) == journal
     assert journal.recompute().ledger == after
 
@@ -91,11 +108,11 @@ def test_a_lead_claimed_twice_keeps_its_first_rep_and_the_refusal_says_who(store
     journal, after, moves = claim_of(ledger, "2", "1")
     with pytest.raises(ClaimRefused) as refused:
         store.claim(ROTA, journal, after, moves, {"101": 1})
-    assert refused.value.records["contact#1"] == store.read([], [("contact", "1")]).records["contact#1"]
+    assert refused.value.records == {"contact#1": the(store, "1")}
     assert (refused.value.ledger, refused.value.loads) == (None, None)
     snapshot = store.read([ROTA], [("contact", "2")])
     assert snapshot.ledgers[ROTA] == ledger
-    assert (snapshot.records, snapshot.loads) == ({}, {"101": 1})
+    assert (snapshot.records.known, snapshot.loads) == ({}, {"101": 1})
 
 
 def test_a_claim_on_a_ledger_that_moved_is_refused_with_the_ledger_of_today(store: Store) -> None:
@@ -126,21 +143,22 @@ def test_no_claim_exceeds_a_capacity_even_on_loads_read_too_early(
 
 def test_giving_back_returns_turn_load_and_record_as_one(store: Store) -> None:
     ledger = make(store, Ledger(), "1")
-    record = store.read([], [("contact", "1")]).records["contact#1"]
+    record = the(store, "1")
     entry = GivingBack(ledger.version, 2_000, ((record.key, 1),))
     claim = store.journal(ROTA, 1)
     assert isinstance(claim, Claim)
     after = replace(give_back(ledger, [claim.bookings()[record.key]]), version=2)
-    moves = [(record, move(record, Move.LEAVE, 2_000, rep="900"))]
+    moves = [(record, record.left("900", None, 2_000).given_back())]
     store.give_back(ROTA, entry, after, moves)
     snapshot = store.read([ROTA], [("contact", "1")])
     assert snapshot.ledgers[ROTA].balances == {}
     assert snapshot.loads == {"101": 0, "900": 1}
-    assert snapshot.records["contact#1"].state is State.ELSEWHERE
+    assert snapshot.records.of("1").state is State.ELSEWHERE
+    assert snapshot.records.of("1").claim is None
     with pytest.raises(ClaimRefused) as refused:
         store.give_back(ROTA, entry, after, moves)
     assert refused.value.ledger == snapshot.ledgers[ROTA]
-    assert refused.value.records == snapshot.records
+    assert refused.value.records == snapshot.records.known
     assert store.journal(ROTA, 2) == entry
     with pytest.raises(KeyError):
         store.journal(ROTA, 3)
@@ -148,58 +166,167 @@ def test_giving_back_returns_turn_load_and_record_as_one(store: Store) -> None:
 
 def test_a_record_that_moved_is_not_moved_again_and_takes_its_batch_with_it(store: Store) -> None:
     make(store, Ledger(), "1")
-    record = store.read([], [("contact", "1")]).records["contact#1"]
-    handed = move(record, Move.HAND_OVER, 2_000)
+    record = the(store, "1")
+    handed = record.handed(2_000)
     store.move([(record, handed)])
-    fresh = move(None, Move.WAIT, 2_000, type="contact", id="2", rota=ROTA, lane=ANY)
+    fresh = placed(new("2")).waiting("full", 2_000)
     with pytest.raises(RecordsMoved) as refused:
-        store.move([(None, fresh), (record, handed)])
+        store.move([(new("2"), fresh), (record, handed)])
     assert refused.value.records == {"contact#1": handed}
-    assert store.read([], [("contact", "2")]).records == {}
+    assert the(store, "2") == new("2")
+
+
+def test_a_record_that_was_there_and_is_not_any_more_is_told_as_a_new_one(store: Store) -> None:
+    expired = replace(new("1"), rev=3, state=State.CLOSED)
+    with pytest.raises(RecordsMoved) as refused:
+        store.move([(expired, placed(expired).waiting("full", 2_000))])
+    assert refused.value.records == {"contact#1": new("1")}
 
 
 def test_waiting_and_claimed_leads_are_found_by_what_is_due_and_reps_leads_by_rep(
     store: Store, dynamodb: DynamoDBClient
 ) -> None:
     make(store, Ledger(), "1")
-    waiting = {"type": "contact", "rota": ROTA, "lane": "fr"}
     store.move(
         [
-            (None, move(None, Move.WAIT, 9, **waiting, id="2", priority="normal", occurred_at=5)),
-            (None, move(None, Move.WAIT, 9, **waiting, id="3", priority="urgent", occurred_at=8)),
+            (new("2"), placed(new("2"), lane="fr", at=5).waiting("full", 9)),
+            (new("3"), placed(new("3"), lane="fr", at=8, priority=Priority.URGENT).waiting("full", 9)),
         ]
     )
+    answer = dynamodb.query(
+        TableName="fairturn",
+        IndexName="by_rep",
+        KeyConditionExpression="assigned_to = :value",
+        ExpressionAttributeValues={":value": {"S": "101"}},
+    )
+    assert store.due(f"{ROTA}#fr", 9) == [("contact", "3"), ("contact", "2")]
+    assert store.due("claimed", 9) == [("contact", "1")]
+    assert store.count_due(f"{ROTA}#fr") == 2
+    assert [item["pk"]["S"] for item in answer["Items"]] == ["LEAD#contact#1"]
 
-    def found(index: str, attribute: str, value: str) -> list[str]:
-        answer = dynamodb.query(
-            TableName="fairturn",
-            IndexName=index,
-            KeyConditionExpression=f"{attribute} = :value",
-            ExpressionAttributeValues={":value": {"S": value}},
-        )
-        return [item["pk"]["S"] for item in answer["Items"]]
 
-    assert found("by_due", "due_lane", f"{ROTA}#fr") == ["LEAD#contact#3", "LEAD#contact#2"]
-    assert found("by_due", "due_lane", "claimed") == ["LEAD#contact#1"]
-    assert found("by_rep", "assigned_to", "101") == ["LEAD#contact#1"]
+def test_what_is_still_to_be_done_about_a_lead_says_in_which_lane_it_is_due(store: Store) -> None:
+    owned = new("2").left("900", None, 5)
+    store.move(
+        [
+            (new("1"), replace(new("1"), occurred_at=3).waiting("comes from a bulk source", 5)),
+            (new("2"), owned),
+            (new("3"), new("3").refused("no", 7)),
+            (new("4"), new("4").left("900", None, 5)),
+            (new("5"), new("5").closed(None, 5)),
+            (new("6"), new("6").gone("deleted", 5)),
+            (new("7"), new("7").erased(5)),
+        ]
+    )
+    store.move([(owned, owned.cleared(6))])
+    due = {lane: [id_ for _, id_ in store.due(lane, 9)] for lane in (HELD_BACK, UNOWNED, REFUSED, UNSEEN, "claimed")}
+    assert due == {HELD_BACK: ["1"], UNOWNED: ["2"], REFUSED: ["3"], UNSEEN: [], "claimed": []}
+
+
+def test_a_lead_that_hubspot_did_not_show_is_due_after_an_hour_and_after_a_day_and_then_no_more(store: Store) -> None:
+    since = 1_700_000_000_000
+    first, second = (since + after for after in LOOK_AFTER)
+    record, before = new("1").gone("not shown", since, unseen_at=since), new("1")
+    for look in (first, second):
+        store.move([(before, record)])
+        assert store.due(UNSEEN, 9, look) == []
+        assert store.due(UNSEEN, 9, look + 1) == [("contact", "1")]
+        before, record = record, record.gone("not shown", look + 1, unseen_at=record.unseen_at)
+    store.move([(before, record)])
+    assert store.due(UNSEEN, 9) == []
+    assert the(store, "1") == record
 
 
 def test_a_finished_record_expires_and_one_that_is_open_or_in_a_load_does_not(
     store: Store, dynamodb: DynamoDBClient
 ) -> None:
-    facts = {"type": "contact", "rota": ROTA, "lane": ANY}
+    at = 1_700_000_000_000
+    owned = new("1").left("7", None, at - 9)
+    store.move([(new("1"), owned)])
     store.move(
         [
-            (None, move(None, Move.LEAVE, 1_700_000_000_000, **facts, id="1")),
-            (None, move(None, Move.LEAVE, 1_700_000_000_000, **facts, id="3", rep="7")),
-            (None, move(None, Move.WAIT, 1_700_000_000_000, **facts, id="2")),
+            (owned, owned.cleared(at)),
+            (new("2"), placed(new("2")).waiting("full", at)),
+            (new("3"), new("3").left("7", None, at)),
+            (new("4"), new("4").closed(None, at)),
+            (new("5"), new("5").gone("deleted", at)),
+            (new("6"), new("6").erased(at)),
+            (new("7"), new("7").refused("no", at)),
         ]
     )
     items = dynamodb.scan(
         TableName="fairturn", FilterExpression="sk = :r", ExpressionAttributeValues={":r": {"S": "RECORD"}}
     )
     expiry = {item["id"]["S"]: int(item["ttl"]["N"]) if "ttl" in item else None for item in items["Items"]}
-    assert expiry == {"1": 1_700_000_000 + 120 * 86_400, "2": None, "3": None}
+    ends = at // 1000 + KEPT_FOR
+    assert expiry == {"1": ends, "2": None, "3": None, "4": ends, "5": ends, "6": ends, "7": None}
+
+
+def test_a_record_comes_back_from_the_table_as_it_was_written(store: Store) -> None:
+    record = replace(
+        placed(new("1"), lane="fr", at=5).claimed("101", 3, "worker 1", 9),
+        round=2,
+        source="FORM",
+        found_owner="102",
+        booked_as="contact#7",
+        deleted_at=3,
+        restored_at=4,
+        shown={"country": "France"},
+    )
+    store.move([(new("1"), record)])
+    assert the(store, "1") == record
+    unseen = record.gone("not shown", 10, unseen_at=10)
+    store.move([(record, unseen)])
+    assert the(store, "1") == unseen
+
+
+# Records of another version
+
+
+def put_raw(dynamodb: DynamoDBClient, id_: str, **attributes: str) -> None:
+    """Write a record as some other version of the program might."""
+    key = {"pk": f"LEAD#contact#{id_}", "sk": "RECORD"}
+    dynamodb.put_item(TableName="fairturn", Item={name: {"S": value} for name, value in {**key, **attributes}.items()})
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"type": "contact", "id": "2", "state": "paused by ada@example.com"},
+        {"type": "contact", "id": "2"},
+        {"id": "2", "state": "waiting"},
+    ],
+)
+def test_a_record_that_cannot_be_read_is_so_alone_and_the_others_are_read(
+    store: Store, dynamodb: DynamoDBClient, attributes: dict[str, str]
+) -> None:
+    waits = placed(new("1")).waiting("full", 9)
+    store.move([(new("1"), waits)])
+    put_raw(dynamodb, "2", **attributes)
+    leads = [("contact", id_) for id_ in "123"]
+    for records in (store.records(leads), store.read([ROTA], leads).records):
+        assert records.known == {"contact#1": waits}
+        assert records.unreadable.keys() == {"contact#2"}
+        assert (records.of("1"), records.of("3")) == (waits, new("3"))
+        with pytest.raises(RecordUnreadable, match="cannot read the record") as unreadable:
+            records.of("2")
+        assert "ada@example.com" not in str(unreadable.value)
+
+
+def test_a_record_that_says_more_than_we_know_is_read(store: Store, dynamodb: DynamoDBClient) -> None:
+    put_raw(dynamodb, "2", type="contact", id="2", state="waiting", mood="good")
+    assert the(store, "2") == replace(new("2"), state=State.WAITING)
+
+
+def test_what_cannot_be_read_is_not_written_over(store: Store, dynamodb: DynamoDBClient) -> None:
+    put_raw(dynamodb, "2", type="contact", id="2", state="paused")
+    with pytest.raises(RecordUnreadable):
+        store.move([(new("2"), placed(new("2")).waiting("full", 9))])
+    with pytest.raises(RecordUnreadable):
+        the(store, "2")
+
+
+# Policy and roster
 
 
 def test_a_policy_version_follows_the_one_in_force_and_two_appliers_do_not_overwrite_each_other(
@@ -225,6 +352,23 @@ def test_an_owner_whom_hubspot_refuses_is_marked_until_the_roster_is_refreshed(s
     assert store.pointer().owners == {"101": anna}
 
 
+def test_that_an_owner_was_missing_from_a_list_is_remembered(store: Store) -> None:
+    anna = Owner("101", "anna@example.com", archived=False, missed=True)
+    store.put_roster([anna], 5)
+    assert store.pointer().owners == {"101": anna}
+    assert store.pointer().owners_at == 5
+
+
+def test_of_two_who_refresh_the_owners_at_once_only_the_first_does(store: Store) -> None:
+    anna, bruno = (Owner(str(n), f"{n}@example.com", archived=False) for n in (101, 102))
+    store.put_roster([anna], 5, read_at=0)
+    for read_at in (0, 4):
+        with pytest.raises(RosterMoved):
+            store.put_roster([bruno], 6, read_at=read_at)
+    store.put_roster([bruno], 6, read_at=5)
+    assert store.pointer().owners == {"102": bruno}
+
+
 def test_a_warm_function_sees_a_new_policy_after_thirty_seconds_and_reads_nothing_before(
     store: Store,
 ) -> None:
@@ -241,9 +385,91 @@ def test_a_warm_function_sees_a_new_policy_after_thirty_seconds_and_reads_nothin
     assert in_force.current().number == 2
 
 
-def test_faults_are_remembered_by_lead(store: Store) -> None:
-    store.note_faults({("contact", str(n)): n for n in range(30)}, "HubSpot answers 503", 7_000)
-    assert store.faults([("contact", "29"), ("contact", "30")]) == {"contact#29": 29}
+# Mistakes of ours
+
+
+def test_each_try_with_a_lead_that_a_mistake_ended_is_counted(store: Store) -> None:
+    lead, other = ("contact", "1"), ("contact", "2")
+    assert [store.note_try(lead, "ValueError in record.py, line 7", 7_000 + n) for n in range(3)] == [1, 2, 3]
+    assert store.note_try(other, "KeyError", 9_000) == 1
+    assert store.tries([lead, other, ("contact", "3")]) == {
+        "contact#1": Tries(3, 7_002),
+        "contact#2": Tries(1, 9_000),
+    }
+
+
+def test_tries_are_remembered_for_as_long_as_a_message_can_live(store: Store, dynamodb: DynamoDBClient) -> None:
+    store.note_try(("contact", "1"), "KeyError", 7_000_000)
+    store.note_try(("contact", "1"), "ValueError", 9_000_000)
+    item = dynamodb.get_item(TableName="fairturn", Key={"pk": {"S": "LEAD#contact#1"}, "sk": {"S": "TRIES"}})["Item"]
+    assert (item["what"]["S"], int(item["ttl"]["N"])) == ("ValueError", 9_000 + 14 * 86_400)
+
+
+def test_tries_are_there_without_a_record_and_make_none(store: Store) -> None:
+    store.note_try(("contact", "1"), "KeyError", 7_000)
+    assert store.records([("contact", "1")]) == Records({}, {})
+    store.move([(new("1"), new("1").closed(None, 8_000))])
+    assert store.note_try(("contact", "1"), "KeyError", 9_000) == 2
+
+
+# Floods
+
+FLOOD = Flood(leads=3, minutes=10)
+
+
+def held(*ids: str) -> list[tuple[Record, Record]]:
+    """Leads from a bulk source that are to wait."""
+    return [(new(id_), new(id_).unrouted(None).waiting("comes from a bulk source", 9)) for id_ in ids]
+
+
+def counted(brake: Brake, leads: int) -> Brake:
+    return count(brake, leads, 600_000, FLOOD, policy=1)
+
+
+def test_leads_are_held_back_and_counted_as_one(store: Store) -> None:
+    assert store.brake() == Brake()
+    first = counted(Brake(), 2)
+    store.hold_back(Brake(), first, held("1", "2"))
+    assert store.brake() == first
+    assert not first.pulled(1)
+    second = counted(first, 2)
+    store.hold_back(first, second, held("3", "4"))
+    assert store.brake() == second
+    assert second.pulled(1)
+    assert store.due(HELD_BACK, 9) == [("contact", id_) for id_ in "1234"]
+    assert store.loads() == {}
+
+
+def test_leads_are_not_held_back_if_others_were_counted_meanwhile(store: Store) -> None:
+    theirs = counted(Brake(), 1)
+    store.hold_back(Brake(), theirs, held("1"))
+    for seen in (Brake(), replace(theirs, rev=7)):
+        with pytest.raises(BrakeMoved):
+            store.hold_back(seen, counted(seen, 2), held("2", "3"))
+    assert store.brake() == theirs
+    assert store.due(HELD_BACK, 9) == [("contact", "1")]
+
+
+def test_leads_are_not_counted_if_one_of_them_has_moved_meanwhile(store: Store) -> None:
+    (pair,) = held("1")
+    store.move([pair])
+    with pytest.raises(RecordsMoved) as refused:
+        store.hold_back(Brake(), counted(Brake(), 3), held("2", "1", "3"))
+    assert refused.value.records == {pair[1].key: pair[1]}
+    assert store.brake() == Brake()
+    assert store.due(HELD_BACK, 9) == [("contact", "1")]
+
+
+def test_if_both_moved_the_leads_are_told_so_that_nobody_counts_them_twice(store: Store) -> None:
+    theirs = counted(Brake(), 1)
+    store.hold_back(Brake(), theirs, held("1"))
+    with pytest.raises(RecordsMoved) as refused:
+        store.hold_back(Brake(), theirs, held("1"))
+    assert refused.value.records.keys() == {lead_key("contact", "1")}
+    assert store.brake() == theirs
+
+
+# Conflicts, and a table that does not answer
 
 
 class Conflicting:

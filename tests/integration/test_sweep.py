@@ -10,10 +10,11 @@ import pytest
 from fairturn.errors import HubSpotUnavailable, TableUnavailable
 from fairturn.events import Kind
 from fairturn.record import State, milliseconds
-from fairturn.store import HELD_BACK, MAX_RECORDS, due_lane
+from fairturn.store import HELD_BACK, MAX_RECORDS, UNSEEN, due_lane
 from fairturn.sweep import MAX_BATCHES
+from fairturn_console.portal_api import BAD_GATEWAY, Fault, slow
 from tests.integration.audit import audit, read
-from tests.integration.world import ROTA, World
+from tests.integration.world import ROTA, World, deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,6 +141,7 @@ def test_a_waiting_lead_is_read_and_routed_anew(world: World) -> None:
     world.portal.change(ignored, {"jobtitle": "student"})
     world.portal.change(closed_, {"hs_lead_status": "UNQUALIFIED"})
     world.portal.delete(deleted)
+    world.follow(deleted, kind=Kind.DELETION)
     change(
         world,
         rotas={ROTA: {"members": [one, two]}, "west": {"members": [three]}},
@@ -245,7 +247,7 @@ def test_a_lead_that_hubspot_shows_but_does_not_find_holds_up_no_other(world: Wo
     world.take([lost, *others])
     change(world)
     read_contacts = world.crm.read
-    stale = read_contacts("contact", [lost], ["email", "hubspot_owner_id"]).records[lost]
+    stale = read_contacts("contact", [lost], ["email", "hubspot_owner_id"], deadline(9)).records[lost]
     world.portal.delete(lost)
 
     def behind(*arguments: Any) -> Any:
@@ -258,6 +260,10 @@ def test_a_lead_that_hubspot_shows_but_does_not_find_holds_up_no_other(world: Wo
     assert record(world, lost).state is State.WAITING
     world.crm.read = read_contacts  # type: ignore[method-assign]
     world.sweep.run()
+    (received,) = world.passed_on()  # what is not shown goes through the queue, which waits long enough for it
+    assert world.assign.take([received]) == [received]
+    world.later(901)
+    assert world.assign.take([received]) == []
     assert record(world, lost).state is State.GONE
 
 
@@ -357,6 +363,105 @@ def test_a_lead_that_hubspot_refuses_goes_through_the_queue_to_the_dead_letters(
     assert all(not units for row in world.balances().values() for units in row.values())
 
 
+def test_leads_whose_handover_a_sweep_could_not_finish_are_taken_up_by_the_next(world: World) -> None:
+    change(world, mode="pause")
+    leads = world.arrive(5)
+    world.take(leads)
+    change(world)
+    world.portal.faults.extend([*[usual()] * 3, *[BAD_GATEWAY] * 3])  # the owners, active and archived, and the leads
+    world.sweep.run()
+    assert world.states(leads) == {"claimed": 5}
+    world.later(61)
+    world.sweep.run()
+    assert world.states(leads) == {"handed": 5}
+    world.check(leads)
+
+
+def test_leads_that_a_sweep_had_claimed_when_it_died_are_taken_up_by_the_next(world: World) -> None:
+    change(world, mode="pause")
+    leads = world.arrive(5)
+    world.take(leads)
+    change(world)
+    write = world.crm.write_owners
+
+    def dying(*_: Any) -> Any:
+        world.crm.write_owners = write  # type: ignore[method-assign]
+        raise KeyboardInterrupt
+
+    world.crm.write_owners = dying  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        world.sweep.run()
+    assert world.states(leads) == {"claimed": 5}
+    world.later(61)
+    world.sweeper().run()
+    assert world.states(leads) == {"handed": 5}
+    world.check(leads)
+
+
+def test_one_bad_lead_of_a_batch_goes_through_the_queue_and_the_others_are_allotted(world: World) -> None:
+    change(world, mode="pause")
+    leads = world.arrive(10)
+    world.take(leads)
+    change(world)
+    bad = leads[4]
+    explained = world.crm.read
+
+    def failing(type_: str, ids: Any, *more: Any) -> Any:
+        if bad in ids:
+            raise KeyError("a text that is nobody's business")
+        return explained(type_, ids, *more)
+
+    world.crm.read = failing  # type: ignore[assignment]
+    world.sweep.run()
+    assert world.states(leads) == {"handed": 9, "waiting": 1}
+    (received,) = world.passed_on()
+    for _ in range(4):
+        assert world.assign.take([received]) == [received]
+    assert world.assign.take([received]) == []
+    (letter,) = world.dead_letters()
+    assert letter["reason"].startswith("failed 5 times, last with KeyError in ")
+    assert "nobody's business" not in letter["reason"]
+    world.later(60)
+    world.sweep.run()  # what has been given up is not begun again every minute
+    assert world.passed_on() == []
+
+
+# Leads that HubSpot did not show
+
+
+def test_a_lead_that_turns_up_after_an_hour_or_a_day_is_a_lead_like_any_other(world: World) -> None:
+    hour, day, never = leads = world.arrive(3)
+    seen, hidden = world.crm.read, set(leads)
+
+    def hiding(*arguments: Any) -> Any:
+        found = seen(*arguments)
+        return replace(found, records={id_: each for id_, each in found.records.items() if id_ not in hidden})
+
+    world.crm.read = hiding  # type: ignore[assignment]
+    batch = world.received(leads)
+    assert world.assign.take(batch) == batch
+    world.later(901)
+    assert world.assign.take(batch) == []
+    assert world.states(leads) == {"gone": 3}
+    hidden.remove(hour)
+    world.later(3_590)
+    world.sweep.run()
+    assert world.states(leads) == {"gone": 3}
+    world.later(11)
+    world.sweep.run()
+    assert record(world, hour).state is State.HANDED
+    hidden.remove(day)
+    world.later(3_600)
+    world.sweep.run()
+    assert record(world, day).state is State.GONE
+    world.later(86_400)
+    world.sweep.run()
+    assert record(world, day).state is State.HANDED
+    assert record(world, never).state is State.GONE
+    assert world.store.due(UNSEEN, 10) == []
+    world.check(leads)
+
+
 # Claims never handed over
 
 
@@ -375,9 +480,9 @@ def stuck(world: World, **properties: str) -> str:
     return lead
 
 
-def test_a_claim_that_was_never_handed_over_is_finished_after_fifteen_minutes(world: World) -> None:
+def test_a_claim_that_was_never_handed_over_is_finished_after_a_minute(world: World) -> None:
     lead = stuck(world)
-    world.later(899)
+    world.later(59)
     world.sweep.run()
     assert record(world, lead).state is State.CLAIMED
     world.later(2)
@@ -463,15 +568,15 @@ def test_a_refresh_does_not_undo_a_policy_applied_meanwhile(world: World) -> Non
     owners = world.crm.owners
     later = world.portal.add_owner("later@example.com")
 
-    def meanwhile() -> Any:
+    def meanwhile(_: Any) -> Any:
         world.reps.append(later)
         world.crm.owners = owners  # type: ignore[method-assign]
-        found = owners()
+        found = owners(deadline(9))
         world.apply()
         world.store.put_roster(found, milliseconds(world.at))
         return found
 
-    world.crm.owners = meanwhile  # type: ignore[method-assign]
+    world.crm.owners = meanwhile  # type: ignore[assignment]
     world.later(301)
     world.sweep.run()
     assert later in world.store.pointer().owners
@@ -483,10 +588,10 @@ def test_if_the_owners_cannot_be_refreshed_the_rest_is_done_all_the_same(world: 
     world.take([lead])
     world.apply()
 
-    def failing() -> Any:
+    def failing(_: Any) -> Any:
         raise HubSpotUnavailable("the token lacks a scope")
 
-    world.crm.owners = failing  # type: ignore[method-assign]
+    world.crm.owners = failing  # type: ignore[assignment]
     world.later(301)
     world.sweep.run()
     assert record(world, lead).state is State.HANDED
@@ -534,6 +639,28 @@ def test_a_pulled_brake_is_told_every_minute(world: World, capsys: pytest.Captur
     assert '"LeadsDue":[2.0]' in gauges(output, "LeadsDue")[0]
 
 
+def test_a_sign_of_life_is_given_only_if_all_was_gone_through(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.sweep.run()
+    assert len(gauges(capsys.readouterr().out, "Swept")) == 1
+    due, world.store.due = world.store.due, _broken  # type: ignore[method-assign, assignment]
+    world.sweep.run()
+    output = capsys.readouterr().out
+    assert gauges(output, "Swept") == []
+    assert gauges(output, "LeadsDue") != []
+    world.store.due = due  # type: ignore[method-assign]
+    world.later(301)
+    world.portal.down(milliseconds(world.at) + 60_000)
+    world.sweep.run()
+    assert gauges(capsys.readouterr().out, "Swept") == []
+    world.later(61)
+    world.sweep.run()
+    assert len(gauges(capsys.readouterr().out, "Swept")) == 1
+
+
+def _broken(*_: Any) -> Any:
+    raise KeyError("a text that is nobody's business")
+
+
 def test_without_a_policy_a_run_says_so_and_does_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.dynamodb.delete_item(TableName="fairturn", Key={"pk": {"S": "POLICY"}, "sk": {"S": "CURRENT"}})
     world.sweep.run()
@@ -548,5 +675,12 @@ def test_a_run_with_nothing_to_do_asks_hubspot_nothing_and_writes_nothing(world:
     world.sweep.run()
     assert world.portal.calls == {}
     assert set(world.requests) == {"BatchGetItem", "Query"}
-    assert world.requests["Query"] == 5  # late claims; the only lane and the bulk sources, to allot and to count
+    assert (
+        world.requests["Query"] == 6
+    )  # late claims; unseen; the only lane and the bulk sources, to allot and to count
     assert world.store.due(due_lane(ROTA, "any"), 10) == []
+
+
+def usual() -> Fault:
+    """A call that goes through as usual."""
+    return slow(0.0)

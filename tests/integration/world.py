@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,13 @@ from fairturn.assign import Assign
 from fairturn.claim import Claims
 from fairturn.consumer import Consumer
 from fairturn.crm import HubSpot
+from fairturn.deadline import Deadline
 from fairturn.events import Kind, Message
 from fairturn.explain import PROPERTIES
 from fairturn.handover import Handover
 from fairturn.policy import Policy
 from fairturn.queues import Letter, Queue, Received
+from fairturn.record import READS_LAG, milliseconds
 from fairturn.roster import Owner
 from fairturn.store import InForce, Store
 from fairturn.sweep import Sweep
@@ -27,7 +31,7 @@ from fairturn.track import Track
 from fairturn_console.portal import Portal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Self
 
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -36,6 +40,36 @@ if TYPE_CHECKING:
 
 START = datetime(2026, 11, 23, 9, tzinfo=UTC)
 ROTA = "inbound"
+CAUGHT_UP = READS_LAG / 1000 + 1
+"""Seconds after which HubSpot's reads show all that has happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A function that reads a queue: what Lambda calls with each batch."""
+
+    consumer: Consumer
+    service: Assign | Track
+
+    def take(self, batch: Sequence[Received], seconds: float = 30) -> list[Received]:
+        """Bring the messages as far as they go within so many seconds; what must stay in the queue comes back."""
+        return self.consumer.take(batch, self.service.settle, deadline(seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Sweeper:
+    """The function that the clock calls."""
+
+    service: Sweep
+
+    def run(self, seconds: float = 50) -> None:
+        self.service.run(deadline(seconds))
+
+
+def deadline(seconds: float) -> Deadline:
+    """So many seconds from now, by the clock of the tests."""
+    end = time.time() + seconds
+    return Deadline(lambda: end - time.time())
 
 
 class World:
@@ -43,6 +77,7 @@ class World:
 
     def __init__(self, dynamodb: DynamoDBClient, table: str, *, reps: int = 3, **policy: Any) -> None:
         self._clock = time_machine.travel(START, tick=False)
+        self._workers = count(1)
         self.requests: Counter[str] = Counter()
         dynamodb.meta.events.register("before-call.dynamodb", self._counted)
         self.dynamodb = dynamodb
@@ -83,56 +118,61 @@ class World:
         """The time, which stands still but for `later`."""
         return datetime.now(UTC)
 
-    def worker(self, store: Store | None = None, crm: HubSpot | None = None) -> Assign:
-        """A function newly started: nothing is warm."""
-        store, crm = store or self.store, crm or self.crm
-        claims = self.claims(store)
+    def worker(self, store: Store | None = None, crm: HubSpot | None = None, **queues: Any) -> Worker:
+        """A function newly started: nothing is warm. `queues`: leads, changes, dead_letters, if not this world's."""
+        store = store or self.store
+        consumer = self.consumer(store, queues.get("leads", self.leads), "assign", queues.get("dead_letters"))
+        return Worker(consumer, self._assign(store, crm, gives_up=True, **queues))
+
+    def tracker(self, store: Store | None = None, crm: HubSpot | None = None, **queues: Any) -> Worker:
+        """The same of track."""
+        store = store or self.store
+        service = Track(
+            store=store,
+            in_force=InForce(store, clock=self.clock),
+            crm=crm or self.crm,
+            claims=self.claims(store),
+            leads=queues.get("leads", self.leads),
+            now=lambda: self.at,
+        )
+        consumer = self.consumer(store, queues.get("changes", self.changes), "track", queues.get("dead_letters"))
+        return Worker(consumer, service)
+
+    def sweeper(self, store: Store | None = None, crm: HubSpot | None = None, **queues: Any) -> Sweeper:
+        """The same of sweep."""
+        store = store or self.store
+        return Sweeper(
+            Sweep(
+                store=store,
+                in_force=InForce(store, clock=self.clock),
+                crm=crm or self.crm,
+                assign=self._assign(store, crm, gives_up=False, **queues),
+                leads=queues.get("leads", self.leads),
+                now=lambda: self.at,
+            )
+        )
+
+    def _assign(self, store: Store, crm: HubSpot | None, *, gives_up: bool, **queues: Any) -> Assign:
+        crm, claims = crm or self.crm, self.claims(store)
         return Assign(
             store=store,
             in_force=InForce(store, clock=self.clock),
             crm=crm,
             claims=claims,
-            handover=Handover(store, crm, claims, now=lambda: self.at, clock=self.clock),
-            consumer=self.consumer(store, self.leads, "assign"),
-            leads=self.leads,
-            changes=self.changes,
+            handover=Handover(store, crm, claims, now=lambda: self.at, gives_up=gives_up),
+            leads=queues.get("leads", self.leads),
+            changes=queues.get("changes", self.changes),
             now=lambda: self.at,
-            clock=self.clock,
-        )
-
-    def tracker(self, store: Store | None = None, crm: HubSpot | None = None) -> Track:
-        """The same of track."""
-        store, crm = store or self.store, crm or self.crm
-        return Track(
-            store=store,
-            in_force=InForce(store, clock=self.clock),
-            crm=crm,
-            claims=self.claims(store),
-            consumer=self.consumer(store, self.changes, "track"),
-            leads=self.leads,
-            now=lambda: self.at,
-        )
-
-    def sweeper(self, store: Store | None = None, crm: HubSpot | None = None) -> Sweep:
-        """The same of sweep."""
-        store, crm = store or self.store, crm or self.crm
-        return Sweep(
-            store=store,
-            in_force=InForce(store, clock=self.clock),
-            crm=crm,
-            assign=self.worker(store, crm),
-            leads=self.leads,
-            now=lambda: self.at,
-            clock=self.clock,
         )
 
     def claims(self, store: Store) -> Claims:
-        return Claims(store, now=lambda: self.at, jitter=lambda: 0.5, sleep=lambda _: None)
+        worker = f"worker {next(self._workers)}"
+        return Claims(store, worker, now=lambda: self.at, jitter=lambda: 0.5, sleep=lambda _: None)
 
-    def consumer(self, store: Store, queue: Queue, stage: str) -> Consumer:
+    def consumer(self, store: Store, queue: Queue, stage: str, dead_letters: Any = None) -> Consumer:
         return Consumer(
             queue=queue,
-            dead_letters=self.graveyard,
+            dead_letters=dead_letters or self.graveyard,
             store=store,
             stage=stage,
             now=lambda: self.at,
@@ -156,9 +196,9 @@ class World:
         owners = self.portal.owners.values()
         self.store.put_roster([Owner(owner.id, owner.email, owner.archived) for owner in owners], 1)
 
-    def arrive(self, count: int = 1, **properties: str) -> list[str]:
+    def arrive(self, number: int = 1, **properties: str) -> list[str]:
         """New contacts in the portal, one second apart."""
-        return [self.portal.create_contact({"email": f"lead{n}@example.com", **properties}) for n in range(count)]
+        return [self.portal.create_contact({"email": f"lead{n}@example.com", **properties}) for n in range(number)]
 
     def received(
         self, ids: Iterable[str], *, receipts: int = 1, source: str = "FORM", ago: float = 1
@@ -178,7 +218,7 @@ class World:
         url = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         Queue(self.sqs, url).send([Letter(body)])
         (message,) = self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1)["Messages"]
-        return Received(message["MessageId"], message["ReceiptHandle"], body, receipts)
+        return Received(message["MessageId"], message["ReceiptHandle"], body, receipts, milliseconds(self.at))
 
     def told(
         self,
@@ -203,15 +243,25 @@ class World:
         ]
 
     def follow(self, *ids: str, **how: Any) -> list[Received]:
-        """Let track take messages about these contacts; what must stay in the queue comes back."""
-        return self.track.take(self.told(*ids, **how))
+        """Let track take messages about these contacts until HubSpot's answers can be believed; what must stay in the
+        queue comes back."""
+        return self.believe(self.told(*ids, **how))
+
+    def believe(self, told: list[Received]) -> list[Received]:
+        """Let track take messages, and those that are put off once more, when HubSpot's reads have caught up."""
+        left = self.track.take(told)
+        if left:
+            self.later(CAUGHT_UP)
+            left = self.track.take(left)
+        return left
 
     def passed_on(self, queue: str = "leads") -> list[Received]:
         """What was sent to a queue meanwhile, as assign or track gets it."""
         url = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         received = []
         while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
-            received += [Received(each["MessageId"], each["ReceiptHandle"], each["Body"], 1) for each in messages]
+            at = milliseconds(self.at)
+            received += [Received(each["MessageId"], each["ReceiptHandle"], each["Body"], 1, at) for each in messages]
         Queue(self.sqs, url).delete(received)
         return received
 
@@ -229,7 +279,7 @@ class World:
         return self.portal.contact(contact).properties.get("hubspot_owner_id") or None
 
     def record(self, contact: str) -> Record | None:
-        return self.store.records([("contact", contact)]).get(f"contact#{contact}")
+        return self.store.records([("contact", contact)]).known.get(f"contact#{contact}")
 
     def states(self, ids: Iterable[str]) -> Counter[str]:
         records = [self.record(contact) for contact in ids]

@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.errors import EventRejected, MessageRejected
-from fairturn.events import BULK_SOURCES, TOLD_ONCE, Event, Kind, Message, is_test, read_event, sort_events
+from fairturn.events import (
+    BULK_SOURCES,
+    RETURNS,
+    TOLD_ONCE,
+    Event,
+    Kind,
+    Message,
+    brings_back,
+    is_test,
+    read_event,
+    sort_events,
+)
 
 AT = 1_793_527_199_400
 
@@ -343,15 +354,47 @@ def test_of_several_events_that_make_a_lead_the_latest_names_the_source() -> Non
 
 def test_a_merge_of_many_is_split_and_loses_none() -> None:
     merged = tuple(str(2**63 - n) for n in range(2, 102))
+    kinds = set(Kind) - {Kind.RESTORE}
     leads, changes = sort_events(
-        [event(kind, 2**63 - 1, 9_999_999_999_999, "X" * 64, merged if kind is Kind.MERGE else ()) for kind in Kind]
+        [event(kind, 2**63 - 1, 9_999_999_999_999, "X" * 64, merged if kind is Kind.MERGE else ()) for kind in kinds]
     )
     assert len(leads) == 1
     assert len(changes) == 4
     assert sorted(id_ for each in changes for id_ in each.merged) == sorted(merged)
     assert all(len(each.body().encode()) <= 1_024 for each in leads + changes)
     assert {each.kinds for each in leads} == {tuple(sorted(set(Kind) - TOLD_ONCE))}
-    assert {each.kinds for each in changes} == {tuple(sorted(TOLD_ONCE))}
+    assert {each.kinds for each in changes} == {tuple(sorted(TOLD_ONCE & kinds))}
+
+
+@pytest.mark.parametrize(
+    ("deleted_at", "restored_at", "told"),
+    [(AT, AT + 1, Kind.RESTORE), (AT + 1, AT, Kind.DELETION), (AT, AT, Kind.DELETION)],
+)
+def test_of_a_deletion_and_a_restore_in_one_request_only_the_later_is_told(
+    deleted_at: int, restored_at: int, told: Kind
+) -> None:
+    both = [event(Kind.DELETION, at=deleted_at), event(Kind.RESTORE, at=restored_at)]
+    for some in (both, both[::-1]):
+        assert sort_events(some) == ([], [message(kinds=(told,), occurred_at=max(deleted_at, restored_at))])
+
+
+def test_a_record_deleted_restored_and_deleted_again_was_deleted_last() -> None:
+    some = [event(kind, at=AT + n) for n, kind in enumerate((Kind.DELETION, Kind.RESTORE, Kind.DELETION))]
+    assert sort_events(some) == ([], [message(kinds=(Kind.DELETION,), occurred_at=AT + 2)])
+
+
+def test_a_restore_of_one_record_hides_no_deletion_of_another() -> None:
+    _, changes = sort_events([event(Kind.DELETION, 1), event(Kind.RESTORE, 2, at=AT + 1)])
+    assert [(each.id, each.kinds) for each in changes] == [("1", (Kind.DELETION,)), ("2", (Kind.RESTORE,))]
+
+
+@pytest.mark.parametrize("other", [Kind.MERGE, Kind.PRIVACY_DELETION, Kind.PROPERTY_CHANGE])
+def test_what_else_is_told_with_a_deletion_stays(other: Kind) -> None:
+    merged = ("2",) if other is Kind.MERGE else ()
+    _, changes = sort_events(
+        [event(Kind.DELETION, at=AT + 1), event(Kind.RESTORE), event(other, at=AT + 2, merged=merged)]
+    )
+    assert [each.kinds for each in changes] == [tuple(sorted({Kind.DELETION, other}))]
 
 
 def test_merges_of_one_record_are_put_together() -> None:
@@ -378,8 +421,16 @@ def test_the_order_of_events_makes_no_difference(some: list[Event], random: Any)
     assert sort_events(shuffled) == sort_events(some)
 
 
+def superseded(own: list[Event]) -> set[Kind]:
+    """Of a deletion and a restore, the one that was taken back by the other."""
+    last = {kind: max((one.occurred_at for one in own if one.kind is kind), default=0) for kind in Kind}
+    if not last[Kind.DELETION] or not last[Kind.RESTORE]:
+        return set()
+    return {Kind.RESTORE if last[Kind.DELETION] >= last[Kind.RESTORE] else Kind.DELETION}
+
+
 @given(events)
-def test_every_record_has_one_message_in_a_queue_and_no_kind_is_lost(some: list[Event]) -> None:
+def test_every_record_has_one_message_in_a_queue_and_no_kind_is_lost_but_what_was_taken_back(some: list[Event]) -> None:
     leads, changes = sort_events(some)
     for id_ in {each.id for each in some}:
         own = [one for one in some if one.id == id_]
@@ -388,7 +439,7 @@ def test_every_record_has_one_message_in_a_queue_and_no_kind_is_lost(some: list[
         assert len(lead) == any(one.makes_lead for one in own)
         assert len(change) == (not lead or any(one.kind in TOLD_ONCE for one in own))
         told = [kind for each in lead + change for kind in each.kinds]
-        assert sorted(told) == sorted({one.kind for one in own})
+        assert sorted(told) == sorted({one.kind for one in own} - superseded(own))
         assert max(each.occurred_at for each in lead + change) == max(one.occurred_at for one in own)
     for queue in (leads, changes):
         assert queue == sorted(queue, key=lambda each: (each.occurred_at, int(each.id)))
@@ -397,6 +448,21 @@ def test_every_record_has_one_message_in_a_queue_and_no_kind_is_lost(some: list[
 @given(events)
 def test_events_that_come_twice_change_nothing(some: list[Event]) -> None:
     assert sort_events(some * 2) == sort_events(some)
+
+
+# What brings back
+
+
+def test_a_restore_or_a_merge_brings_back_a_contact_that_may_be_older() -> None:
+    assert {kind for kind in Kind if brings_back({kind})} == RETURNS == {Kind.RESTORE, Kind.MERGE}
+    assert brings_back({Kind.PROPERTY_CHANGE, Kind.MERGE})
+    assert not brings_back(set())
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_what_was_just_created_is_not_brought_back(kind: Kind) -> None:
+    assert not brings_back({Kind.CREATION, kind})
+    assert not message(kinds=tuple({Kind.CREATION, kind})).returns
 
 
 # Messages
@@ -418,6 +484,31 @@ def test_a_message_without_a_merge_does_not_mention_one() -> None:
     assert message().body() == (
         f'{{"v":1,"type":"contact","id":"1","kinds":["creation"],"occurredAt":{AT},"changeSource":"FORM"}}'
     )
+
+
+def test_a_message_names_its_round_only_when_the_lead_comes_again() -> None:
+    assert "round" not in json.loads(message(round=1).body())
+    assert json.loads(message(round=2).body())["round"] == 2
+    assert Message.read(message(round=2).body()) == message(round=2)
+    assert Message.read(message().body()).round == 1
+
+
+def test_when_a_message_was_received_is_no_part_of_it() -> None:
+    received = Message.read(message().body(), AT + 5)
+    assert received.received_at == AT + 5
+    assert received.body() == message().body()
+    assert Message.read(received.body()).received_at is None
+
+
+@pytest.mark.parametrize(("received_at", "occurred_at"), [(None, AT), (AT + 1, AT), (AT, AT), (AT - 1, AT - 1)])
+def test_nothing_happened_after_its_message_was_received(received_at: int | None, occurred_at: int) -> None:
+    assert Message.read(message().body(), received_at).occurred_at == occurred_at
+
+
+def test_a_message_cannot_say_itself_when_it_was_received() -> None:
+    body = message().body().replace('"v":1', f'"v":1,"received_at":{AT + 9}')
+    assert Message.read(body).received_at is None
+    assert Message.read(body, AT + 5).received_at == AT + 5
 
 
 @given(events)
@@ -447,6 +538,8 @@ def test_a_message_of_a_later_writer_may_say_more() -> None:
         message().body().replace("creation", "birth"),
         message().body().replace('["creation"]', "[]"),
         message().body().replace(str(AT), "null"),
+        message(round=2).body().replace('"round":2', '"round":0'),
+        message(round=2).body().replace('"round":2', '"round":1000001'),
     ],
 )
 def test_a_message_that_cannot_be_understood_is_rejected(body: str) -> None:

@@ -131,3 +131,15 @@ def test_the_story_says_when_no_rule_took_the_lead() -> None:
         '  Rule "french" (country is France): no.',
         "  No rule took it, so the catch-all did.",
     ]
+
+
+def test_the_story_of_a_lead_that_a_merge_gave_another_id_is_that_of_its_booking() -> None:
+    merged = replace(RECORD, id="77", booked_as="contact#55")
+    first, *lines = story(merged, CLAIM, POLICY, {})
+    assert first.startswith("contact#77 came")
+    assert lines == story(RECORD, CLAIM, POLICY, {})[1:]
+
+
+def test_the_story_counts_in_what_its_own_claim_gave_before() -> None:
+    claim = replace(CLAIM, leads=(("contact#54", ANY, "101"), *CLAIM.leads))
+    assert any("101: could take it: 4 of 9" in line for line in story(RECORD, claim, POLICY, {}))

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.errors import PolicyInvalid
+from fairturn.events import Kind, Message
 from fairturn.policy import In, Policy
-from fairturn.routing import Ignored, Lead, Route, route
+from fairturn.routing import Ignored, Lead, Route, is_closed, route
 from fairturn_console.policies import MAX_BYTES, load
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def problem(source: Path | str) -> str:
 
 def example(source: str = "FORM", **properties: str) -> Route | Ignored:
     facts: Mapping[str, str | None] = properties
-    return route(Lead("contact", "1", facts, source, 0), load(EXAMPLE))
+    message = Message(id="1", kinds=(Kind.CREATION,), occurred_at=1, change_source=source)
+    return route(Lead(message, facts), load(EXAMPLE))
 
 
 def test_the_example_says_in_its_head_what_it_does() -> None:
@@ -76,7 +78,11 @@ def test_the_example_ignores_what_its_head_says() -> None:
     )
     assert isinstance(example(jobtitle="Student"), Ignored)
     assert isinstance(example("IMPORT", country="France"), Ignored)
-    assert isinstance(example(hs_lead_status="BAD_TIMING"), Ignored)
+
+
+def test_the_example_closes_what_its_head_says() -> None:
+    assert is_closed({"hs_lead_status": "BAD_TIMING"}, load(EXAMPLE))
+    assert not is_closed({"hs_lead_status": "OPEN"}, load(EXAMPLE))
 
 
 def test_the_example_survives_being_stored() -> None:

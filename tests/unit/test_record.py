@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairturn.events import Kind, Message
+from fairturn.policy import Priority
 from fairturn.record import (
     ENDED,
+    GIVEN,
     HELD,
+    KEPT_FOR,
+    LOOK_AFTER,
+    MAX_REASON,
     MOVES,
     Move,
     MoveImpossible,
@@ -22,101 +29,339 @@ from fairturn.record import (
     State,
     follow,
     load_changes,
-    may_start,
-    move,
+    milliseconds,
+    new,
 )
+from fairturn.routing import Route
 
-BEFORE: list[State | None] = [None, *State]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+AT: Final = 2_000
+HOUR, DAY = LOOK_AFTER
 
 
 def record(state: State, *, rep: str | None = "7", changed_at: int = 1_000) -> Record:
-    return Record(type="contact", id="1", state=state, rev=4, changed_at=changed_at, rep=rep)
+    """A record in this state; where there is none, a new one."""
+    return (
+        new("1")
+        if state is State.NEW
+        else Record(type="contact", id="1", state=state, rev=4, changed_at=changed_at, rep=rep)
+    )
 
 
-@pytest.mark.parametrize(("state", "what"), list(product(BEFORE, Move)))
-def test_a_record_moves_as_the_table_says_and_in_no_other_way(state: State | None, what: Move) -> None:
-    before = None if state is None else record(state)
-    facts = {"type": "contact", "id": "1"}
-    if (state, what) not in MOVES:
-        with pytest.raises(MoveImpossible, match=what.value):
-            move(before, what, 2_000, **facts)
+def full(state: State) -> Record:
+    """A record of which every field has been set."""
+    return Record(
+        type="contact",
+        id="1",
+        state=state,
+        rev=4,
+        changed_at=1_000,
+        occurred_at=900,
+        round=3,
+        source="FORM",
+        rep="7",
+        found_owner="5",
+        rota="inbound",
+        lane="fr",
+        priority="high",
+        rule="french",
+        trace="0 1",
+        policy=2,
+        claim=6,
+        booked_as="contact#2",
+        claimed_at=950,
+        worker="worker 1",
+        handed_at=980,
+        reason="as it was",
+        merged_into="4",
+        deleted_at=700,
+        restored_at=800,
+        unseen_at=600,
+        shown={"country": "France"},
+    )
+
+
+class Written:
+    """A method that makes a move, and what it writes besides what every move does."""
+
+    def __init__(self, what: Move, make: Callable[[Record], Record], **own: Any) -> None:
+        self.what = what
+        self.make = make
+        self.own = own
+
+
+NO_TURN: Final[Mapping[str, Any]] = {"claim": None, "booked_as": None}
+NOTHING_SHOWN: Final[Mapping[str, Any]] = {"shown": {}, "trace": None}
+METHODS: Final = {
+    "waiting": Written(Move.WAIT, lambda one: one.waiting("full", AT), rep=None, reason="full", **NO_TURN),
+    "claimed": Written(
+        Move.CLAIM,
+        lambda one: one.claimed("8", 9, "worker 2", AT),
+        rep="8",
+        claim=9,
+        booked_as=None,
+        claimed_at=AT,
+        handed_at=None,
+        worker="worker 2",
+        reason=None,
+    ),
+    "resumed": Written(Move.RESUME, lambda one: one.resumed("worker 2", AT), worker="worker 2"),
+    "released": Written(Move.RELEASE, lambda one: one.released(AT)),
+    "handed": Written(Move.HAND_OVER, lambda one: one.handed(AT), handed_at=AT),
+    "observed": Written(Move.OBSERVE, lambda one: one.observed("8", AT), rep="8", reason=None),
+    "left": Written(Move.LEAVE, lambda one: one.left("8", "chosen", AT), rep="8", reason="chosen"),
+    "cleared": Written(Move.CLEAR, lambda one: one.cleared(AT), rep=None, reason="the owner was taken away"),
+    "closed": Written(Move.CLOSE, lambda one: one.closed(None, AT), reason=None),
+    "closed by a rule": Written(
+        Move.CLOSE, lambda one: one.closed("a rival", AT, rule="rivals"), reason="a rival", rule="rivals"
+    ),
+    "refused": Written(Move.REFUSE, lambda one: one.refused("no", AT), rep=None, reason="no", **NO_TURN),
+    "gone": Written(Move.LOSE, lambda one: one.gone("deleted", AT), reason="deleted", merged_into="4", **NOTHING_SHOWN),
+    "gone unseen": Written(
+        Move.LOSE,
+        lambda one: one.gone("not shown", AT, unseen_at=AT),
+        reason="not shown",
+        merged_into="4",
+        unseen_at=AT,
+        **NOTHING_SHOWN,
+    ),
+    "merged": Written(Move.LOSE, lambda one: one.merged("3", AT), reason="merged", merged_into="3", **NOTHING_SHOWN),
+    "erased": Written(Move.ERASE, lambda one: one.erased(AT), reason="erased", merged_into="4", **NOTHING_SHOWN),
+}
+"""Every method that moves a record."""
+
+
+# The table
+
+
+def test_every_move_has_a_method() -> None:
+    assert {each.what for each in METHODS.values()} == set(Move)
+
+
+@pytest.mark.parametrize(("state", "name"), list(product(State, METHODS)))
+def test_a_record_moves_as_the_table_says_and_in_no_other_way(state: State, name: str) -> None:
+    before, method = record(state), METHODS[name]
+    if (state, method.what) not in MOVES:
+        with pytest.raises(MoveImpossible, match=f"{method.what.value} from {state.value}"):
+            method.make(before)
         return
-    after = move(before, what, 2_000, **facts)
-    assert after.state is MOVES[state, what]
-    assert after.changed_at == 2_000
-    assert after.rev == (1 if before is None else before.rev + 1)
+    after = method.make(before)
+    assert after.state is MOVES[state, method.what]
+    assert after.changed_at == AT
+    assert after.rev == before.rev + 1
+    assert before == record(state)
 
 
-def test_a_lead_that_is_claimed_or_handed_is_never_claimed_again() -> None:
-    assert not {(state, Move.CLAIM) for state in (State.CLAIMED, State.HANDED)} & MOVES.keys()
+@pytest.mark.parametrize(("state", "name"), list(product(State, METHODS)))
+def test_a_move_writes_its_own_fields_and_leaves_all_others(state: State, name: str) -> None:
+    before, method = full(state), METHODS[name]
+    if (state, method.what) not in MOVES:
+        return
+    after = method.make(before)
+    moved: dict[str, Any] = {"state": after.state, "rev": 5, "changed_at": AT, "round": after.round}
+    ends: dict[str, Any] = {"worker": None, "unseen_at": None, "merged_into": None}
+    assert asdict(after) == asdict(before) | moved | ends | method.own
+
+
+def test_a_lead_that_is_claimed_handed_or_somebody_elses_is_never_claimed_again() -> None:
+    assert not {(state, Move.CLAIM) for state in HELD} & MOVES.keys()
 
 
 def test_nothing_is_handed_over_that_was_not_claimed() -> None:
     assert {state for state, what in MOVES if what is Move.HAND_OVER} == {State.CLAIMED}
 
 
+def test_an_owner_is_taken_away_only_from_a_lead_that_has_one_in_hubspot() -> None:
+    assert {state for state, what in MOVES if what is Move.CLEAR} == {State.HANDED, State.ELSEWHERE}
+
+
+def test_nothing_is_ever_new_again() -> None:
+    assert State.NEW not in MOVES.values()
+
+
+def test_every_lead_can_be_erased_and_then_nothing_else_happens_to_it() -> None:
+    assert {state for state, what in MOVES if what is Move.ERASE} == {*State} - {State.ERASED}
+    assert not [what for state, what in MOVES if state is State.ERASED]
+
+
 def test_every_state_can_be_reached_from_nothing() -> None:
-    reached: set[State | None] = {None}
+    reached = {State.NEW}
     for _ in State:
         reached |= {after for (before, _), after in MOVES.items() if before in reached}
-    assert reached == {None, *State}
+    assert reached == {*State}
+
+
+def test_from_every_state_but_erased_a_lead_can_still_come_to_be_somebodys() -> None:
+    able = set(HELD)
+    for _ in State:
+        able |= {before for (before, _), after in MOVES.items() if after in able}
+    assert able == {*State} - {State.ERASED}
+
+
+def test_no_lead_is_new_that_has_been_written() -> None:
+    assert (new("1").state, new("1").rev, new("1").key) == (State.NEW, 0, "contact#1")
+    assert not new("1").came
+    assert all(method.make(new("1")).rev == 1 for method in METHODS.values() if (State.NEW, method.what) in MOVES)
+
+
+# Rounds
 
 
 @pytest.mark.parametrize("state", State)
-def test_an_event_starts_a_claim_only_where_the_lead_is_free(state: State) -> None:
-    free = state in {State.WAITING, State.OBSERVED, State.REFUSED, State.GONE}  # HubSpot has it again
-    assert may_start(record(state, changed_at=1_000), 999) is free
-    assert may_start(record(state, changed_at=1_000), 1_000) is free
-    assert may_start(record(state, changed_at=1_000), 1_001) is (
-        free or state is State.CLOSED
-    )  # elsewhere it is a rep's
-    assert may_start(record(state, rep=None, changed_at=1_000), 1_001) is (free or state in ENDED)
+@pytest.mark.parametrize("name", METHODS)
+def test_only_a_lead_that_had_ended_and_is_to_be_allotted_again_begins_another_round(state: State, name: str) -> None:
+    method = METHODS[name]
+    if (state, method.what) in MOVES:
+        again = state in ENDED and method.what in {Move.WAIT, Move.CLAIM}
+        assert method.make(full(state)).round == 3 + again
 
 
-@pytest.mark.parametrize("state", [each for each in BEFORE if (each, Move.LOSE) in MOVES])
-def test_a_lead_that_is_gone_keeps_no_property_of_it(state: State | None) -> None:
-    before = None if state is None else replace(record(state), shown={"country": "France"}, trace="10")
-    facts = {"type": "contact", "id": "1"} if before is None else {}
-    after = move(before, Move.LOSE, 2_000, **facts)
-    assert after.shown == {}
-    assert after.trace is None
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("later", [-1, 0, 1])
+def test_a_message_starts_a_claim_where_the_lead_is_free_or_comes_in_a_later_round(state: State, later: int) -> None:
+    known = replace(record(state), round=2)
+    free = state in {State.NEW, State.WAITING, State.OBSERVED, State.REFUSED, State.GONE}  # HubSpot has it again
+    again = state in {State.CLOSED, State.UNOWNED} and later > 0
+    assert known.may_start(2 + later) is (free or again)
 
 
-@pytest.mark.parametrize("what", [what for state, what in MOVES if state is State.CLOSED])
-def test_only_a_lead_that_is_to_be_allotted_again_begins_another_round(what: Move) -> None:
-    again = what in {Move.WAIT, Move.CLAIM}
-    assert move(record(State.CLOSED), what, 2_000).round == (2 if again else 1)
+def test_the_message_that_began_a_round_does_not_begin_the_next_one() -> None:
+    closed = record(State.CLOSED)
+    again = closed.claimed("8", 9, "worker 2", AT)
+    assert closed.may_start(again.round)
+    assert not again.handed(AT).closed(None, AT).may_start(again.round)
+    assert not again.handed(AT).cleared(AT).may_start(again.round)
 
 
-OPEN = {"7": Seen("7", closed=False), "8": Seen("8", closed=False), None: Seen(None, closed=False)}
-CLOSED = [Seen("7", closed=True), Seen(None, closed=True)]
+@pytest.mark.parametrize("state", State)
+def test_a_message_may_start_a_claim_only_where_the_table_has_one(state: State) -> None:
+    assert record(state).may_start(9) is ((state, Move.CLAIM) in MOVES)
 
 
-@pytest.mark.parametrize("state", BEFORE)
-@pytest.mark.parametrize("seen", [None, *OPEN.values(), *CLOSED])
-def test_a_record_that_has_followed_calls_for_no_other_move_and_counts_for_whom_hubspot_shows(
-    state: State | None, seen: Seen | None
+# What ends
+
+
+@pytest.mark.parametrize("state", [each for each in State if each is not State.ERASED])
+@pytest.mark.parametrize("name", ["gone", "merged", "erased"])
+def test_what_is_no_more_keeps_no_property_of_it(state: State, name: str) -> None:
+    after = METHODS[name].make(full(state))
+    assert (after.shown, after.trace) == ({}, None)
+
+
+def test_what_comes_back_is_not_merged_into_anything_any_more() -> None:
+    merged = record(State.WAITING).merged("9", AT)
+    assert merged.merged_into == "9"
+    assert merged.gone("deleted", AT).merged_into == merged.erased(AT).merged_into == "9"
+    assert merged.left("8", None, AT).merged_into is None
+    assert merged.waiting("full", AT).merged_into is None
+
+
+def test_what_hubspot_did_not_show_is_looked_for_again_after_an_hour_and_a_day() -> None:
+    since = 1_700_000_000_000
+    first = record(State.WAITING).gone("not shown", since, unseen_at=since)
+    assert first.look_at == since + HOUR == since + 3_600_000
+    second = first.gone("not shown", since + HOUR + 5, unseen_at=first.unseen_at)
+    assert second.look_at == since + DAY == since + 86_400_000
+    third = second.gone("not shown", since + DAY + 5, unseen_at=second.unseen_at)
+    assert third.look_at is None
+    late = first.gone("not shown", since + DAY + 5, unseen_at=first.unseen_at)
+    assert late.look_at is None
+
+
+@pytest.mark.parametrize("state", State)
+def test_what_is_known_to_be_gone_and_what_is_not_gone_is_not_looked_for(state: State) -> None:
+    assert replace(record(state), unseen_at=None).look_at is None
+    assert (replace(record(state), unseen_at=AT).look_at is not None) is (state is State.GONE)
+
+
+def test_what_comes_back_and_ends_again_is_not_looked_for() -> None:
+    unseen = record(State.WAITING).gone("not shown", AT, unseen_at=AT)
+    assert unseen.left("8", None, AT).gone("deleted", AT).look_at is None
+
+
+@pytest.mark.parametrize(
+    ("deleted_at", "restored_at", "since", "is_deleted"),
+    [
+        (0, 0, 0, False),
+        (5, 0, 0, True),
+        (5, 0, 5, True),
+        (5, 0, 6, False),  # what came after it is not meant
+        (5, 4, 5, True),
+        (5, 5, 0, False),
+        (5, 6, 0, False),
+    ],
+)
+def test_a_lead_is_deleted_if_that_was_told_last_and_not_before_what_brings_it(
+    deleted_at: int, restored_at: int, since: int, *, is_deleted: bool
 ) -> None:
-    before = None if state is None else record(state)
-    what = follow(before, seen)
-    if state is State.CLAIMED:
-        return  # left to whoever hands it over
-    facts: dict[str, Any] = {"type": "contact", "id": "1"}
-    if what is Move.LEAVE and seen is not None:
-        facts["rep"] = seen.owner
-    after = before if what is None else move(before, what, 2_000, **facts)
-    assert follow(after, seen) is None
-    held = None if after is None else after.holder
-    assert held == (None if seen is None or seen.closed else seen.owner)
+    told = new("1").told(deleted_at=deleted_at, restored_at=restored_at)
+    assert told.is_deleted(since) is is_deleted
 
 
-def test_a_claim_under_way_fits_until_hubspot_shows_what_it_would_overwrite() -> None:
-    claimed = replace(record(State.CLAIMED), found_owner="9")
-    for owner in (None, "7", "9"):  # not told yet, told already, as it was found
-        assert follow(claimed, Seen(owner, closed=False)) is None
-    assert follow(claimed, OPEN["8"]) is Move.LEAVE
-    assert follow(claimed, CLOSED[0]) is Move.CLOSE
-    assert follow(claimed, None) is Move.LOSE
+@given(st.lists(st.tuples(st.sampled_from(["deleted_at", "restored_at"]), st.integers(1, 9)), max_size=6), st.randoms())
+def test_deletions_and_restores_may_be_told_in_any_order(told: list[tuple[str, int]], random: Any) -> None:
+    def after(events: list[tuple[str, int]]) -> Record:
+        known = new("1")
+        for name, at in events:
+            known = known.told(**{name: at})
+        return known
+
+    shuffled = random.sample(told, len(told))
+    assert after(told) == after(shuffled)
+    last = {name: max((at for each, at in told if each == name), default=0) for name in ("deleted_at", "restored_at")}
+    assert after(told).is_deleted(0) is (last["deleted_at"] > last["restored_at"])
+
+
+# What is told of it
+
+
+def message(**fields: Any) -> Message:
+    return Message(**{"id": "1", "kinds": (Kind.CREATION,), "occurred_at": 1_500, "change_source": "API", **fields})
+
+
+def test_a_lead_arrives_with_the_time_and_the_source_of_its_message() -> None:
+    arrived = new("1").arrived(message())
+    assert arrived == replace(new("1"), occurred_at=1_500, source="API")
+    assert arrived.came
+
+
+@pytest.mark.parametrize(("kind", "restored_at"), [(Kind.RESTORE, 1_500), (Kind.CREATION, 0), (Kind.MERGE, 0)])
+def test_a_lead_that_arrives_by_a_restore_is_deleted_no_more(kind: Kind, restored_at: int) -> None:
+    deleted = new("1").told(deleted_at=1_200)
+    arrived = deleted.arrived(message(kinds=(kind,)))
+    assert arrived.restored_at == restored_at
+    assert arrived.is_deleted(0) is not (kind is Kind.RESTORE)
+
+
+def test_an_older_restore_takes_no_later_one_back() -> None:
+    restored = new("1").told(restored_at=1_800)
+    assert restored.arrived(message(kinds=(Kind.RESTORE,))).restored_at == 1_800
+
+
+def test_a_lead_is_routed_to_a_place_and_may_lose_it_again() -> None:
+    way = Route("europe", "fr", Priority.URGENT, "french", "0 1")
+    routed = new("1").routed(way, 3, "5", {"country": "France"})
+    assert routed.place == ("europe", "fr", "urgent")
+    assert (routed.rule, routed.trace, routed.policy, routed.found_owner) == ("french", "0 1", 3, "5")
+    assert routed.shown == {"country": "France"}
+    assert (routed.state, routed.rev) == (State.NEW, 0)
+    unrouted = routed.unrouted(None)
+    assert (unrouted.place, unrouted.rule, unrouted.found_owner) == ((None, None, None), None, None)
+
+
+def test_what_is_only_noted_moves_nothing_and_counts_as_a_write() -> None:
+    known = full(State.HANDED)
+    assert known.noted(AT) == replace(known, rev=5, changed_at=AT)
+
+
+@pytest.mark.parametrize("make", [Record.waiting, Record.refused])
+def test_a_long_reason_is_cut(make: Callable[[Record, str, int], Record]) -> None:
+    assert make(record(State.CLAIMED), "x" * 999, AT).reason == "x" * MAX_REASON
+
+
+# Bookings
 
 
 def test_a_record_names_its_booking_by_the_id_that_it_had_then() -> None:
@@ -126,31 +371,123 @@ def test_a_record_names_its_booking_by_the_id_that_it_had_then() -> None:
         _ = record(State.WAITING).booking
 
 
-def test_an_event_about_an_unknown_lead_starts_a_claim() -> None:
-    assert may_start(None, 0)
+def test_a_lead_under_another_id_keeps_its_booking_and_is_written_anew() -> None:
+    handed = replace(record(State.HANDED), claim=3)
+    under = handed.under("9")
+    assert (under.key, under.rev, under.state) == ("contact#9", 0, State.HANDED)
+    assert under.booking == under.under("11").booking == ("contact#1", 3)
+    assert record(State.WAITING).under("9").booked_as is None
+
+
+def test_a_turn_that_has_gone_back_leaves_no_booking() -> None:
+    back = full(State.HANDED).given_back()
+    assert (back.claim, back.booked_as) == (None, None)
+    with pytest.raises(ValueError, match="no booking"):
+        _ = back.booking
+
+
+# Following HubSpot
+
+OPEN = {"7": Seen("7", closed=False), "8": Seen("8", closed=False), None: Seen(None, closed=False)}
+CLOSED = [Seen("7", closed=True), Seen(None, closed=True)]
+
+
+@pytest.mark.parametrize("state", [each for each in State if each not in {State.CLAIMED, State.ERASED}])
+@pytest.mark.parametrize("seen", [*OPEN.values(), *CLOSED])
+def test_a_record_that_has_followed_calls_for_no_other_move_and_counts_for_whom_hubspot_shows(
+    state: State, seen: Seen
+) -> None:
+    before = record(state)
+    after = follow(before, seen, AT) or before
+    assert follow(after, seen, AT) is None
+    assert after.holder == (None if seen.closed else seen.owner)
+    assert after.rev == before.rev + (after is not before)
+
+
+@pytest.mark.parametrize(("state", "after"), [(State.HANDED, State.UNOWNED), (State.ELSEWHERE, State.UNOWNED)])
+def test_a_lead_whose_owner_is_taken_away_is_left_without_one(state: State, after: State) -> None:
+    followed = follow(record(state), OPEN[None], AT)
+    assert followed is not None
+    assert (followed.state, followed.rep) == (after, None)
+
+
+@pytest.mark.parametrize("state", [each for each in State if each not in HELD])
+def test_what_nobody_owns_and_nobody_had_stays_as_it_is(state: State) -> None:
+    assert follow(record(state), OPEN[None], AT) is None
+
+
+@pytest.mark.parametrize("state", [State.WAITING, State.OBSERVED, State.REFUSED])
+def test_the_owner_who_was_found_is_nobodys_choice(state: State) -> None:
+    found = replace(record(state), found_owner="8")
+    assert follow(found, OPEN["8"], AT) is None
+    chosen = follow(found, OPEN["7"], AT)
+    assert chosen is not None
+    assert (chosen.state, chosen.rep) == (State.ELSEWHERE, "7")
+
+
+def test_a_claim_under_way_fits_until_hubspot_shows_what_it_would_overwrite() -> None:
+    claimed = replace(record(State.CLAIMED), found_owner="9")
+    for owner in (None, "7", "9"):  # not told yet, told already, as it was found
+        assert follow(claimed, Seen(owner, closed=False), AT) is None
+    assert follow(claimed, OPEN["8"], AT) == claimed.left("8", "somebody else chose the owner", AT)
+    assert follow(claimed, CLOSED[0], AT) == claimed.closed(None, AT)
+
+
+@pytest.mark.parametrize("seen", [*OPEN.values(), *CLOSED])
+def test_what_is_erased_follows_nothing(seen: Seen) -> None:
+    assert follow(record(State.ERASED), seen, AT) is None
+
+
+# Loads
 
 
 @given(
     st.lists(
         st.tuples(
-            st.none() | st.builds(record, st.sampled_from(State), rep=st.sampled_from(["1", "2", None])),
+            st.builds(record, st.sampled_from(State), rep=st.sampled_from(["1", "2", None])),
             st.builds(record, st.sampled_from(State), rep=st.sampled_from(["1", "2", None])),
         )
     )
 )
-def test_loads_change_by_the_records_held_after_less_those_held_before(
-    moves: list[tuple[Record | None, Record]],
-) -> None:
+def test_loads_change_by_the_records_held_after_less_those_held_before(moves: list[tuple[Record, Record]]) -> None:
     changes = load_changes(moves)
     held = Counter(after.rep for _, after in moves if after.state in HELD and after.rep)
-    held.subtract(before.rep for before, _ in moves if before and before.state in HELD and before.rep)
+    held.subtract(before.rep for before, _ in moves if before.state in HELD and before.rep)
     assert changes == {rep: change for rep, change in held.items() if change}
 
 
-def test_only_a_finished_record_expires_and_later_than_any_dead_letter() -> None:
-    assert record(State.ELSEWHERE).expires_at is None  # it counts in a load
-    for state in State:
-        expires_at = record(state, rep=None, changed_at=5_000).expires_at
-        assert (expires_at is not None) is (state in ENDED)
-        if expires_at is not None:
-            assert expires_at - 5 >= 90 * 86_400
+def test_a_claim_that_is_handed_over_changes_no_load() -> None:
+    claimed = record(State.WAITING).claimed("8", 9, "worker 2", AT)
+    assert load_changes([(record(State.WAITING), claimed)]) == {"8": 1}
+    assert load_changes([(claimed, claimed.handed(AT))]) == {}
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_lead_counts_in_loads_unless_it_is_new_or_was_only_observed(state: State) -> None:
+    assert record(state).is_counted is (state not in {State.NEW, State.OBSERVED})
+
+
+def test_what_somebody_has_or_had_is_given_and_what_is_in_a_load_is_among_it_once_it_is_handed() -> None:
+    assert HELD - {State.CLAIMED} <= GIVEN
+    assert not GIVEN & {State.NEW, State.WAITING, State.GONE, State.ERASED}
+
+
+# How long
+
+
+@pytest.mark.parametrize("state", State)
+def test_only_a_finished_record_expires_and_later_than_any_dead_letter(state: State) -> None:
+    expires_at = record(state, changed_at=5_000).expires_at
+    assert (expires_at is not None) is (state in ENDED or state is State.ERASED)
+    if expires_at is not None:
+        assert expires_at == 5 + KEPT_FOR
+        assert expires_at - 5 >= 90 * 86_400
+
+
+@pytest.mark.parametrize("state", sorted(HELD))
+def test_a_record_that_is_in_a_load_never_expires(state: State) -> None:
+    assert record(state).expires_at is None
+
+
+def test_a_moment_is_kept_in_whole_milliseconds() -> None:
+    assert milliseconds(datetime(2026, 11, 23, 9, 0, 0, 123_999, tzinfo=UTC)) == 1_795_424_400_123

@@ -1,5 +1,8 @@
+"""Who is on duty when, by every clock; and whom HubSpot has."""
+
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.policy import Rep
-from fairturn.roster import Duty, Owner, duty
+from fairturn.roster import Duty, Owner, duty, refreshed
 
 OWNER = Owner("5", "anna@example.com", archived=False)
 PARIS, NEW_YORK = "Europe/Paris", "America/New_York"
@@ -215,3 +218,47 @@ def test_an_absence_with_an_offset_needs_no_zone() -> None:
 def test_being_away_says_more_than_being_outside_working_hours() -> None:
     away = rep(hours={"mon": "09:00-10:00"}, absences=[{"from": "2026-06-01", "to": "2026-06-02"}])
     assert duty(away, OWNER, MONDAY_NOON).why == "away until 2026-06-02"
+
+
+# Whom HubSpot has
+
+BRUNO = Owner("6", "bruno@example.com", archived=False)
+
+
+def known(*owners: Owner) -> dict[str, Owner]:
+    return {owner.id: owner for owner in owners}
+
+
+def test_an_owner_who_is_missing_once_stays_and_one_who_is_missing_twice_has_left() -> None:
+    once = refreshed(known(OWNER, BRUNO), [BRUNO], {"5", "6"})
+    assert once == [BRUNO, replace(OWNER, missed=True)]
+    assert duty(Rep(), once[1], MONDAY_NOON).on
+    assert refreshed(known(*once), [BRUNO], {"5", "6"}) == [BRUNO]
+
+
+def test_an_owner_who_is_back_is_as_before() -> None:
+    missed = replace(OWNER, missed=True)
+    assert refreshed(known(missed), [OWNER], {"5"}) == [OWNER]
+    assert refreshed(known(OWNER), [], {"5"}) == [missed]  # and is missing once again, not twice
+
+
+def test_an_owner_is_as_the_new_list_has_him() -> None:
+    archived = replace(OWNER, archived=True)
+    assert refreshed(known(OWNER), [archived], {"5"}) == [archived]
+    assert refreshed(known(replace(OWNER, unavailable=True)), [OWNER], {"5"}) == [OWNER]
+
+
+def test_an_owner_who_was_refused_and_is_missing_stays_refused() -> None:
+    refused = replace(OWNER, unavailable=True)
+    assert refreshed(known(refused), [], {"5"}) == [replace(refused, missed=True)]
+
+
+def test_only_owners_who_are_known_or_named_are_kept() -> None:
+    stranger = Owner("9", "eve@example.com", archived=False)
+    assert refreshed(known(OWNER), [OWNER, BRUNO, stranger], {"6"}) == [OWNER, BRUNO]
+    assert refreshed(known(OWNER), [OWNER], ()) == [OWNER]  # no policy names him any more, but leads may be his
+    assert refreshed({}, [], {"5"}) == []
+
+
+def test_an_empty_list_takes_nobody_away_at_once() -> None:
+    assert {owner.id for owner in refreshed(known(OWNER, BRUNO), [], {"5", "6"})} == {"5", "6"}

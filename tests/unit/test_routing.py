@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairturn.events import BULK_SOURCES
+from fairturn.events import BULK_SOURCES, Kind, Message
 from fairturn.policy import Policy, Priority, leaves
 from fairturn.routing import Ignored, Lead, Route, describe, is_closed, route
 
@@ -25,7 +25,8 @@ def policy(*rules: dict[str, Any], **changes: Any) -> Policy:
 
 
 def lead(source: str = "FORM", **properties: str | None) -> Lead:
-    return Lead("contact", "1", properties, source, 1_780_000_000_000)
+    message = Message(id="1", kinds=(Kind.CREATION,), occurred_at=1_780_000_000_000, change_source=source)
+    return Lead(message, properties)
 
 
 def holds(condition: dict[str, Any], value: str | None, source: str = "FORM") -> bool:
@@ -187,12 +188,18 @@ def test_only_what_has_reached_the_value_is_a_lead() -> None:
     assert isinstance(route(lead(lifecyclestage="12345"), qualified), Route)
 
 
-def test_a_closed_record_is_no_lead() -> None:
+def test_a_closed_record_is_told_apart_and_routed_as_if_it_were_open() -> None:
     closing = policy(leads={"closed": [{"property": "hs_lead_status", "reaches": ["UNQUALIFIED", "BAD_TIMING"]}]})
     assert is_closed({"hs_lead_status": "bad_timing"}, closing)
     assert not is_closed({"hs_lead_status": "OPEN"}, closing)
     assert not is_closed({}, closing)
-    assert route(lead(hs_lead_status="UNQUALIFIED"), closing) == Ignored("closed already", None, "")
+    assert route(lead(hs_lead_status="UNQUALIFIED"), closing) == route(lead(hs_lead_status="OPEN"), closing)
+
+
+@pytest.mark.parametrize(("owner", "found"), [("7", "7"), ("", None), (None, None)])
+def test_a_lead_has_an_owner_only_if_hubspot_names_one(owner: str | None, found: str | None) -> None:
+    assert lead(hubspot_owner_id=owner).owner == found
+    assert lead().owner is None
 
 
 # Bulk sources
@@ -260,7 +267,7 @@ rules_tried = policy(
 
 @given(st.dictionaries(st.sampled_from(NAMES), hubspot_values), st.sampled_from(["FORM", "IMPORT", "", "é"]))
 def test_any_values_are_routed_and_the_trace_fits_the_policy(properties: dict[str, str | None], source: str) -> None:
-    found = route(Lead("contact", "1", properties, source, 0), rules_tried)
+    found = route(lead(source, **properties), rules_tried)
     tried = found.trace.split()
     shape = [sum(1 for _ in leaves(rule.when)) for rule in rules_tried.rules]
     assert [len(outcomes) for outcomes in tried] == shape[: len(tried)]

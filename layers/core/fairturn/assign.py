@@ -3,420 +3,441 @@
 A batch is taken as a whole: one read from HubSpot, one read of the table, one claim per rota, one write to
 HubSpot, one write that marks them handed over. A message is done only when its lead's record says what
 became of it; wherever the code dies, the message comes again and the record tells how far it got.
+
+No single reading of HubSpot's is the truth: it may be old, or lack what is there. So what contradicts the record or
+an event is put off until the reading can be believed.
 """
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from fairturn.claim import Candidate, seat
-from fairturn.errors import Contended, PolicyInvalid, PolicyMissing, PolicySuperseded, Unavailable
-from fairturn.events import BRINGS
+from fairturn.consumer import Settled
+from fairturn.errors import (
+    ContactUnseen,
+    Contended,
+    HubSpotUnavailable,
+    Mistake,
+    PolicyInvalid,
+    PolicyMissing,
+    PolicySuperseded,
+    RecordUnreadable,
+    Unavailable,
+)
+from fairturn.events import BRINGS, CONTACT, Kind
 from fairturn.handover import write_moves
 from fairturn.ledger import allot, settle
-from fairturn.policy import OWNER, Mode
+from fairturn.policy import Mode
 from fairturn.queues import Letter
-from fairturn.record import ENDED, Move, Record, Seen, State, follow, is_counted, may_start, milliseconds, move
-from fairturn.routing import CLOSED, Ignored, Lead, Route, is_closed, route
+from fairturn.record import ENDED, GIVEN, READS_LAG, Record, Seen, State, follow, milliseconds
+from fairturn.routing import Ignored, Lead, Route, is_closed, route
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from fairturn.claim import Claims, Undoing
-    from fairturn.consumer import Consumer, OpenEnds
-    from fairturn.crm import HubSpot
-    from fairturn.errors import FairturnError
+    from fairturn.claim import Claimed, Claims
+    from fairturn.crm import Found, HubSpot
+    from fairturn.deadline import Deadline
     from fairturn.events import Message
-    from fairturn.handover import Handover
-    from fairturn.ledger import Booking, Ledger
-    from fairturn.queues import Queue, Received
+    from fairturn.handover import Handover, Outcome
+    from fairturn.queues import Queue
     from fairturn.store import InForce, Snapshot, Store, Terms
 
 ROUNDS: Final = 4
 """How often one batch is decided anew: a newer policy came into force, or HubSpot refused a rep."""
-LONGEST_RUN: Final = 60
-"""Seconds after which Lambda ends a run of the function: the template's timeout."""
-SETTLED: Final = frozenset({State.CLAIMED, State.HANDED, *ENDED})
-MAX_REASON: Final = 256
-"""Characters of a reason that a record keeps."""
+UNSEEN_FOR: Final = 15 * 60_000
+"""Milliseconds since a message was first received, in which HubSpot may not show what is there, or still show what is
+not."""
+MOST_UNSEEN: Final = 3
+"""If HubSpot shows none of more leads than that, its answer says nothing."""
 MAX_SHOWN: Final = 60
 """Bytes of a shown value that a record keeps."""
 
 
-@dataclass(slots=True)
-class _Arrival:
-    """A lead of this batch, with what HubSpot says of it; `properties` is None where HubSpot doesn't know it."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is to be done about one lead; most of it is left out, as a rule."""
 
-    message: Message
-    properties: Mapping[str, str | None] | None = None
-    merged_into: str | None = None
-    """The id under which HubSpot has it now, where it is another."""
-
-    @property
-    def key(self) -> str:
-        return self.message.key
-
-    @property
-    def owner(self) -> str | None:
-        return (self.properties or {}).get(OWNER) or None
-
-
-@dataclass(slots=True)
-class _Plan:
-    """What is to be done about a batch."""
-
-    candidates: defaultdict[str, list[Candidate]] = field(default_factory=lambda: defaultdict(list))
-    """Rota → the leads to be allotted."""
-    claimed: list[tuple[Record, Booking | None]] = field(default_factory=list)
-    """The leads to be handed over."""
-    moves: list[tuple[Record | None, Record]] = field(default_factory=list)
-    """The records to be written that touch no turn."""
-    merged: list[_Arrival] = field(default_factory=list)
-    """The leads that come again under another id."""
-    changed: list[_Arrival] = field(default_factory=list)
-    """The leads that were given long ago, and to which something has happened since."""
+    candidate: Candidate | None = None
+    """It is to be allotted."""
+    resumed: Record | None = None
+    """Its claim is to be handed over."""
+    move: tuple[Record, Record] | None = None
+    """Its record moves, and no turn with it."""
+    undone: tuple[Record, Record] | None = None
+    """Its record moves, and the turn of its claim goes back."""
+    lead: Message | None = None
+    """It comes again, under the id that a merge has given it."""
+    change: Message | None = None
+    """Track is to look at it."""
+    later: Unavailable | None = None
+    """Now is too early."""
+    told: tuple[str, Mapping[str, object]] | None = None
+    """The line in the log once it is done, and what it names."""
+    counted: Metric | None = None
+    """What is counted then."""
+    rota: str | None = None
+    """For which rota."""
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one round of a batch has read."""
+
+    terms: Terms
+    found: Found
+    snapshot: Snapshot
+    routes: Mapping[str, Route | Ignored]
+    """Lead → where it goes, of those that HubSpot shows."""
+    at: int
+    """Epoch milliseconds when HubSpot was asked."""
+
+    def lead(self, message: Message) -> Lead:
+        """A lead that HubSpot shows."""
+        return Lead(message, self.found.records[message.id])
+
+    def owner(self, message: Message) -> str | None:
+        """Whose it is."""
+        return self.lead(message).owner
+
+    def is_unexplained(self, message: Message) -> bool:
+        """Whether nothing says why HubSpot does not show a lead."""
+        if message.id in self.found.records or message.id in self.found.merged or message.id in self.found.unreadable:
+            return False
+        record = self.snapshot.records.known.get(message.key)
+        if record is None:
+            return message.key not in self.snapshot.records.unreadable
+        told = record.merged_into is not None or record.arrived(message).is_deleted(message.occurred_at)
+        return not (told or record.unseen_at is not None or record.state is State.ERASED)
+
+    def is_young(self, record: Record) -> bool:
+        """Whether the record has changed so lately that HubSpot's answer may be older."""
+        return self.at < record.changed_at + READS_LAG
+
+
+@dataclass(frozen=True, slots=True)
 class Assign:
     """Gives leads to reps."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        in_force: InForce,
-        crm: HubSpot,
-        claims: Claims,
-        handover: Handover,
-        consumer: Consumer,
-        leads: Queue,
-        changes: Queue,
-        now: Callable[[], datetime],
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """`leads` takes what a merge has given a new id, `changes` what is for track to follow.
+    store: Store
+    in_force: InForce
+    crm: HubSpot
+    claims: Claims
+    handover: Handover
+    leads: Queue
+    """Takes what a merge has given a new id."""
+    changes: Queue
+    """Takes what is for track to follow."""
+    now: Callable[[], datetime]
+    """An aware datetime."""
 
-        `now` is an aware datetime, `clock` in seconds.
+    def settle(self, messages: Sequence[Message], deadline: Deadline) -> Settled:
+        """Bring each lead, at most 97, as far as it goes: handed over, waiting, or left to whoever has it.
+
+        Raises Unavailable.
         """
-        self._store = store
-        self._in_force = in_force
-        self._crm = crm
-        self._claims = claims
-        self._handover = handover
-        self._consumer = consumer
-        self._leads = leads
-        self._changes = changes
-        self._now = now
-        self._clock = clock
-
-    def take(self, batch: Sequence[Received]) -> list[Received]:
-        """Bring each message's lead as far as it goes; returns those that must stay in the queue."""
-        return self._consumer.take(batch, self.settle)
-
-    def settle(self, messages: Sequence[Message], open_ends: OpenEnds) -> None:
-        """Bring each lead as far as it goes: handed over, waiting, or left to whoever has it.
-
-        At most 97 leads. `open_ends` takes those that are refused for good or that HubSpot didn't get to. Raises
-        Unavailable.
-        """
-        latest = {message.key: message for message in sorted(messages, key=lambda message: message.occurred_at)}
+        latest = {message.key: message for message in sorted(messages, key=lambda each: (each.round, each.occurred_at))}
+        settled = Settled()
         try:
-            self._settle(latest, open_ends)
+            for _ in range(ROUNDS):
+                if not latest:
+                    return settled
+                part, again = self._round(list(latest.values()), deadline)
+                settled |= part
+                latest = {key: latest[key] for key in again}
         except (PolicyMissing, PolicyInvalid) as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
-            self._refuse(latest, error, open_ends)
+            return settled | self._refuse(latest.values(), str(error))
+        return settled | Settled(later=dict.fromkeys(latest, Contended(f"not settled in {ROUNDS} rounds")))
 
-    def _refuse(self, messages: Mapping[str, Message], why: FairturnError, open_ends: OpenEnds) -> None:
-        """Give up leads that can't even be decided, with the reason in their records; a claim stands and waits."""
-        records = self._store.records((message.type, message.id) for message in messages.values())
-        at, moves = milliseconds(self._now()), []
-        for key, message in messages.items():
-            record = records.get(key)
-            if record is None or record.state not in SETTLED:
-                facts = {"type": message.type, "id": message.id, "occurred_at": message.occurred_at}
-                moves.append((record, move(record, open_ends.refusal, at, **facts, reason=str(why)[:MAX_REASON])))
-                open_ends.refused[key] = str(why)
-            elif record.state is State.CLAIMED:
-                open_ends.later[key] = Unavailable(str(why))
-            elif may_start(record, message.occurred_at):
-                open_ends.refused[key] = str(why)  # the record says already how it ended
-        write_moves(self._store, moves)
-
-    def _settle(self, messages: Mapping[str, Message], open_ends: OpenEnds) -> None:
-        """Settle each lead; `open_ends` takes those that HubSpot refuses for good or didn't get to."""
-        for _ in range(ROUNDS):
-            if not messages:
-                return
+    def _round(self, messages: Sequence[Message], deadline: Deadline) -> tuple[Settled, Sequence[str]]:
+        """Decide, claim and hand over, once. Gives also the names of the leads to be decided anew."""
+        view = self._look(messages, deadline)
+        steps: dict[str, Step] = {}
+        failed: dict[str, Mistake] = {}
+        for message in messages:
             try:
-                again = self._round([_Arrival(message) for message in messages.values()], open_ends)
-            except PolicySuperseded as newer:
-                logger.info("policy superseded", extra={"reason": str(newer)})
-                again = list(messages)
-            if again:
-                self._in_force.forget()
-            messages = {key: messages[key] for key in again}
-        open_ends.later |= dict.fromkeys(messages, Contended(f"not settled in {ROUNDS} rounds"))
+                steps[message.key] = self._step(message, view)
+            except RecordUnreadable as error:
+                failed[message.key] = Mistake(str(error))
+        if any(step.undone for step in steps.values()):
+            self._undo(steps.values())
+            return Settled(failed=failed), list(steps)  # the ledgers have moved, so everything is read again
+        self.leads.send([Letter(step.lead.body()) for step in steps.values() if step.lead is not None])
+        self.changes.send([Letter(step.change.body()) for step in steps.values() if step.change is not None])
+        candidates = sorted((each.candidate for each in steps.values() if each.candidate), key=lambda each: each.order)
+        try:
+            claimed, waiting = self._allot(candidates, view)
+        except PolicySuperseded as newer:
+            logger.info("policy superseded", extra={"reason": str(newer)})
+            self.in_force.forget()
+            return Settled(failed=failed), list(steps)
+        taken = [*steps.values(), *waiting]
+        write_moves(self.store, [step.move for step in taken if step.move is not None])
+        for step in taken:
+            _tell(step)
+        outcome = self.handover.hand_over(
+            [booking for each in claimed for booking in each.bookings],
+            [step.resumed for step in steps.values() if step.resumed is not None],
+            {message.key: view.owner(message) for message in messages if message.key in view.routes},
+            view.at,
+            deadline,
+        )
+        _tell_handed(outcome)
+        if outcome.again:
+            self.in_force.forget()
+        later = {key: step.later for key, step in steps.items() if step.later is not None}
+        rivals = {record.key: self._under_way(record) for each in claimed for record in each.taken}
+        return Settled(outcome.refused, {**later, **rivals, **outcome.later}, failed), outcome.again
 
-    def _round(self, arrivals: Sequence[_Arrival], open_ends: OpenEnds) -> list[str]:
-        """Decide, claim and hand over. Returns the keys of the leads to be decided anew."""
-        terms = self._in_force.current()
-        read_at = self._clock()
-        self._read(arrivals, terms, open_ends)
-        arrivals = [arrival for arrival in arrivals if arrival.key not in open_ends.later]
-        decisions = {
-            arrival.key: _decide(arrival.message, arrival.properties, terms)
-            for arrival in arrivals
-            if arrival.properties is not None
-        }
-        rotas = {decision.rota for decision in decisions.values() if isinstance(decision, Route)}
-        snapshot = self._store.read(rotas, [(arrival.message.type, arrival.message.id) for arrival in arrivals])
-        if undone := self._left(arrivals, snapshot, terms, open_ends):
-            self._claims.undo(undone)
-            return [arrival.key for arrival in arrivals]  # the ledgers have moved, so everything is read again
-        plan = _Plan()
-        for arrival in arrivals:
-            if arrival.key not in open_ends.later:
-                self._plan(plan, arrival, snapshot.records.get(arrival.key), decisions.get(arrival.key), terms)
-        self._pass_on(plan)
-        loads = dict(snapshot.loads)
-        for rota, candidates in sorted(plan.candidates.items()):
-            candidates.sort(key=_urgent_then_oldest)
-            if terms.policy.mode is Mode.OBSERVE:
-                plan.moves += self._observe(rota, candidates, terms, snapshot)
-            else:
-                self._claim(plan, rota, candidates, terms, snapshot.ledgers[rota], loads)
-        write_moves(self._store, plan.moves)
-        return self._hand_over(plan.claimed, arrivals, read_at, open_ends)
+    def _look(self, messages: Sequence[Message], deadline: Deadline) -> View:
+        """Ask HubSpot about the leads, then the table. All are of one type: contacts are the only one so far."""
+        terms = self.in_force.current()
+        at = milliseconds(self.now())
+        ids = [message.id for message in messages]
+        found = self.crm.read(CONTACT, ids, terms.policy.properties(), deadline)
+        shown = [message for message in messages if message.id in found.records]
+        routes = {each.key: route(Lead(each, found.records[each.id]), terms.policy) for each in shown}
+        rotas = {each.rota for each in routes.values() if isinstance(each, Route)}
+        snapshot = self.store.read(rotas, [(message.type, message.id) for message in messages])
+        view = View(terms, found, snapshot, routes, at)
+        if not found.records and sum(view.is_unexplained(message) for message in messages) > MOST_UNSEEN:
+            raise HubSpotUnavailable(f"HubSpot shows none of {len(messages)} contacts")
+        return view
 
-    def _left(
-        self, arrivals: Sequence[_Arrival], snapshot: Snapshot, terms: Terms, open_ends: OpenEnds
-    ) -> list[Undoing]:
-        """The claims that stand for a rep who has left HubSpot: nobody gets a lead after that.
+    def _undo(self, steps: Iterable[Step]) -> None:
+        """Give back the turns of claims that can't be handed over."""
+        undone = [step for step in steps if step.undone is not None]
+        self.claims.undo(step.undone for step in undone if step.undone is not None)
+        self.in_force.forget()
+        for step in undone:
+            _tell(step)
 
-        A claim so young that another run may be handing it over is left alone until that run is over.
-        """
-        undone: list[Undoing] = []
-        for arrival in arrivals:
-            record = snapshot.records.get(arrival.key)
-            if record is None or record.state is not State.CLAIMED:
+    def _allot(self, candidates: Sequence[Candidate], view: View) -> tuple[list[Claimed], list[Step]]:
+        """Claim, rota by rota, with the loads carried over; in `observe`, only decide. Gives also what becomes of those
+        that nobody gets."""
+        rotas: defaultdict[str, list[Candidate]] = defaultdict(list)
+        for candidate in candidates:
+            rotas[candidate.route.rota].append(candidate)
+        claimed: list[Claimed] = []
+        others: list[Step] = []
+        loads = view.snapshot.loads
+        for rota, leads in sorted(rotas.items()):
+            if view.terms.policy.mode is Mode.OBSERVE:
+                others += self._observe(rota, leads, view)
                 continue
-            if arrival.owner == record.rep or terms.is_owner(record.rep):
-                continue  # HubSpot has been told already, or may be told
-            if milliseconds(self._now()) - record.changed_at < LONGEST_RUN * 1000:
-                open_ends.later[arrival.key] = Unavailable("its claim may be under way", retry_after=LONGEST_RUN)
-            else:
-                undone.append((record, Move.WAIT, {"rep": None, "reason": "the owner has left"}))
-        return undone
+            result = self.claims.claim(rota, leads, view.terms, view.snapshot.ledgers[rota], loads)
+            claimed.append(result)
+            loads = result.loads
+            others += [_wait(each, "nobody can take it now", view.at) for each in result.waiting]
+        return claimed, others
 
-    def _plan(
-        self,
-        plan: _Plan,
-        arrival: _Arrival,
-        record: Record | None,
-        decision: Route | Ignored | None,
-        terms: Terms,
-    ) -> None:
-        """Sort a lead in by what the table, HubSpot and the policy say of it."""
-        if record is not None and record.state is State.CLAIMED:
-            plan.claimed.append((record, None))
-        elif decision is None:
-            self._lose(plan, arrival, record)
-        elif not may_start(record, arrival.message.occurred_at):
-            self._know(plan, arrival, record, Seen(arrival.owner, is_closed(arrival.properties or {}, terms.policy)))
-        elif is_closed(arrival.properties or {}, terms.policy):
-            self._drop(arrival, CLOSED)
-            self._leave(plan, arrival, record, Move.CLOSE, terms)
-        elif arrival.owner and (terms.policy.leads.keep_owner or _is_chosen_since(arrival, record)):
-            self._drop(arrival, "has an owner", owner=arrival.owner)
-            if record is None or record.holder != arrival.owner:
-                self._leave(plan, arrival, record, Move.LEAVE, terms, rep=arrival.owner)
-        elif isinstance(decision, Ignored):
-            self._drop(arrival, decision.reason, rule=decision.rule)
-            if record is not None and record.state not in ENDED:  # what a rule ignores leaves no record of its own
-                facts = {"rule": decision.rule, "reason": decision.reason}
-                self._leave(plan, arrival, record, Move.CLOSE, terms, **facts)
-        elif terms.policy.mode is Mode.PAUSE:
-            self._wait(plan, _candidate(arrival, record, decision, terms), "paused")
-        else:
-            plan.candidates[decision.rota].append(_candidate(arrival, record, decision, terms))
-
-    def _leave(
-        self, plan: _Plan, arrival: _Arrival, record: Record | None, what: Move, terms: Terms, **facts: Any
-    ) -> None:
-        """Note that a lead is not ours to give; in `observe`, only of what was counted before."""
-        if terms.policy.mode is not Mode.OBSERVE or is_counted(record):
-            plan.moves.append((record, self._move(arrival, record, what, **{"rep": None, "reason": None} | facts)))
-
-    def _lose(self, plan: _Plan, arrival: _Arrival, record: Record | None) -> None:
-        """HubSpot has no such record. What was given to somebody, or has ended, is track's to follow."""
-        given = record is not None and record.state in {State.HANDED, State.ELSEWHERE, State.CLOSED}
-        if arrival.merged_into is not None and not given:
-            plan.merged.append(arrival)
-            if record is None:
-                return  # the new id says enough
-        if given or (record is not None and record.state is State.GONE):
-            self._know(plan, arrival, record, None)
-            return
-        count(Metric.LEADS_GONE)
-        logger.info("gone", extra={"lead": arrival.key, "merged_into": arrival.merged_into})
-        facts = {"rep": None, "merged_into": arrival.merged_into, "reason": "gone from HubSpot"}
-        plan.moves.append((record, self._move(arrival, record, Move.LOSE, **facts)))
-
-    @staticmethod
-    def _know(plan: _Plan, arrival: _Arrival, record: Record | None, seen: Seen | None) -> None:
-        """The lead is settled. One message tells all that one request says of a record, though: so what this one tells
-        besides the arrival may be news, and then it is track's."""
-        logger.info("known already", extra={"lead": arrival.key})
-        if not BRINGS.issuperset(arrival.message.kinds) and follow(record, seen) is not None:
-            plan.changed.append(arrival)
-
-    def _pass_on(self, plan: _Plan) -> None:
-        """Let leads that were merged away come again under the ids that they have now, and track see the changed."""
-        letters = []
-        for arrival in plan.merged:
-            logger.info("merged", extra={"lead": arrival.key, "merged_into": arrival.merged_into})
-            letters.append(Letter(arrival.message.model_copy(update={"id": arrival.merged_into}).body()))
-        self._leads.send(letters)
-        self._changes.send([Letter(arrival.message.body()) for arrival in plan.changed])
-
-    def _read(self, arrivals: Sequence[_Arrival], terms: Terms, open_ends: OpenEnds) -> None:
-        """Ask HubSpot about the leads. All are of one type: contacts are the only one so far."""
-        ids = [arrival.message.id for arrival in arrivals]
-        found = self._crm.read(arrivals[0].message.type, ids, terms.policy.properties())
-        for arrival in arrivals:
-            arrival.properties = found.records.get(arrival.message.id)
-            arrival.merged_into = found.merged.get(arrival.message.id)
-            if arrival.message.id in found.unreadable:
-                open_ends.later[arrival.key] = found.unreadable[arrival.message.id]
-
-    def _claim(
-        self,
-        plan: _Plan,
-        rota: str,
-        candidates: Sequence[Candidate],
-        terms: Terms,
-        ledger: Ledger,
-        loads: dict[str, int],
-    ) -> None:
-        """Claim for one rota; the leads that nobody can take will wait."""
-        result = self._claims.claim(rota, candidates, terms, ledger, loads)
-        plan.claimed += result.bookings
-        for lead in result.waiting:
-            self._wait(plan, lead, "nobody can take it now")
-
-    def _observe(
-        self, rota: str, candidates: Sequence[Candidate], terms: Terms, snapshot: Snapshot
-    ) -> list[tuple[Record | None, Record]]:
+    def _observe(self, rota: str, candidates: Sequence[Candidate], view: View) -> list[Step]:
         """What would be done: nothing but the records is written."""
-        now = self._now()
-        members = seat(rota, terms, snapshot.loads, now)
-        ledger = settle(snapshot.ledgers[rota], members, terms.policy.lanes(rota))
-        bookings = allot(ledger, [lead.lane for lead in candidates], members).bookings
+        terms, now = view.terms, self.now()
+        members = seat(rota, terms, view.snapshot.loads, now)
+        ledger = settle(view.snapshot.ledgers[rota], members, terms.policy.lanes(rota))
+        bookings = allot(ledger, [each.route.lane for each in candidates], members).bookings
         count(Metric.LEADS_OBSERVED, len(candidates), rota=rota)
-        moves = []
-        for lead, booking in zip(candidates, bookings, strict=True):
+        steps = []
+        for each, booking in zip(candidates, bookings, strict=True):
             rep = None if booking is None else booking.winner
-            logger.info("observed", extra={"lead": lead.key, "rota": rota, "lane": lead.lane, "rep": rep})
-            # A lead that waits goes on waiting, and one that came to an end stays in its load.
-            if lead.record is None or lead.record.state not in {State.WAITING, *ENDED}:
-                moves.append((lead.record, move(lead.record, Move.OBSERVE, milliseconds(now), **lead.facts, rep=rep)))
-        return moves
+            ids = {"lead": each.record.key, "rota": rota, "lane": each.route.lane, "rep": rep}
+            # A lead that waits for a rep goes on waiting, and one that came to an end stays in its load.
+            stays = each.record.state in ENDED or (each.record.state is State.WAITING and each.record.rota is not None)
+            move = None if stays else (each.record, each.routed.observed(rep, milliseconds(now)))
+            steps.append(Step(move=move, told=("observed", ids)))
+        return steps
 
-    def _hand_over(
-        self,
-        claimed: Sequence[tuple[Record, Booking | None]],
-        arrivals: Sequence[_Arrival],
-        read_at: float,
-        open_ends: OpenEnds,
-    ) -> list[str]:
-        owners = {arrival.key: arrival.owner for arrival in arrivals if arrival.properties is not None}
-        outcome = self._handover.hand_over(claimed, owners, read_at, open_ends.refusal)
-        for record in outcome.handed:
-            took = ((record.handed_at or record.changed_at) - record.occurred_at) / 1000
-            count(Metric.LEADS_ASSIGNED, rota=record.rota)
-            count(Metric.SECONDS_TO_OWNER, took, rota=record.rota, seconds=True)
-            logger.info(
-                "assigned",
-                extra={
-                    "lead": record.key,
-                    "rota": record.rota,
-                    "lane": record.lane,
-                    "rule": record.rule,
-                    "rep": record.rep,
-                    "claim": record.claim,
-                    "policy": record.policy,
-                },
-            )
-        if outcome.taken:
-            count(Metric.LEADS_TAKEN_BY_OTHERS, len(outcome.taken))
-        open_ends.refused |= outcome.refused
-        open_ends.later |= outcome.later
-        return outcome.again
+    # What is to be done about one lead
 
-    def _drop(self, arrival: _Arrival, reason: str, **ids: str | None) -> None:
-        count(Metric.LEADS_DROPPED)
-        logger.info("dropped", extra={"lead": arrival.key, "reason": reason, **ids})
+    def _step(self, message: Message, view: View) -> Step:
+        """Judge a lead by what the table, HubSpot and the policy say of it. Raises RecordUnreadable."""
+        record = view.snapshot.records.of(message.id)
+        if (unread := view.found.unreadable.get(message.id)) is not None:
+            return Step(later=unread)
+        if record.state is State.ERASED:
+            return _known(message)
+        if record.state is State.CLAIMED and self.claims.left_to(record) > 0:
+            return Step(later=self._under_way(record))
+        if message.id not in view.found.records or record.merged_into is not None:
+            return self._missing(message, record, view)
+        if record.state is State.CLAIMED:
+            return self._claimed_before(message, record, view)
+        lead = view.lead(message)
+        seen = Seen(lead.owner, is_closed(lead.properties, view.terms.policy))
+        if not record.may_start(message.round):
+            tells_more = not BRINGS.issuperset(message.kinds)
+            return _known(message, to_track=tells_more and follow(record, seen, view.at) is not None)
+        if record.arrived(message).is_deleted(message.occurred_at) and _is_early(message, view):
+            return Step(later=HubSpotUnavailable("HubSpot still shows what was deleted"))
+        if seen.closed or _is_kept(lead, record, view.terms):
+            return self._leave(lead, record, seen, view)
+        if record.state in {State.CLOSED, State.GONE} and view.is_young(record):
+            return Step(later=HubSpotUnavailable("HubSpot may show the lead as it was before"))
+        return self._start(lead, record, view)
 
-    def _move(self, arrival: _Arrival, record: Record | None, what: Move, **facts: Any) -> Record:
-        return move(record, what, milliseconds(self._now()), **_origin(arrival.message), **facts)
+    def _leave(self, lead: Lead, record: Record, seen: Seen, view: View) -> Step:
+        """A lead that is closed, or somebody's: the record follows, unless the reading may be older than it. In
+        `observe`, only what was counted before follows."""
+        ids = {"lead": record.key, "reason": "closed already" if seen.closed else "has an owner", "owner": lead.owner}
+        done = Step(told=("dropped", ids), counted=Metric.LEADS_DROPPED)
+        if record.state is State.CLOSED if seen.closed else record.holder == seen.owner:
+            return done
+        if record.rev and view.is_young(record):
+            return Step(later=HubSpotUnavailable("HubSpot may show the lead as it was before"))
+        if view.terms.policy.mode is Mode.OBSERVE and not record.is_counted:
+            return done
+        arrived = record.arrived(lead.message)
+        closed = seen.closed or seen.owner is None
+        after = arrived.closed(None, view.at) if closed else arrived.left(seen.owner or "", None, view.at)
+        return replace(done, move=(record, after))
 
-    def _wait(self, plan: _Plan, lead: Candidate, reason: str) -> None:
-        """Let a lead wait; one that waits already, and as before, costs no write."""
-        facts = {**lead.facts, "rep": None, "reason": reason}
-        before = lead.record
-        lane = ("rota", "lane", "priority")
-        if before is not None and before.state is State.WAITING and all(getattr(before, n) == facts[n] for n in lane):
-            return
-        count(Metric.LEADS_WAITING, rota=facts["rota"])
-        logger.info("waiting", extra={"lead": lead.key, "rota": facts["rota"], "lane": lead.lane, "reason": reason})
-        plan.moves.append((before, move(before, Move.WAIT, milliseconds(self._now()), **facts)))
+    def _start(self, lead: Lead, record: Record, view: View) -> Step:
+        """A lead that is to be given to somebody, if a rule says so."""
+        decision = view.routes[record.key]
+        if isinstance(decision, Ignored):
+            ids = {"lead": record.key, "reason": decision.reason, "rule": decision.rule}
+            told = ("dropped", ids)
+            if record.state not in {State.WAITING, State.OBSERVED, State.REFUSED}:
+                return Step(told=told, counted=Metric.LEADS_DROPPED)  # it leaves no record of its own
+            closed = record.arrived(lead.message).closed(decision.reason, view.at, rule=decision.rule)
+            return Step(move=(record, closed), told=told, counted=Metric.LEADS_DROPPED)
+        show = {name: lead.properties.get(name) for name in view.terms.policy.leads.show}
+        shown = {name: _cut(value) for name, value in show.items() if value}
+        candidate = Candidate(record, lead, decision, view.terms.number, shown)
+        if view.terms.policy.mode is Mode.PAUSE:
+            return _wait(candidate, "paused", view.at)
+        return Step(candidate=candidate)
+
+    def _claimed_before(self, message: Message, record: Record, view: View) -> Step:
+        """A claim that nobody is at: it is handed over, unless its rep has left HubSpot meanwhile."""
+        if view.owner(message) == record.rep or view.terms.is_owner(record.rep):
+            return Step(resumed=record)  # HubSpot has been told already, or may be told
+        return Step(undone=(record, record.waiting("the owner has left", view.at)))
+
+    def _missing(self, message: Message, record: Record, view: View) -> Step:
+        """A lead that HubSpot does not show: merged, deleted, or there all the same."""
+        into = view.found.merged.get(message.id) or record.merged_into
+        if into is not None and record.state in GIVEN:
+            return _known(message, to_track=True)
+        if into is not None:
+            return self._go_on(message, record, into, view)
+        if record.state in GIVEN or (
+            record.arrived(message).is_deleted(message.occurred_at) and record.state is not State.CLAIMED
+        ):
+            return _known(message)
+        why = "HubSpot does not show the contact"
+        if record.look_at is not None and message.received_at is None:
+            return Step(move=(record, record.gone(why, view.at, unseen_at=record.unseen_at)))
+        if _is_early(message, view):
+            return Step(later=ContactUnseen(why))
+        if record.state is State.GONE:
+            return _known(message)
+        after = record.arrived(message).gone(why, view.at, unseen_at=view.at)
+        done = Step(told=("gone", {"lead": record.key, "reason": why}), counted=Metric.LEADS_UNSEEN)
+        return (
+            replace(done, undone=(record, after))
+            if record.state is State.CLAIMED
+            else replace(done, move=(record, after))
+        )
+
+    def _go_on(self, message: Message, record: Record, into: str, view: View) -> Step:
+        """A lead that a merge has taken along comes again under the id that it has now."""
+        if record.state is State.CLAIMED:
+            return Step(undone=(record, record.merged(into, view.at)))  # and is looked at again right away
+        on = message.model_copy(update={"id": into, "kinds": (Kind.MERGE,), "round": 1})
+        told = ("merged", {"lead": record.key, "merged_into": into})
+        known = record.state in {State.NEW, State.GONE}
+        return Step(lead=on, move=None if known else (record, record.merged(into, view.at)), told=told)
+
+    # What can't be decided now
+
+    def _refuse(self, messages: Iterable[Message], why: str) -> Settled:
+        """Give up leads that can't even be decided, with the reason in their records; a claim stands and waits."""
+        messages = list(messages)
+        records = self.store.records((message.type, message.id) for message in messages)
+        at = milliseconds(self.now())
+        moves: list[tuple[Record, Record]] = []
+        refused: dict[str, str] = {}
+        later: dict[str, Unavailable] = {}
+        failed: dict[str, Mistake] = {}
+        for message in messages:
+            try:
+                record = records.of(message.id)
+            except RecordUnreadable as error:
+                failed[message.key] = Mistake(str(error))
+                continue
+            if record.state is State.CLAIMED:
+                later[message.key] = Unavailable(why)
+            elif record.may_start(message.round):
+                refused[message.key] = why
+                if record.state not in ENDED and self.handover.gives_up:
+                    moves.append((record, record.arrived(message).refused(why, at)))
+        write_moves(self.store, moves)
+        return Settled(refused, later, failed)
+
+    def _under_way(self, record: Record) -> Unavailable:
+        return Unavailable("its claim may be under way", retry_after=self.claims.left_to(record))
 
 
-def _is_chosen_since(arrival: _Arrival, record: Record | None) -> bool:
-    """Whether somebody has chosen the owner since we first saw the lead; then he keeps it in any case."""
-    return record is not None and arrival.owner != record.found_owner
+def _is_early(message: Message, view: View) -> bool:
+    """Whether HubSpot's reads may still come to agree with what we were told. What no queue brought is always early."""
+    return message.received_at is None or view.at < message.received_at + UNSEEN_FOR
 
 
-def _decide(message: Message, properties: Mapping[str, str | None], terms: Terms) -> Route | Ignored:
-    return route(Lead(message.type, message.id, properties, message.change_source, message.occurred_at), terms.policy)
+def _is_kept(lead: Lead, record: Record, terms: Terms) -> bool:
+    """Whether a lead stays its owner's: by the policy, or because somebody has chosen them since we first saw the lead,
+    or because the contact is older than what brings it now."""
+    if lead.owner is None:
+        return False
+    return (
+        terms.policy.leads.keep_owner or lead.message.returns or (record.rev > 0 and lead.owner != record.found_owner)
+    )
 
 
-def _origin(message: Message) -> dict[str, Any]:
-    """What a message says of its lead, as a record keeps it."""
-    return {
-        "type": message.type,
-        "id": message.id,
-        "occurred_at": message.occurred_at,
-        "source": message.change_source,
-    }
+def _known(message: Message, *, to_track: bool = False) -> Step:
+    """The lead is settled. One message tells all that one request says of a record, though: so what this one tells
+    besides the arrival may be news, and then it is track's."""
+    change = message if to_track else None
+    return Step(change=change, told=("known already", {"lead": message.key}))
 
 
-def _candidate(arrival: _Arrival, record: Record | None, decision: Route, terms: Terms) -> Candidate:
-    message, properties = arrival.message, arrival.properties or {}
-    shown = {name: properties.get(name) for name in terms.policy.leads.show}
-    facts = {
-        **_origin(message),
-        "rota": decision.rota,
-        "lane": decision.lane,
-        "priority": decision.priority.value,
-        "rule": decision.rule,
-        "trace": decision.trace,
-        "policy": terms.number,
-        "found_owner": arrival.owner,
-        "shown": {name: _cut(value) for name, value in shown.items() if value},
-    }
-    return Candidate(arrival.key, decision.lane, message.occurred_at, decision.priority.rank, facts, record)
+def _wait(candidate: Candidate, reason: str, at: int) -> Step:
+    """Let a lead wait; one that waits already, and as before, costs no write."""
+    record, routed = candidate.record, candidate.routed
+    if record.state is State.WAITING and record.place == routed.place:
+        return Step()
+    ids = {"lead": record.key, "rota": routed.rota, "lane": routed.lane, "reason": reason}
+    move = (record, routed.waiting(reason, at))
+    return Step(move=move, told=("waiting", ids), counted=Metric.LEADS_WAITING, rota=routed.rota)
+
+
+def _tell(step: Step) -> None:
+    """Log and count a step that is done."""
+    if step.told is not None:
+        what, ids = step.told
+        logger.info(what, extra=dict(ids))
+    if step.counted is not None:
+        count(step.counted, rota=step.rota)
+
+
+def _tell_handed(outcome: Outcome) -> None:
+    for record in outcome.handed:
+        took = ((record.handed_at or record.changed_at) - record.occurred_at) / 1000
+        count(Metric.LEADS_ASSIGNED, rota=record.rota)
+        count(Metric.SECONDS_TO_OWNER, took, rota=record.rota, seconds=True)
+        ids = {"lead": record.key, "rota": record.rota, "lane": record.lane, "rule": record.rule, "rep": record.rep}
+        logger.info("assigned", extra={**ids, "claim": record.claim, "policy": record.policy})
+    if outcome.taken:
+        count(Metric.LEADS_TAKEN_BY_OTHERS, len(outcome.taken))
 
 
 def _cut(value: str) -> str:
     return value.encode()[:MAX_SHOWN].decode(errors="ignore")
-
-
-def _urgent_then_oldest(lead: Candidate) -> tuple[int, int, int, str]:
-    return lead.rank, lead.occurred_at, len(lead.key), lead.key

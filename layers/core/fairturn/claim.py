@@ -4,181 +4,176 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fairturn.errors import ClaimRefused, Contended, PolicySuperseded
 from fairturn.ledger import Claim, GivingBack, Ledger, Member, allot, give_back, settle
-from fairturn.record import Move, Record, State, may_start, milliseconds, move
+from fairturn.record import Record, State, milliseconds
 from fairturn.roster import duty
 from fairturn.store import MAX_RECORDS
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from fairturn.ledger import Booking
+    from fairturn.routing import Lead, Route
     from fairturn.store import Store, Terms
 
 ATTEMPTS: Final = 8
 """How often one claim or undoing is decided anew after it was refused."""
+LONGEST_RUN: Final = 50
+"""Seconds after which Lambda has ended every run that hands claims over: the longest timeout in the template."""
 
 
-Undoing = tuple[Record, Move, Mapping[str, Any]]
-"""A claimed record, the move that undoes the claim, and the facts that it brings."""
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """A lead that is to be allotted: its record as it was read, and what the claim will write into it."""
+    """A lead that is to be allotted."""
 
-    key: str
-    lane: str
-    occurred_at: int
-    rank: int
-    """0 is the most urgent priority."""
-    facts: Mapping[str, Any]
-    record: Record | None = None
+    record: Record
+    """Its record, as it was read."""
+    lead: Lead
+    route: Route
+    policy: int
+    """The version of the policy that routed it."""
+    shown: Mapping[str, str]
+    """The values that its record will keep."""
+
+    @property
+    def order(self) -> tuple[int, int, int, str]:
+        """The most urgent comes first, then the oldest."""
+        key = self.record.key
+        return self.route.priority.rank, self.lead.message.occurred_at, len(key), key
+
+    @property
+    def routed(self) -> Record:
+        """Its record with what the message tells and the route says, about to move."""
+        arrived = self.record.arrived(self.lead.message)
+        return arrived.routed(self.route, self.policy, self.lead.owner, self.shown)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """What came of the candidates."""
 
-    bookings: list[tuple[Record, Booking | None]] = field(default_factory=list)
-    """Records that are claimed; without a booking where somebody else had claimed them before us."""
-    waiting: list[Candidate] = field(default_factory=list)
+    bookings: Sequence[tuple[Record, Booking]] = ()
+    """Records that are claimed now."""
+    taken: Sequence[Record] = ()
+    """Records that somebody else has claimed meanwhile."""
+    waiting: Sequence[Candidate] = ()
     """Nobody can take these now."""
+    loads: Mapping[str, int] = field(default_factory=dict)
+    """Every rep's load, as far as it is known after that."""
 
 
+@dataclass(frozen=True, slots=True)
 class Claims:
     """Makes claims and undoes them."""
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        now: Callable[[], datetime],
-        jitter: Callable[[], float],
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        """`now` is an aware datetime; `jitter` a random number from 0 to 1."""
-        self._store = store
-        self._now = now
-        self._jitter = jitter
-        self._sleep = sleep
+    store: Store
+    worker: str
+    """The name of this worker, which no other has: a claim says who is handing it over."""
+    now: Callable[[], datetime]
+    """An aware datetime."""
+    jitter: Callable[[], float]
+    """A random number from 0 to 1."""
+    sleep: Callable[[float], None] = time.sleep
 
     def claim(
-        self, rota: str, candidates: Sequence[Candidate], terms: Terms, ledger: Ledger, loads: dict[str, int]
+        self, rota: str, candidates: Sequence[Candidate], terms: Terms, ledger: Ledger, loads: Mapping[str, int]
     ) -> Claimed:
-        """Allot the leads, in this order, and make it true; `loads` is kept up with what is learnt and claimed.
+        """Allot the leads, at most 97, in this order, and make it true.
 
-        At most 97 leads. Raises PolicySuperseded when the ledger has seen a newer policy, Contended when it keeps
-        moving.
+        Raises PolicySuperseded when the ledger has seen a newer policy, Contended when it keeps moving.
         """
-        claimed = Claimed()
-        candidates = list(candidates)
+        taken: list[Record] = []
         for attempt in range(ATTEMPTS):
             if ledger.policy > terms.number:
                 raise PolicySuperseded(f"the rota {rota} has been allotted under version {ledger.policy}")
-            now = self._now()
+            now = self.now()
             members = seat(rota, terms, loads, now)
             lanes = terms.policy.lanes(rota)
-            allotment = allot(settle(ledger, members, lanes), [lead.lane for lead in candidates], members)
-            booked = [
-                (lead, booking)
-                for lead, booking in zip(candidates, allotment.bookings, strict=True)
-                if booking is not None
-            ]
+            allotment = allot(settle(ledger, members, lanes), [each.route.lane for each in candidates], members)
+            decided = list(zip(candidates, allotment.bookings, strict=True))
+            booked = [(each, booking) for each, booking in decided if booking is not None]
+            waiting = [each for each, booking in decided if booking is None]
             if not booked:
-                break
+                return Claimed((), taken, waiting, loads)
+            at = milliseconds(now)
             journal = Claim(
                 before=ledger,
                 policy=terms.number,
-                at=milliseconds(now),
+                at=at,
                 lanes=lanes,
                 members=members,
-                leads=tuple((lead.key, lead.lane, booking.winner) for lead, booking in booked),
+                leads=tuple((each.record.key, booking.lane, booking.winner) for each, booking in booked),
             )
-            moves = [(lead.record, _claimed_record(lead, booking.winner, journal)) for lead, booking in booked]
+            moves = [
+                (each.record, each.routed.claimed(booking.winner, journal.version, self.worker, at))
+                for each, booking in booked
+            ]
             after = replace(allotment.ledger, version=journal.version, policy=terms.number)
             try:
-                self._store.claim(rota, journal, after, moves, loads)
+                self.store.claim(rota, journal, after, moves, loads)
             except ClaimRefused as refused:
                 count(Metric.CLAIMS_REFUSED, rota=rota)
                 ledger = ledger if refused.ledger is None else refused.ledger
-                if refused.loads is not None:
-                    loads.clear()
-                    loads.update(refused.loads)
-                candidates = list(self._still_open(candidates, refused.records, claimed))
-                self._sleep(0.05 * (attempt + 1) * self._jitter())
+                loads = loads if refused.loads is None else refused.loads
+                anew = [replace(each, record=refused.records.get(each.record.key, each.record)) for each in candidates]
+                taken += [each.record for each in anew if each.record.state is State.CLAIMED]
+                candidates = [each for each in anew if each.record.may_start(each.lead.message.round)]
+                self.sleep(0.05 * (attempt + 1) * self.jitter())
                 continue
-            for (_, booking), (_, record) in zip(booked, moves, strict=True):
-                loads[booking.winner] = loads.get(booking.winner, 0) + 1
-                claimed.bookings.append((record, booking))
-            won = {lead.key for lead, _ in booked}
-            candidates = [lead for lead in candidates if lead.key not in won]
-            break
-        else:
-            raise Contended(f"the ledger of the rota {rota} kept moving")
-        claimed.waiting = candidates
-        return claimed
+            won = [(record, booking) for (_, booking), (_, record) in zip(booked, moves, strict=True)]
+            return Claimed(won, taken, waiting, _after(loads, journal))
+        raise Contended(f"the ledger of the rota {rota} kept moving")
 
-    def undo(self, undone: Iterable[Undoing]) -> list[Record]:
+    def undo(self, moves: Iterable[tuple[Record, Record]]) -> list[Record]:
         """Give the turns of claims back, exactly as they were booked; each record makes its move, loads with it.
 
         Those whose record has moved meanwhile are left as they are; returns the others, as written. Those of one
         rota share one transaction.
         """
         written: list[Record] = []
-        by_rota: defaultdict[str, list[Undoing]] = defaultdict(list)
-        for undoing in undone:
-            by_rota[undoing[0].rota or ""].append(undoing)
+        by_rota: defaultdict[str, list[tuple[Record, Record]]] = defaultdict(list)
+        for record, after in moves:
+            by_rota[record.rota or ""].append((record, after.given_back()))
         for rota, rows in sorted(by_rota.items()):
             for start in range(0, len(rows), MAX_RECORDS):
                 written += self._undo(rota, rows[start : start + MAX_RECORDS])
         return written
 
-    def _undo(self, rota: str, rows: Sequence[Undoing]) -> list[Record]:
-        bookings = bookings_of(self._store, [record for record, *_ in rows])
-        ledger = self._store.read([rota], []).ledgers[rota]
+    def _undo(self, rota: str, moves: Sequence[tuple[Record, Record]]) -> list[Record]:
+        bookings = bookings_of(self.store, [record for record, _ in moves])
+        ledger = self.store.read([rota], []).ledgers[rota]
         for attempt in range(ATTEMPTS):
-            if not rows:
+            if not moves:
                 return []
-            at = milliseconds(self._now())
-            returned = give_back(ledger, [bookings[record.key] for record, *_ in rows])
+            returned = give_back(ledger, [bookings[record.key] for record, _ in moves])
             after = replace(returned, version=ledger.version + 1)
-            entry = GivingBack(ledger.version, at, tuple(record.booking for record, *_ in rows))
-            moves = [(record, move(record, what, at, **facts, claim=None)) for record, what, facts in rows]
+            at = milliseconds(self.now())
+            entry = GivingBack(ledger.version, at, tuple(record.booking for record, _ in moves))
             try:
-                self._store.give_back(rota, entry, after, moves)
+                self.store.give_back(rota, entry, after, moves)
             except ClaimRefused as refused:
                 ledger = ledger if refused.ledger is None else refused.ledger
-                rows = [row for row in rows if row[0].key not in refused.records]
-                self._sleep(0.05 * (attempt + 1) * self._jitter())
+                moves = [pair for pair in moves if pair[0].key not in refused.records]
+                self.sleep(0.05 * (attempt + 1) * self.jitter())
                 continue
             count(Metric.CLAIMS_UNDONE, len(moves), rota=rota)
-            for record, what, _ in rows:
-                logger.info(
-                    "claim undone",
-                    extra={"lead": record.key, "rota": rota, "rep": record.rep, "claim": record.claim, "move": what},
-                )
-            return [record for _, record in moves]
+            for record, moved in moves:
+                ids = {"lead": record.key, "rota": rota, "rep": record.rep, "claim": record.claim}
+                logger.info("claim undone", extra={**ids, "state": moved.state, "reason": moved.reason})
+            return [moved for _, moved in moves]
         raise Contended(f"the ledger of the rota {rota} kept moving")
 
-    @staticmethod
-    def _still_open(
-        candidates: Iterable[Candidate], moved: Mapping[str, Record | None], claimed: Claimed
-    ) -> Iterable[Candidate]:
-        for lead in candidates:
-            if lead.key in moved:
-                lead.record = moved[lead.key]
-            if lead.record is not None and lead.record.state is State.CLAIMED:
-                claimed.bookings.append((lead.record, None))
-            elif may_start(lead.record, lead.occurred_at):
-                yield lead
+    def left_to(self, record: Record) -> float:
+        """For how many seconds a claim may still be under way in somebody else's hands; 0 if nobody is at it."""
+        if record.worker in {None, self.worker}:
+            return 0.0
+        return max(LONGEST_RUN - (milliseconds(self.now()) - record.changed_at) / 1000, 0.0)
 
 
 def seat(rota: str, terms: Terms, loads: Mapping[str, int], now: datetime) -> dict[str, Member]:
@@ -214,18 +209,9 @@ def bookings_of(store: Store, records: Iterable[Record]) -> dict[str, Booking]:
     return bookings
 
 
-def _claimed_record(lead: Candidate, rep: str, journal: Claim) -> Record:
-    """The record of a lead that is given to a rep."""
-    before = lead.record
-    return move(
-        before,
-        Move.CLAIM,
-        journal.at,
-        **lead.facts,
-        rep=rep,
-        claim=journal.version,
-        booked_as=None,
-        claimed_at=journal.at,
-        handed_at=None,
-        reason=None,
-    )
+def _after(loads: Mapping[str, int], journal: Claim) -> dict[str, int]:
+    """The loads once a claim is true."""
+    after = dict(loads)
+    for *_, winner in journal.leads:
+        after[winner] = after.get(winner, 0) + 1
+    return after

@@ -4,151 +4,186 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
-from fairturn.errors import MessageRejected, TableUnavailable, Unavailable
+from fairturn.errors import MessageRejected, Mistake, Unavailable, attempt
 from fairturn.events import Message
 from fairturn.queues import Letter, growing_delay
-from fairturn.record import Move, milliseconds
+from fairturn.record import MAX_REASON, milliseconds
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
+    from fairturn.deadline import Deadline
     from fairturn.queues import Queue, Received
     from fairturn.store import Store
 
 SUSPECT_FROM: Final = 3
-"""A message received so often without a word of why may be what kills the process."""
-SUSPECT_AFTER: Final = 2
-"""Receipts since the last fault that was noted, from which on a message is a suspect."""
-MAX_REASON: Final = 256
-"""Characters of a reason in a dead letter's attributes."""
+"""A message received so often may be what kills the process: nobody else says why it came back."""
+MOST_TRIES: Final = 5
+"""So many mistakes of ours with one lead, and its message is dead-lettered."""
+RESERVE: Final = 9.0
+"""Seconds kept at the end of a run for what comes after the settling, putting back and dead-lettering: as long as SQS
+may take to say nothing."""
+LEAST: Final = 2.0
+"""Seconds without which no part of a batch is begun."""
 
 
-@dataclass(slots=True)
-class OpenEnds:
-    """The leads of a batch that could not be settled: key → why."""
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of the leads of a batch, by their names. Those that are named nowhere are done."""
 
-    refused: dict[str, str] = field(default_factory=dict)
-    """HubSpot or we refuse them for good."""
-    later: dict[str, Unavailable] = field(default_factory=dict)
-    """Not now: a neighbour didn't get to them, or somebody else is at it."""
-    refusal: Move = Move.REFUSE
-    """What becomes of the records of those that are refused."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """HubSpot or we refuse them for good: why."""
+    later: Mapping[str, Unavailable] = field(default_factory=dict)
+    """Not now: a neighbour didn't get to them, it is too early to tell, or somebody else is at it."""
+    failed: Mapping[str, Mistake] = field(default_factory=dict)
+    """A mistake of ours: which."""
+
+    def __or__(self, other: Settled) -> Settled:
+        return Settled(
+            {**self.refused, **other.refused}, {**self.later, **other.later}, {**self.failed, **other.failed}
+        )
 
 
+def settle_apart(
+    messages: Sequence[Message], settle: Callable[[Sequence[Message], Deadline], Settled], deadline: Deadline
+) -> Settled:
+    """Settle a batch so that one bad lead harms no other.
+
+    After a mistake of ours the leads are halved until the bad one is alone; the others are settled. What there is no
+    time for, or what a neighbour holds up, is for later.
+    """
+    leads: defaultdict[str, list[Message]] = defaultdict(list)
+    for message in messages:
+        leads[message.key].append(message)
+    settled = Settled()
+    parts = [list(leads)]
+    while parts:
+        part = parts.pop()
+        try:
+            deadline.check(LEAST)
+            result = attempt(lambda part=part: settle([each for lead in part for each in leads[lead]], deadline))  # type: ignore[misc]
+        except Unavailable as failure:
+            settled |= Settled(later=dict.fromkeys(part, failure))
+            continue
+        if isinstance(result, Settled):
+            settled |= result
+        elif len(part) > 1:
+            half = len(part) // 2
+            parts += [part[half:], part[:half]]
+        else:
+            settled |= Settled(failed={part[0]: result})
+    return settled
+
+
+@dataclass(frozen=True, slots=True)
 class Consumer:
     """Sees to it that no message of a queue is lost, and that a bad one takes no other along."""
 
-    def __init__(
+    queue: Queue
+    dead_letters: Queue
+    store: Store
+    stage: str
+    """What its dead letters name."""
+    now: Callable[[], datetime]
+    """An aware datetime."""
+    jitter: Callable[[], float]
+    """A random number from 0 to 1."""
+
+    def take(
         self,
-        *,
-        queue: Queue,
-        dead_letters: Queue,
-        store: Store,
-        stage: str,
-        now: Callable[[], datetime],
-        jitter: Callable[[], float],
-    ) -> None:
-        """`stage` is what its dead letters name; `now` an aware datetime, `jitter` a random number from 0 to 1."""
-        self._queue = queue
-        self._dead_letters = dead_letters
-        self._store = store
-        self._stage = stage
-        self._now = now
-        self._jitter = jitter
-
-    def take(self, batch: Sequence[Received], settle: Callable[[Sequence[Message], OpenEnds], None]) -> list[Received]:
-        """Let `settle` bring each message as far as it goes; returns those that must stay in the queue.
-
-        `settle` notes what it could not settle in the open ends, or raises Unavailable if that is everything. A
-        suspect is handled alone, after the others are out of the queue, so that a message which kills the process
-        takes none of them along.
-        """
+        batch: Sequence[Received],
+        settle: Callable[[Sequence[Message], Deadline], Settled],
+        deadline: Deadline,
+    ) -> list[Received]:
+        """Bring each message as far as it goes; returns those that must stay in the queue."""
         done: set[Received] = set()
         messages: dict[Received, Message] = {}
         for received in batch:
             try:
-                messages[received] = Message.read(received.body)
+                messages[received] = Message.read(received.body, received.first_at)
             except MessageRejected as error:
                 done |= self._bury({received: str(error)}, {})
-        suspects = self._suspects(messages)
-        others = {received: message for received, message in messages.items() if received not in suspects}
-        try:
-            done |= self._bring(others, settle)
-        except Unavailable as error:
-            self._put_back(others, error)
-        if suspects:
-            self._forget(done)
-        for position, suspect in enumerate(suspects):
-            try:
-                brought = self._bring({suspect: messages[suspect]}, settle)
-            except Unavailable as error:  # the others behind would fare no better
-                self._put_back({received: messages[received] for received in suspects[position:]}, error)
-                break
-            self._forget(brought)
-            done |= brought
+        parts = self._parts(list(messages))
+        for place, part in enumerate(parts):
+            if place:  # a message that kills the process takes none of them along that are done
+                self._forget(done)
+            done |= self._bring({received: messages[received] for received in part}, settle, deadline)
         return [received for received in batch if received not in done]
 
-    def _suspects(self, messages: Mapping[Received, Message]) -> list[Received]:
-        """Messages that have come back twice since a fault was last noted: nobody says why."""
-        often = [received for received in messages if received.receipts >= SUSPECT_FROM]
-        if not often:
-            return []
-        try:
-            faults = self._store.faults((messages[received].type, messages[received].id) for received in often)
-        except TableUnavailable:
-            return []  # then nothing goes through anyway, and that will be noted
-        return [
-            received
-            for received in often
-            if received.receipts - _noted(faults.get(messages[received].key), received) >= SUSPECT_AFTER
-        ]
+    def _parts(self, batch: Sequence[Received]) -> list[list[Received]]:
+        """What is settled together: first all that is not suspect, then the suspects in parts that grow.
+
+        Whatever has come back twice may be what kills the process, and may as well have met an outage. By parts of 1,
+        2, 4 and so on, in any order, an outage costs a few more requests, and a message that kills holds up the others
+        for a few deaths only.
+        """
+        parts = [[received for received in batch if received.receipts < SUSPECT_FROM]]
+        suspects = sorted((each for each in batch if each.receipts >= SUSPECT_FROM), key=lambda _: self.jitter())
+        size = 1
+        while suspects:
+            parts.append(suspects[:size])
+            suspects = suspects[size:]
+            size *= 2
+        return [part for part in parts if part]
 
     def _bring(
-        self, messages: Mapping[Received, Message], settle: Callable[[Sequence[Message], OpenEnds], None]
+        self,
+        messages: Mapping[Received, Message],
+        settle: Callable[[Sequence[Message], Deadline], Settled],
+        deadline: Deadline,
     ) -> set[Received]:
-        """Settle the messages, or dead-letter them; returns those that are done. Raises Unavailable."""
-        if not messages:
-            return set()
-        open_ends = OpenEnds()
-        settle(list(messages.values()), open_ends)
-        later: defaultdict[tuple[str, float], dict[Received, Message]] = defaultdict(dict)
+        """Settle messages, or put them back, or dead-letter them; returns those that are done."""
+        settled = settle_apart(list(messages.values()), settle, deadline.less(RESERVE))
+        again: dict[Received, Unavailable] = {}
+        buried: dict[Received, str] = {}
+        tried: dict[str, Unavailable | str] = {
+            lead: self._note_try(next(each for each in messages.values() if each.key == lead), mistake)
+            for lead, mistake in settled.failed.items()
+        }
         for received, message in messages.items():
-            if (failure := open_ends.later.get(message.key)) is not None:
-                later[str(failure), failure.retry_after][received] = message
-        for together in later.values():
-            self._put_back(together, open_ends.later[next(iter(together.values())).key])
-        refused = open_ends.refused.keys() - open_ends.later.keys()
-        unhappy = {received: message.key for received, message in messages.items() if message.key in refused}
-        buried = self._bury({received: open_ends.refused[lead] for received, lead in unhappy.items()}, unhappy)
-        put_back = {received for together in later.values() for received in together}
-        return (messages.keys() - put_back - unhappy.keys()) | buried
+            fate = tried.get(message.key) or settled.later.get(message.key) or settled.refused.get(message.key)
+            if isinstance(fate, Unavailable):
+                again[received] = fate
+            elif fate is not None:
+                buried[received] = fate
+        self._put_back(again)
+        taken = self._bury(buried, {received: messages[received].key for received in buried})
+        return (messages.keys() - again.keys() - buried.keys()) | taken
 
-    def _put_back(self, messages: Mapping[Received, Message], error: Unavailable) -> None:
-        """Let messages be received again after growing delays, and note why they failed."""
+    def _note_try(self, message: Message, mistake: Mistake) -> Unavailable | str:
+        """Count a mistake of ours: the message comes again, or is dead-lettered with this reason."""
+        logger.error("a mistake of ours", extra={"lead": message.key, "what": mistake.what})
+        try:
+            tries = self.store.note_try((message.type, message.id), mistake.what, milliseconds(self.now()))
+        except Unavailable as error:
+            return error
+        if tries % MOST_TRIES == 0:
+            return f"failed {tries} times, last with {mistake.what}"
+        return Unavailable(f"try {tries} failed: {mistake.what}")
+
+    def _put_back(self, messages: Mapping[Received, Unavailable]) -> None:
+        """Let messages be received again after growing delays."""
+        if not messages:
+            return
         count(Metric.LEADS_PUT_BACK, len(messages))
-        logger.warning("put back", extra={"messages": len(messages), "reason": str(error)})
+        reasons: defaultdict[str, int] = defaultdict(int)
+        for error in messages.values():
+            reasons[str(error)] += 1
+        for reason, number in reasons.items():
+            logger.warning("put back", extra={"messages": number, "reason": reason})
         delays = [
-            (received, max(growing_delay(received.receipts, 0.8 + 0.2 * self._jitter()), int(error.retry_after)))
-            for received in messages
+            (received, max(growing_delay(received.receipts, 0.8 + 0.2 * self.jitter()), ceil(error.retry_after)))
+            for received, error in messages.items()
         ]
         try:
-            self._queue.put_back(delays)
+            self.queue.put_back(delays)
         except Unavailable as down:  # they come back by themselves when their visibility ends
             logger.warning("delays not set", extra={"reason": str(down)})
-        if isinstance(error, TableUnavailable):
-            return  # nothing can be noted
-        receipts: dict[tuple[str, str], int] = {}
-        for received, message in messages.items():
-            lead = (message.type, message.id)
-            receipts[lead] = max(received.receipts, receipts.get(lead, 0))
-        try:
-            self._store.note_faults(receipts, str(error), milliseconds(self._now()))
-        except Unavailable as down:
-            logger.warning("faults not noted", extra={"reason": str(down)})
 
     def _bury(self, reasons: Mapping[Received, str], leads: Mapping[Received, str]) -> set[Received]:
         """Dead-letter messages, bodies unchanged; returns those that the queue took.
@@ -160,7 +195,7 @@ class Consumer:
                 received.body,
                 {
                     "reason": reason[:MAX_REASON],
-                    "stage": self._stage,
+                    "stage": self.stage,
                     "message": received.id,
                     "receipts": str(received.receipts),
                 },
@@ -168,7 +203,7 @@ class Consumer:
             for received, reason in reasons.items()
         ]
         try:
-            self._dead_letters.send(letters)
+            self.dead_letters.send(letters)
         except Unavailable as error:
             logger.error("not dead-lettered", extra={"messages": len(letters), "reason": str(error)})
             return set()
@@ -181,11 +216,6 @@ class Consumer:
 
     def _forget(self, done: Collection[Received]) -> None:
         try:
-            self._queue.delete(list(done))
+            self.queue.delete(list(done))
         except Unavailable as error:  # they come again and are found done
             logger.warning("not deleted", extra={"messages": len(done), "reason": str(error)})
-
-
-def _noted(fault: int | None, received: Received) -> int:
-    """At which receipt a fault was last noted; one of an earlier message about the same lead says nothing."""
-    return fault if fault is not None and fault < received.receipts else 0

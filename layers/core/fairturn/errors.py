@@ -9,6 +9,7 @@ FairturnError
 ├── PolicyInvalid            the policy has problems, each with its place
 ├── PolicyMissing            no policy has been applied                        (dead-lettered)
 ├── PolicySuperseded         the ledger has seen a newer policy than ours      (decided anew)
+├── RecordUnreadable         this version cannot read a record                 (its lead alone fails)
 ├── Refused                  a condition of the table did not hold; it says who won
 │   ├── ClaimRefused         the ledger, the loads or some records have moved
 │   ├── RecordsMoved         some records have moved
@@ -17,20 +18,25 @@ FairturnError
 │   └── BrakeMoved           somebody else has counted leads from bulk sources meanwhile
 └── Unavailable              it may work later                                 (back to the queue)
     ├── HubSpotUnavailable
+    │   └── ContactUnseen    it does not show a contact, and nothing says why
     ├── TableUnavailable
     ├── Contended            somebody else was faster, again and again
     ├── OutOfTime            the invocation ends too soon to begin it
     ├── QueueUnavailable
     └── SecretsUnavailable
+
+Whatever else is raised is a mistake of ours. `attempt` tells the two apart.
 """
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fairturn.ledger import Ledger
     from fairturn.record import Record
@@ -87,6 +93,10 @@ class PolicySuperseded(FairturnError):
     """Turns have been allotted under a newer policy than the one at hand."""
 
 
+class RecordUnreadable(FairturnError):
+    """A lead's record can't be read by this version of the program; the message says why, without any value."""
+
+
 class Refused(FairturnError):
     """A conditional write did not happen."""
 
@@ -94,7 +104,7 @@ class Refused(FairturnError):
 class ClaimRefused(Refused):
     """A claim or its undoing did not happen. What won is carried along; what is None or absent did hold.
 
-    `ledger` and `loads` are as they stand now; `records` holds each record that moved, None where it is gone.
+    `ledger` and `loads` are as they stand now, and so is each record that moved.
     """
 
     def __init__(
@@ -102,7 +112,7 @@ class ClaimRefused(Refused):
         *,
         ledger: Ledger | None = None,
         loads: Mapping[str, int] | None = None,
-        records: Mapping[str, Record | None] | None = None,
+        records: Mapping[str, Record] | None = None,
     ) -> None:
         moved = [name for name, item in (("ledger", ledger), ("loads", loads)) if item is not None]
         super().__init__(f"moved: {', '.join([*moved, *(records or {})])}")
@@ -112,9 +122,9 @@ class ClaimRefused(Refused):
 
 
 class RecordsMoved(Refused):
-    """Some records were not as read; `records` holds them as they are now, None where there is none."""
+    """Some records were not as read; `records` holds them as they are now."""
 
-    def __init__(self, records: Mapping[str, Record | None]) -> None:
+    def __init__(self, records: Mapping[str, Record]) -> None:
         super().__init__(f"moved: {', '.join(records)}")
         self.records = dict(records)
 
@@ -143,6 +153,10 @@ class HubSpotUnavailable(Unavailable):
     """HubSpot answers too late, too busy or not at all."""
 
 
+class ContactUnseen(HubSpotUnavailable):
+    """HubSpot does not show a contact, and no event tells why: its reads may lag."""
+
+
 class TableUnavailable(Unavailable):
     """DynamoDB refuses for now: throttled, in conflict too often, or down."""
 
@@ -161,3 +175,32 @@ class QueueUnavailable(Unavailable):
 
 class SecretsUnavailable(Unavailable):
     """A secret cannot be read."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """An exception that is no fact of the trade."""
+
+    what: str
+    """Its type and its place. Never its text, which may hold anything."""
+
+    @classmethod
+    def of(cls, error: Exception) -> Mistake:
+        """Name an exception by where our own code was last."""
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = [frame for frame in frames if "fairturn" in Path(frame.filename).parts] or frames
+        place = f" in {Path(ours[-1].filename).name}, line {ours[-1].lineno}" if ours else ""
+        return cls(f"{type(error).__name__}{place}")
+
+
+def attempt(what: Callable[[], T]) -> T | Mistake:
+    """Do something of which a mistake of ours must harm nothing else. Raises Unavailable as it comes."""
+    try:
+        return what()
+    except Unavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - the one place: what we didn't foresee has to end somewhere
+        return Mistake.of(error)

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fairturn.errors import EventRejected, MessageRejected
-from fairturn.record import lead_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 CONTACT: Final = "contact"
 CONTACT_TYPE_ID: Final = "0-1"
@@ -40,6 +39,11 @@ MAX_MERGED_PER_MESSAGE: Final = 32
 """With ids of nineteen digits a message still stays below 1 KB."""
 
 
+def lead_key(record_type: str, record_id: str) -> str:
+    """A lead's name in journals and logs: `contact#123`."""
+    return f"{record_type}#{record_id}"
+
+
 class Kind(StrEnum):
     """What happened to a record, in HubSpot's words."""
 
@@ -54,8 +58,16 @@ class Kind(StrEnum):
 BRINGS: Final = frozenset({Kind.CREATION, Kind.RESTORE})
 """What brings a record into HubSpot."""
 
+RETURNS: Final = frozenset({Kind.RESTORE, Kind.MERGE})
+"""What brings a contact that may be older than what tells of it."""
+
 TOLD_ONCE: Final = frozenset({Kind.RESTORE, Kind.MERGE, Kind.DELETION, Kind.PRIVACY_DELETION})
 """What no reading of the record tells afterwards, only the event."""
+
+
+def brings_back(kinds: Collection[Kind]) -> bool:
+    """Tell whether what happened brings a contact that may be older, rather than a new one."""
+    return Kind.CREATION not in kinds and not RETURNS.isdisjoint(kinds)
 
 
 def _whole(value: object) -> int:
@@ -105,6 +117,11 @@ class Message(BaseModel):
     def key(self) -> str:
         """The lead's name in records and logs."""
         return lead_key(self.type, self.id)
+
+    @property
+    def returns(self) -> bool:
+        """Whether it brings a contact that may be somebody's already, rather than a new one."""
+        return brings_back(self.kinds)
 
     def body(self) -> str:
         """The JSON that is queued."""
@@ -243,6 +260,7 @@ def sort_events(events: Iterable[Event]) -> tuple[list[Message], list[Message]]:
     records: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         records[event.id].append(event)
+    records |= {record: _without_superseded(told) for record, told in records.items()}
     leads: list[Message] = []
     changes: list[Message] = []
     for record in records.values():
@@ -252,6 +270,15 @@ def sort_events(events: Iterable[Event]) -> tuple[list[Message], list[Message]]:
         if left := [event for event in record if event.kind in TOLD_ONCE or not is_lead]:
             changes.extend(_messages(left))
     return sorted(leads, key=_age), sorted(changes, key=_age)
+
+
+def _without_superseded(record: list[Event]) -> list[Event]:
+    """The events of one record, less a deletion that was followed by a restore, or the other way round: a message tells
+    only when the last of what it tells happened. Of two at the same moment the deletion stays: whether the record is
+    there, HubSpot says."""
+    told = [event for event in record if event.kind in {Kind.DELETION, Kind.RESTORE}]
+    last = max(told, key=lambda event: (event.occurred_at, event.kind is Kind.DELETION), default=None)
+    return [event for event in record if event not in told or (last is not None and event.kind is last.kind)]
 
 
 def _messages(record: list[Event]) -> Iterator[Message]:

@@ -2,170 +2,173 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fairturn.claim import bookings_of
 from fairturn.crm import OwnerWrite, Refusal
-from fairturn.errors import Contended, HubSpotUnavailable, RecordsMoved
+from fairturn.errors import Contended, HubSpotUnavailable, RecordsMoved, Unavailable
 from fairturn.explain import explanation
 from fairturn.policy import OWNER
-from fairturn.record import Move, Record, milliseconds, move
+from fairturn.record import Record, State, milliseconds
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from fairturn.claim import Claims, Undoing
+    from fairturn.claim import Claims
     from fairturn.crm import HubSpot, Written
-    from fairturn.errors import Unavailable
+    from fairturn.deadline import Deadline
     from fairturn.ledger import Booking
     from fairturn.store import Store
 
-OWNER_IS_FRESH_FOR: Final = 2.0
-"""Seconds for which the owner that was read may be relied on; after that it is read again before ours is written."""
+OWNER_IS_FRESH_FOR: Final = 2_000
+"""Milliseconds for which the owner that was read may be relied on; then it is read again before ours is written."""
 MAX_MOVES: Final = 99
 """Records in one transaction; the loads are the hundredth item."""
 MOVE_ATTEMPTS: Final = 4
-MAX_REASON: Final = 200
-"""Characters of a reason that a record keeps."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of a handover."""
 
-    handed: list[Record] = field(default_factory=list)
-    taken: list[str] = field(default_factory=list)
+    handed: Sequence[Record]
+    taken: Sequence[str]
     """Somebody else chose the owner; the claim is undone."""
-    again: list[str] = field(default_factory=list)
-    """HubSpot doesn't take this owner, or has no such lead any more; the claim is undone, and the lead is to be looked
-    at anew."""
-    refused: dict[str, str] = field(default_factory=dict)
+    again: Sequence[str]
+    """HubSpot doesn't take this owner; the claim is undone, and the lead is to be looked at anew."""
+    refused: Mapping[str, str]
     """HubSpot refuses the lead itself; the claim is undone. Key → reason."""
-    later: dict[str, Unavailable] = field(default_factory=dict)
-    """HubSpot didn't get to these, and their claims stand; or didn't find them, and their claims are undone."""
+    later: Mapping[str, Unavailable]
+    """HubSpot didn't get to these or didn't show them, and their claims stand; or didn't find them, and their claims
+    are undone."""
 
 
+@dataclass(frozen=True, slots=True)
 class Handover:
     """Tells HubSpot whose the claimed leads are."""
 
-    def __init__(
-        self,
-        store: Store,
-        crm: HubSpot,
-        claims: Claims,
-        *,
-        now: Callable[[], datetime],
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._store = store
-        self._crm = crm
-        self._claims = claims
-        self._now = now
-        self._clock = clock
+    store: Store
+    crm: HubSpot
+    claims: Claims
+    now: Callable[[], datetime]
+    """An aware datetime."""
+    gives_up: bool = True
+    """Whether a lead that HubSpot refuses is given up: only where there is a message of it to be dead-lettered. Else it
+    waits."""
 
     def hand_over(
         self,
-        claimed: Sequence[tuple[Record, Booking | None]],
+        claimed: Sequence[tuple[Record, Booking]],
+        resumed: Sequence[Record],
         owners: Mapping[str, str | None],
-        read_at: float,
-        refusal: Move = Move.REFUSE,
+        read_at: int,
+        deadline: Deadline,
     ) -> Outcome:
         """Write the owner of claimed leads, at most 97 of one type, into HubSpot and mark them handed over.
 
-        `owners` has the owner of each lead as HubSpot had it at `read_at` (seconds, by `clock`), None where
-        there was none; a lead that is absent is gone. `refusal` is the move of a record that HubSpot refuses.
-        Between the last reading of the owners and the writing of ours there is nothing but that request.
+        `claimed` were claimed just now; `resumed` before, by somebody who is not at it any more. `owners` has the owner
+        of each lead as HubSpot had it at `read_at` (epoch milliseconds), None where there was none. Between the last
+        reading of the owners and the writing of ours there is nothing but that request. Raises Unavailable.
         """
-        outcome = Outcome()
-        if not claimed:
-            return outcome
-        writes = self._owner_writes(claimed)
-        if self._clock() - read_at > OWNER_IS_FRESH_FOR:
-            owners = self._owners([record for record, _ in claimed], outcome)
-        undone: list[Undoing] = []
+        bookings = {record.key: booking for record, booking in claimed} | bookings_of(self.store, resumed)
+        records, later = self._take_up([record for record, _ in claimed], resumed)
+        owners, unread = self._owners(records, owners, read_at, deadline)
+        later |= unread
+        at = milliseconds(self.now())
         ready: dict[str, Record] = {}
-        for record, _ in claimed:
+        undone: list[tuple[Record, Record]] = []
+        for record in records:
             owner = owners.get(record.key)
-            if record.key in outcome.later:
+            if record.key in later:
                 continue
-            if record.key not in owners:
-                outcome.again.append(record.key)
-                undone.append((record, Move.WAIT, {"rep": None, "reason": "gone before it was handed over"}))
-            elif owner not in {None, record.found_owner, record.rep}:
-                outcome.taken.append(record.key)
-                undone.append((record, Move.LEAVE, {"rep": owner, "reason": "somebody else chose the owner"}))
-            else:
+            if owner is None or owner in {record.found_owner, record.rep}:
                 ready[record.id] = record
-        written = self._write([writes[id_] for id_ in ready], claimed[0][0].type)
-        outcome.later |= {ready[id_].key: failure for id_, failure in written.put_off.items()}
-        done = [record for id_, record in ready.items() if id_ not in written.refused and id_ not in written.put_off]
-        at = milliseconds(self._now())
-        outcome.handed = write_moves(
-            self._store, [(record, move(record, Move.HAND_OVER, at, handed_at=at)) for record in done]
-        )
-        undone += self._judge(written.refused, ready, outcome, refusal)
-        self._claims.undo(undone)
-        return outcome
+            else:
+                undone.append((record, record.left(owner, "somebody else chose the owner", at)))
+        taken = [record.key for record, _ in undone]
+        written = self._write(ready, bookings, deadline)
+        later |= {ready[id_].key: failure for id_, failure in written.put_off.items()}
+        at = milliseconds(self.now())
+        done = [record for id_, record in ready.items() if id_ not in written.refused and record.key not in later]
+        over = [
+            *((record, record.handed(at)) for record in done),
+            *((record, record.released(at)) for record in records if record.key in later),
+        ]
+        moved = write_moves(self.store, over)
+        self._mark_unavailable(written, ready)
+        again, refused = [], {}
+        for id_, (kind, why) in written.refused.items():
+            record = ready[id_]
+            if kind is Refusal.OWNER:
+                again.append(record.key)
+                undone.append((record, record.waiting("HubSpot refuses the owner", at)))
+            elif kind is Refusal.GONE:  # or merged, as a later reading will tell
+                later[record.key] = HubSpotUnavailable("HubSpot shows the record, but does not find it")
+                undone.append((record, record.waiting(why, at)))
+            else:
+                refused[record.key] = f"HubSpot refuses to give this lead an owner: {why}"
+                reason = refused[record.key]
+                undone.append((record, record.refused(reason, at) if self.gives_up else record.waiting(reason, at)))
+        self.claims.undo(undone)
+        handed = [record for record in moved if record.state is State.HANDED]
+        return Outcome(handed, taken, again, refused, later)
 
-    def _owner_writes(self, claimed: Sequence[tuple[Record, Booking | None]]) -> dict[str, OwnerWrite]:
-        resumed = bookings_of(self._store, [record for record, booking in claimed if booking is None])
-        return {
-            record.id: OwnerWrite(record.id, record.rep or "", explanation(record, booking or resumed[record.key]))
-            for record, booking in claimed
+    def _take_up(
+        self, claimed: Sequence[Record], resumed: Sequence[Record]
+    ) -> tuple[list[Record], dict[str, Unavailable]]:
+        """All claims that are ours to hand over now; and those that somebody else was faster to take up."""
+        at = milliseconds(self.now())
+        taken_up = write_moves(self.store, [(record, record.resumed(self.claims.worker, at)) for record in resumed])
+        lost = {record.key for record in resumed} - {record.key for record in taken_up}
+        return [*claimed, *taken_up], dict.fromkeys(lost, Contended("somebody else has taken the claim up"))
+
+    def _owners(
+        self, records: Sequence[Record], owners: Mapping[str, str | None], read_at: int, deadline: Deadline
+    ) -> tuple[Mapping[str, str | None], dict[str, Unavailable]]:
+        """The owners as they are now, or were two seconds ago; and the records of which HubSpot does not say it."""
+        if not records or milliseconds(self.now()) - read_at <= OWNER_IS_FRESH_FOR:
+            return owners, {}
+        try:
+            found = self.crm.read(records[0].type, [record.id for record in records], [OWNER], deadline)
+        except Unavailable as failure:
+            return owners, {record.key: failure for record in records}
+        unread: dict[str, Unavailable] = {
+            record.key: found.unreadable.get(record.id) or HubSpotUnavailable("HubSpot does not show the record now")
+            for record in records
+            if record.id not in found.records
         }
+        return {r.key: found.records[r.id].get(OWNER) or None for r in records if r.id in found.records}, unread
 
-    def _owners(self, records: Sequence[Record], outcome: Outcome) -> dict[str, str | None]:
-        answer = self._crm.read(records[0].type, [record.id for record in records], [OWNER])
-        outcome.later |= {
-            record.key: answer.unreadable[record.id] for record in records if record.id in answer.unreadable
-        }
-        found = answer.records
-        return {record.key: found[record.id].get(OWNER) or None for record in records if record.id in found}
-
-    def _write(self, writes: Sequence[OwnerWrite], record_type: str) -> Written:
-        written = self._crm.write_owners(record_type, writes)
+    def _write(self, ready: Mapping[str, Record], bookings: Mapping[str, Booking], deadline: Deadline) -> Written:
+        writes = [
+            OwnerWrite(record.id, record.rep or "", explanation(record, bookings[record.key]))
+            for record in ready.values()
+        ]
+        written = self.crm.write_owners(next((record.type for record in ready.values()), ""), writes, deadline)
         if not written.explained:
             count(Metric.EXPLANATION_REFUSED)
             logger.error("HubSpot refuses our explanation properties: the owners were written without them")
         return written
 
-    def _judge(
-        self,
-        refusals: Mapping[str, tuple[Refusal, str]],
-        ready: Mapping[str, Record],
-        outcome: Outcome,
-        refusal: Move,
-    ) -> Iterator[Undoing]:
-        unavailable = {ready[id_].rep for id_, (kind, _) in refusals.items() if kind is Refusal.OWNER}
-        for rep in sorted(rep for rep in unavailable if rep is not None):
-            self._store.mark_unavailable(rep)
+    def _mark_unavailable(self, written: Written, ready: Mapping[str, Record]) -> None:
+        reps = {ready[id_].rep or "" for id_, (kind, _) in written.refused.items() if kind is Refusal.OWNER}
+        for rep in sorted(reps):
+            self.store.mark_unavailable(rep)
             count(Metric.REPS_UNAVAILABLE)
-            logger.error("HubSpot refuses this owner: no lead goes to him", extra={"rep": rep})
-        for id_, (kind, reason) in refusals.items():
-            record = ready[id_]
-            if kind is Refusal.OWNER:
-                outcome.again.append(record.key)
-                yield record, Move.WAIT, {"rep": None, "reason": "HubSpot refuses the owner"}
-            elif kind is Refusal.GONE:  # or merged, as a later reading will tell
-                outcome.later[record.key] = HubSpotUnavailable("HubSpot shows the record, but does not find it")
-                yield record, Move.WAIT, {"rep": None, "reason": reason[:MAX_REASON]}
-            else:
-                outcome.refused[record.key] = f"HubSpot refuses to give this lead an owner: {reason}"[:MAX_REASON]
-                yield record, refusal, {"rep": None, "reason": outcome.refused[record.key]}
+            logger.error("HubSpot refuses this owner: they get no lead", extra={"rep": rep})
 
 
-def write_moves(store: Store, moves: Sequence[tuple[Record | None, Record]]) -> list[Record]:
+def write_moves(store: Store, moves: Sequence[tuple[Record, Record]]) -> list[Record]:
     """Write moves that touch no turn. What has moved meanwhile is left to whoever moved it.
 
     Returns the records as written. Raises Unavailable.
     """
     written: list[Record] = []
     for start in range(0, len(moves), MAX_MOVES):
-        batch = list(moves[start : start + MAX_MOVES])
+        batch = moves[start : start + MAX_MOVES]
         for _ in range(MOVE_ATTEMPTS):
             if not batch:
                 break

@@ -9,19 +9,33 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
+
+from fairturn.events import CONTACT, Kind, lead_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-KEPT_FOR = 120 * 24 * 3600
+    from fairturn.events import Message
+    from fairturn.routing import Route
+
+KEPT_FOR: Final = 120 * 24 * 3600
 """Seconds for which a finished record stays: longer than any dead letter lives (14 days), at least 90 days."""
+READS_LAG: Final = 20_000
+"""Milliseconds by which HubSpot's reads may be behind what has happened there, our own writes included; readings were
+seen up to 15 seconds old, and HubSpot's clock may differ from ours."""
+LOOK_AFTER: Final = (3_600_000, 86_400_000)
+"""Milliseconds after which a lead that HubSpot did not show is looked for again: an hour, and a day."""
+MAX_REASON: Final = 256
+"""Characters of a reason that a record keeps."""
 
 
 class State(StrEnum):
     """What has become of a lead."""
 
+    NEW = "new"
+    """There is no record of it."""
     WAITING = "waiting"
     """Nobody could take it yet."""
     CLAIMED = "claimed"
@@ -31,13 +45,17 @@ class State(StrEnum):
     OBSERVED = "observed"
     """Decided in the mode `observe`: nothing was written anywhere else."""
     ELSEWHERE = "elsewhere"
-    """Its owner is somebody else's choice; or it has none, because somebody took him away."""
+    """Its owner is somebody else's choice."""
+    UNOWNED = "unowned"
+    """Somebody took the owner away and named nobody."""
     CLOSED = "closed"
     """Its status or stage says that the work is done, or a rule says that it is nobody's lead."""
     REFUSED = "refused"
     """HubSpot does not take our owner for it: dead-lettered, the reason is in the record."""
     GONE = "gone"
-    """HubSpot has no such record any more."""
+    """It was deleted or merged into another; or HubSpot has not shown it for so long that it was given up."""
+    ERASED = "erased"
+    """The person asked to be forgotten: for good."""
 
 
 class Move(StrEnum):
@@ -45,61 +63,66 @@ class Move(StrEnum):
 
     WAIT = "wait"
     CLAIM = "claim"
+    RESUME = "resume"
+    """A worker takes a standing claim up, to hand it over."""
+    RELEASE = "release"
+    """A worker could not hand it over; the next one may."""
     HAND_OVER = "hand over"
     OBSERVE = "observe"
     LEAVE = "leave"
-    """Somebody else chose the owner, or took him away; that choice stands."""
+    """Somebody else chose the owner; that choice stands."""
+    CLEAR = "clear"
+    """Somebody took the owner away."""
     CLOSE = "close"
     REFUSE = "refuse"
     LOSE = "lose"
-    """The record is gone from HubSpot."""
+    ERASE = "erase"
 
 
-MOVES: Mapping[tuple[State | None, Move], State] = {
+_ANYWHERE: Final = {Move.LEAVE: State.ELSEWHERE, Move.CLOSE: State.CLOSED, Move.LOSE: State.GONE}
+_FREE: Final = {**_ANYWHERE, Move.WAIT: State.WAITING, Move.CLAIM: State.CLAIMED}
+
+MOVES: Mapping[tuple[State, Move], State] = {
     **{
         (state, move): result
-        for state in (None, State.WAITING, State.OBSERVED, State.REFUSED)
-        for move, result in (
-            (Move.WAIT, State.WAITING),
-            (Move.CLAIM, State.CLAIMED),
-            (Move.OBSERVE, State.OBSERVED),
-            (Move.LEAVE, State.ELSEWHERE),
-            (Move.CLOSE, State.CLOSED),
-            (Move.REFUSE, State.REFUSED),
-            (Move.LOSE, State.GONE),
-        )
+        for state in (State.NEW, State.WAITING, State.OBSERVED, State.REFUSED)
+        for move, result in {**_FREE, Move.OBSERVE: State.OBSERVED, Move.REFUSE: State.REFUSED}.items()
     },
+    **{(state, move): result for state in (State.CLOSED, State.UNOWNED, State.GONE) for move, result in _FREE.items()},
     **{
         (state, move): result
-        for state in (State.CLOSED, State.ELSEWHERE, State.GONE)
-        for move, result in (
-            (Move.WAIT, State.WAITING),
-            (Move.CLAIM, State.CLAIMED),
-            (Move.LEAVE, State.ELSEWHERE),
-            (Move.CLOSE, State.CLOSED),
-            (Move.LOSE, State.GONE),
-        )
+        for state in (State.HANDED, State.ELSEWHERE)
+        for move, result in {**_ANYWHERE, Move.CLEAR: State.UNOWNED}.items()
     },
+    (State.CLAIMED, Move.RESUME): State.CLAIMED,
+    (State.CLAIMED, Move.RELEASE): State.CLAIMED,
     (State.CLAIMED, Move.HAND_OVER): State.HANDED,
     (State.CLAIMED, Move.WAIT): State.WAITING,
-    (State.CLAIMED, Move.LEAVE): State.ELSEWHERE,
-    (State.CLAIMED, Move.REFUSE): State.REFUSED,
-    (State.CLAIMED, Move.LOSE): State.GONE,
-    (State.HANDED, Move.LEAVE): State.ELSEWHERE,
-    (State.HANDED, Move.CLOSE): State.CLOSED,
-    (State.HANDED, Move.LOSE): State.GONE,
+    **{(State.CLAIMED, move): result for move, result in {**_ANYWHERE, Move.REFUSE: State.REFUSED}.items()},
+    **{(state, Move.ERASE): State.ERASED for state in State if state is not State.ERASED},
 }
-"""(state before, move) → state after; None is a lead that we have no record of. What is not here can't be."""
+"""(state before, move) → state after. What is not here can't be."""
 
-ENDED = frozenset({State.CLOSED, State.ELSEWHERE, State.GONE})
-"""From these a lead comes back in a new round: once HubSpot has it again, or by an event later than the change."""
+ENDED: Final = frozenset({State.CLOSED, State.UNOWNED, State.GONE})
+"""From these a lead comes back in another round."""
 
-HELD = frozenset({State.CLAIMED, State.HANDED, State.ELSEWHERE})
+HELD: Final = frozenset({State.CLAIMED, State.HANDED, State.ELSEWHERE})
 """In these states the record counts in the load of its rep."""
+
+GIVEN: Final = frozenset({State.HANDED, State.ELSEWHERE, State.CLOSED, State.UNOWNED})
+"""In these states somebody has, or had, the lead: what becomes of it is for track to follow."""
 
 
 class MoveImpossible(Exception):
     """The table of moves has no such move: a mistake in the program, never a fact of the trade."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A record as HubSpot shows it now."""
+
+    owner: str | None
+    closed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +131,19 @@ class Record:
 
     type: str
     id: str
-    state: State
-    rev: int
-    """Counts the writes; each write names the `rev` that it was decided on."""
-    changed_at: int
-    """When the state last changed, by our clock."""
+    state: State = State.NEW
+    rev: int = 0
+    """Counts the writes; each write names the `rev` that it was decided on. 0: there is no record."""
+    changed_at: int = 0
+    """When it last moved, by our clock."""
     occurred_at: int = 0
-    """When the event happened that brought the lead, by HubSpot's clock."""
+    """When the event happened that brought the lead, by HubSpot's clock. 0: it never came as a lead."""
     round: int = 1
     """How often the lead has come: a closed lead that qualifies again starts another round."""
     source: str = ""
     """HubSpot's change source of that event."""
     rep: str | None = None
-    """The owner: by our claim, or in `elsewhere` whom somebody else chose."""
+    """The owner: by our claim, or in `elsewhere` whom somebody else chose; once it has ended, the last one."""
     found_owner: str | None = None
     """The owner that HubSpot had when we first looked; only where the policy keeps no owner."""
     rota: str | None = None
@@ -135,13 +158,23 @@ class Record:
     booked_as: str | None = None
     """The lead's name in that journal, where it was another: a merge has given the lead a new id."""
     claimed_at: int | None = None
+    worker: str | None = None
+    """Who is handing the claim over, since `changed_at`; None: nobody."""
     handed_at: int | None = None
     reason: str | None = None
     """Why it is in its state, in words; None where that says enough."""
     merged_into: str | None = None
     """The id under which a merge has carried this lead on."""
+    deleted_at: int = 0
+    """When it was deleted, as an event told, by HubSpot's clock; 0: never, or it was restored since."""
+    restored_at: int = 0
+    """When it was restored, likewise; 0: never, or it was deleted since."""
+    unseen_at: int | None = None
+    """When it was given up because HubSpot did not show it, though no event explains that."""
     shown: Mapping[str, str] = field(default_factory=dict)
     """The values that the policy marks to be shown."""
+
+    # What it says
 
     @property
     def key(self) -> str:
@@ -156,14 +189,190 @@ class Record:
         return self.booked_as or self.key, self.claim
 
     @property
+    def place(self) -> tuple[str | None, str | None, str | None]:
+        """Where it waits: rota, lane and priority."""
+        return self.rota, self.lane, self.priority
+
+    @property
     def holder(self) -> str | None:
         """The rep in whose load this record counts."""
         return self.rep if self.state in HELD else None
 
     @property
+    def is_counted(self) -> bool:
+        """Whether the lead has to do with loads: we know it, and not because it was merely observed."""
+        return self.state not in {State.NEW, State.OBSERVED}
+
+    @property
+    def came(self) -> bool:
+        """Whether it ever came as a lead."""
+        return self.occurred_at > 0
+
+    @property
+    def look_at(self) -> int | None:
+        """When a lead that HubSpot did not show is to be looked for again; None: not again."""
+        if self.state is not State.GONE or self.unseen_at is None:
+            return None
+        looks = (self.unseen_at + after for after in LOOK_AFTER)
+        return next((look for look in looks if look > self.changed_at), None)
+
+    @property
     def expires_at(self) -> int | None:
         """Epoch seconds from which DynamoDB may delete the record; None while it is of use or in a load."""
-        return self.changed_at // 1000 + KEPT_FOR if self.state in ENDED and self.holder is None else None
+        return self.changed_at // 1000 + KEPT_FOR if self.state in {*ENDED, State.ERASED} else None
+
+    def may_start(self, round: int) -> bool:  # noqa: A002 - the word of the trade
+        """Whether a message of this round may start a claim, if HubSpot has the contact.
+
+        Never for what is claimed, handed, somebody else's or erased. What was closed or left without an owner comes
+        again only in a later round than its own.
+        """
+        if self.state in {State.CLOSED, State.UNOWNED}:
+            return round > self.round
+        return self.state in {State.NEW, State.WAITING, State.OBSERVED, State.REFUSED, State.GONE}
+
+    def is_deleted(self, since: int) -> bool:
+        """Whether an event tells that it was deleted at `since` or later, and none that it was restored after that."""
+        return self.deleted_at > 0 and self.deleted_at >= since
+
+    # What is told of it, before it moves
+
+    def arrived(self, message: Message) -> Record:
+        """With what the message tells that brought it."""
+        told = self.told(restored_at=message.occurred_at if Kind.RESTORE in message.kinds else 0)
+        return replace(told, occurred_at=message.occurred_at, source=message.change_source)
+
+    def routed(self, route: Route, policy: int, owner: str | None, shown: Mapping[str, str]) -> Record:
+        """With the place that a version of the policy gives it; `owner` and `shown` are what HubSpot has of it."""
+        return replace(
+            self,
+            rota=route.rota,
+            lane=route.lane,
+            priority=route.priority.value,
+            rule=route.rule,
+            trace=route.trace,
+            policy=policy,
+            found_owner=owner,
+            shown=shown,
+        )
+
+    def unrouted(self, owner: str | None) -> Record:
+        """Without a place in any rota; `owner` is whom HubSpot has."""
+        return replace(self, rota=None, lane=None, priority=None, rule=None, found_owner=owner)
+
+    def told(self, *, deleted_at: int = 0, restored_at: int = 0) -> Record:
+        """With when it was deleted or restored. Only the later of the two is kept, and of two at the same moment the
+        restore: so the order in which they are told makes no difference."""
+        deleted_at, restored_at = max(self.deleted_at, deleted_at), max(self.restored_at, restored_at)
+        is_back = restored_at >= deleted_at
+        return replace(self, deleted_at=0 if is_back else deleted_at, restored_at=restored_at if is_back else 0)
+
+    def under(self, id: str) -> Record:  # noqa: A002 - HubSpot's word
+        """The same lead under the id that a merge has given it, of which there is no record yet."""
+        booked_as = None if self.claim is None else self.booking[0]
+        return replace(self, id=id, rev=0, booked_as=booked_as)
+
+    # How it moves
+
+    def waiting(self, reason: str, at: int) -> Record:
+        """Nobody can take it now, or its claim is undone."""
+        after = self._moved(Move.WAIT, at)
+        return replace(after, rep=None, claim=None, booked_as=None, reason=reason[:MAX_REASON])
+
+    def claimed(self, rep: str, claim: int, worker: str, at: int) -> Record:
+        """Given to a rep by a claim that this worker makes and will hand over."""
+        after = self._moved(Move.CLAIM, at)
+        return replace(
+            after,
+            rep=rep,
+            claim=claim,
+            booked_as=None,
+            claimed_at=at,
+            handed_at=None,
+            worker=worker,
+            reason=None,
+        )
+
+    def resumed(self, worker: str, at: int) -> Record:
+        """Its claim is handed over by this worker now."""
+        return replace(self._moved(Move.RESUME, at), worker=worker)
+
+    def released(self, at: int) -> Record:
+        """Its claim could not be handed over now, and anybody may try."""
+        return self._moved(Move.RELEASE, at)
+
+    def handed(self, at: int) -> Record:
+        """HubSpot has the owner."""
+        return replace(self._moved(Move.HAND_OVER, at), handed_at=at)
+
+    def observed(self, rep: str | None, at: int) -> Record:
+        """Decided, and nothing else: it would have been this rep's, or nobody's."""
+        return replace(self._moved(Move.OBSERVE, at), rep=rep, reason=None)
+
+    def left(self, owner: str, reason: str | None, at: int) -> Record:
+        """To the owner whom somebody else chose."""
+        return replace(self._moved(Move.LEAVE, at), rep=owner, reason=reason)
+
+    def cleared(self, at: int) -> Record:
+        """Without an owner, as somebody took him away."""
+        return replace(self._moved(Move.CLEAR, at), rep=None, reason="the owner was taken away")
+
+    def closed(self, reason: str | None, at: int, *, rule: str | None = None) -> Record:
+        """Nobody's work any more; or a rule's, by which it is nobody's lead."""
+        return replace(self._moved(Move.CLOSE, at), reason=reason, rule=rule or self.rule)
+
+    def refused(self, reason: str, at: int) -> Record:
+        """Given up: HubSpot or we refuse it for good."""
+        after = self._moved(Move.REFUSE, at)
+        return replace(after, rep=None, claim=None, booked_as=None, reason=reason[:MAX_REASON])
+
+    def gone(self, reason: str, at: int, *, unseen_at: int | None = None) -> Record:
+        """Not in HubSpot any more; `unseen_at` says since when we only think so."""
+        return replace(self._ended(Move.LOSE, at), reason=reason, unseen_at=unseen_at)
+
+    def merged(self, into: str, at: int) -> Record:
+        """Carried on under another id."""
+        return replace(self._ended(Move.LOSE, at), reason="merged", merged_into=into)
+
+    def erased(self, at: int) -> Record:
+        """Forgotten; whatever is told of it later."""
+        return replace(self._ended(Move.ERASE, at), reason="erased")
+
+    def noted(self, at: int) -> Record:
+        """In the same state, with what was told of it."""
+        return replace(self, rev=self.rev + 1, changed_at=at)
+
+    def given_back(self) -> Record:
+        """Without the claim whose turn goes back with this move."""
+        return replace(self, claim=None, booked_as=None)
+
+    def _moved(self, what: Move, at: int) -> Record:
+        """Raises MoveImpossible where the table has no such move."""
+        try:
+            state = MOVES[self.state, what]
+        except KeyError:
+            raise MoveImpossible(f"{what} from {self.state}") from None
+        comes_back = self.state in ENDED and state in {State.WAITING, State.CLAIMED}
+        merged_into = self.merged_into if state in {State.GONE, State.ERASED} else None
+        return replace(
+            self,
+            state=state,
+            rev=self.rev + 1,
+            changed_at=at,
+            round=self.round + comes_back,
+            worker=None,
+            merged_into=merged_into,
+            unseen_at=None,
+        )
+
+    def _ended(self, what: Move, at: int) -> Record:
+        """What is no more keeps no property's value, in whatever order a deletion and an erasure are told."""
+        return replace(self._moved(what, at), shown={}, trace=None)
+
+
+def new(id: str, type: str = CONTACT) -> Record:  # noqa: A002 - HubSpot's words
+    """The record of a lead of which there is none."""
+    return Record(type, id)
 
 
 def milliseconds(at: datetime) -> int:
@@ -171,79 +380,30 @@ def milliseconds(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
 
-def lead_key(record_type: str, record_id: str) -> str:
-    """`contact#123`."""
-    return f"{record_type}#{record_id}"
+def follow(record: Record, seen: Seen, at: int) -> Record | None:
+    """The record in line with what HubSpot shows of it; None if it is so already.
 
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A record as HubSpot shows it now."""
-
-    owner: str | None
-    closed: bool
-
-
-def move(record: Record | None, what: Move, at: int, **facts: Any) -> Record:
-    """The record after a move, with the facts that it brings. `type` and `id` are needed for a new one.
-
-    A lead that comes back from its end starts another round. One that is gone keeps no property's value, so that
-    an erasure leaves nothing, in whatever order it and the deletion are told. Raises MoveImpossible where the
-    table has no such move.
+    What nobody owns and nobody had calls for no move: whether it is to be allotted is the policy's to say.
     """
-    before = None if record is None else record.state
-    try:
-        state = MOVES[before, what]
-    except KeyError:
-        raise MoveImpossible(f"{what} from {before or 'absent'}") from None
-    if state is State.GONE:
-        facts |= {"shown": {}, "trace": None}
-    elif before is State.GONE:
-        facts |= {"merged_into": None}
-    if record is None:
-        return Record(state=state, rev=1, changed_at=at, **facts)
-    comes_back = before in ENDED and state not in ENDED
-    return replace(record, state=state, rev=record.rev + 1, changed_at=at, round=record.round + comes_back, **facts)
-
-
-def may_start(record: Record | None, occurred_at: int) -> bool:
-    """Whether an event may start a claim for a lead that HubSpot has: never for one that is claimed or handed or that
-    somebody else has, and for one that was closed or left without an owner only by an event later than that."""
-    if record is None or record.state in {State.WAITING, State.OBSERVED, State.REFUSED, State.GONE}:
-        return True
-    return record.state in ENDED and record.holder is None and occurred_at > record.changed_at
-
-
-def is_counted(record: Record | None) -> bool:
-    """Whether the lead has to do with loads: it was not merely observed."""
-    return record is not None and record.state is not State.OBSERVED
-
-
-def follow(record: Record | None, seen: Seen | None) -> Move | None:
-    """The move that brings a record in line with what HubSpot shows of it; None if it is so already.
-
-    `seen` is None where HubSpot has no such record. What nobody owns and nobody had calls for no move: whether it
-    is to be allotted is the policy's to say.
-    """
-    state = None if record is None else record.state
-    if seen is None:
-        return None if state in {None, State.GONE} else Move.LOSE
+    state = record.state
+    if state is State.ERASED:
+        return None
     if seen.closed:
-        return None if state in {None, State.CLOSED} else Move.CLOSE
-    if record is None:
-        return None if seen.owner is None else Move.LEAVE
-    if state is State.CLAIMED:
-        return None if seen.owner in {None, record.found_owner, record.rep} else Move.LEAVE
+        return None if state in {State.NEW, State.CLOSED} else record.closed(None, at)
+    if state is State.CLAIMED and seen.owner in {None, record.found_owner, record.rep}:
+        return None
     if state in {State.WAITING, State.OBSERVED, State.REFUSED} and seen.owner == record.found_owner:
         return None
-    return None if seen.owner == record.holder else Move.LEAVE
+    if seen.owner == record.holder:
+        return None
+    return record.cleared(at) if seen.owner is None else record.left(seen.owner, "somebody else chose the owner", at)
 
 
-def load_changes(moves: Iterable[tuple[Record | None, Record]]) -> dict[str, int]:
+def load_changes(moves: Iterable[tuple[Record, Record]]) -> dict[str, int]:
     """How the moves change each rep's load; reps whose load stays are left out."""
     changes: Counter[str] = Counter()
     for before, after in moves:
-        if before is not None and before.holder is not None:
+        if before.holder is not None:
             changes[before.holder] -= 1
         if after.holder is not None:
             changes[after.holder] += 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
     from fairturn.policy import Absence, Rep, Shift
 
 
@@ -21,6 +23,8 @@ class Owner:
     """Deactivated. HubSpot lets such an owner be written without a word, so nobody else stops us."""
     unavailable: bool = False
     """HubSpot has refused to take him as an owner."""
+    missed: bool = False
+    """HubSpot's latest list of owners lacked him."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,17 @@ class Duty:
 
     on: bool
     why: str
+
+
+def refreshed(known: Mapping[str, Owner], listed: Iterable[Owner], named: Collection[str]) -> list[Owner]:
+    """The owners to be known from now on: those of a new list of HubSpot's that are known already or named.
+
+    HubSpot goes on listing whom it has deactivated, and a list may lack somebody by mistake. So whoever is missing
+    stays as known once, and has left only if the next list lacks them as well.
+    """
+    found = {owner.id: owner for owner in listed if owner.id in known or owner.id in named}
+    missing = [owner for owner in known.values() if owner.id not in found and not owner.missed]
+    return [*found.values(), *(replace(owner, missed=True) for owner in missing)]
 
 
 def duty(rep: Rep, owner: Owner | None, at: datetime) -> Duty:

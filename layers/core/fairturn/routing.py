@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 from fairturn.events import BULK_SOURCES
 from fairturn.policy import (
     OTHERWISE,
+    OWNER,
     AllOf,
     AnyOf,
     AtLeast,
@@ -37,27 +38,24 @@ from fairturn.policy import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from fairturn.events import Message
     from fairturn.policy import Comparison, Condition, Leaf, Policy, Priority, Rule, Value
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
 """What counts as a number in HubSpot; the bounds keep every comparison quick."""
 
 
-CLOSED = "closed already"
-"""Why a record is ignored that would be a lead if it were open."""
-
-
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """A record as HubSpot shows it now, and the event that brought it."""
+    """What brought a record, and what HubSpot shows of it."""
 
-    type: str
-    id: str
+    message: Message
     properties: Mapping[str, str | None]
-    source: str
-    """HubSpot's changeSource."""
-    occurred_at: int
-    """Epoch milliseconds."""
+
+    @property
+    def owner(self) -> str | None:
+        """The owner's id; None if nobody owns it."""
+        return self.properties.get(OWNER) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +86,16 @@ def route(lead: Lead, policy: Policy) -> Route | Ignored:
     """Find where a lead goes.
 
     A record from a bulk source is taken only by a rule that names the source; a rule that doesn't is passed
-    over, unless it is one that ignores.
+    over, unless it is one that ignores. Whether the record is closed makes no difference: see `is_closed`.
     """
-    facts = _Facts(lead)
+    source = lead.message.change_source
+    facts = _Facts(lead.properties, source)
     bulk = facts.source in _BULK_SOURCES
     taker, trace = _first_taker(facts, policy.rules, bulk=bulk)
     if taker is None and bulk:
-        return Ignored(f"comes from {lead.source}, and no rule asks for it", None, trace)
+        return Ignored(f"comes from {source}, and no rule asks for it", None, trace)
     if isinstance(policy.leads.when, Reached) and not facts.reached(policy.leads.when):
         return Ignored(f"not a lead until {describe(policy.leads.when)}", None, trace)
-    if is_closed(lead.properties, policy):
-        return Ignored(CLOSED, None, trace)
     if isinstance(taker, IgnoringRule):
         return Ignored(taker.ignore, taker.name, trace)
     goal = taker or policy.otherwise
@@ -108,7 +105,7 @@ def route(lead: Lead, policy: Policy) -> Route | Ignored:
 
 def is_closed(properties: Mapping[str, str | None], policy: Policy) -> bool:
     """Tell whether a record counts in nobody's load any more."""
-    facts = _Facts(Lead("", "", properties, "", 0))
+    facts = _Facts(properties)
     return any(facts.reached(closed) for closed in policy.leads.closed)
 
 
@@ -130,11 +127,11 @@ _BULK_SOURCES = frozenset(fold(source) for source in BULK_SOURCES)
 class _Facts:
     """What is known of one lead, in the form in which it compares; each value is brought into that form once."""
 
-    def __init__(self, lead: Lead) -> None:
-        self._properties = lead.properties
+    def __init__(self, properties: Mapping[str, str | None], source: str = "") -> None:
+        self._properties = properties
         self._texts: dict[str, str | None] = {}
         self._numbers: dict[str, Decimal | None] = {}
-        self.source = fold(lead.source)
+        self.source = fold(source)
 
     def text(self, name: str) -> str | None:
         """Give a property's text to compare; None if it is unknown."""

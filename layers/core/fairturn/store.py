@@ -8,7 +8,7 @@ was refused decides anew without reading again. Which items there are, and what 
     ROTA#<rota>         CLAIM#<version>    the journal of the claim or giving back that made this version
     LOADS               LOADS              one attribute per rep: his open leads
     LEAD#<type>#<id>    RECORD             the lead's record
-    LEAD#<type>#<id>    FAULT              the last transient failure met with this lead
+    LEAD#<type>#<id>    TRIES              how often a mistake of ours ended a try with this lead, and which
     POLICY              CURRENT            the number of the version in force, and every lane that a version named
     POLICY              V#<number>         a version of the policy
     ROSTER              CURRENT            the owners as HubSpot knows them
@@ -46,12 +46,14 @@ from fairturn.errors import (
     PolicyMissing,
     PolicyMoved,
     RecordsMoved,
+    RecordUnreadable,
     RosterMoved,
     TableUnavailable,
 )
+from fairturn.events import CONTACT, lead_key
 from fairturn.ledger import Claim, GivingBack, Ledger, Member
 from fairturn.policy import Policy, Priority
-from fairturn.record import Record, State, lead_key, load_changes
+from fairturn.record import Record, State, load_changes, new
 from fairturn.roster import Owner
 from fairturn.telemetry import Metric, count, logger
 
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 Item = dict[str, Any]
-Moves = Sequence[tuple[Record | None, Record]]
+Moves = Sequence[tuple[Record, Record]]
 
 MAX_RECORDS: Final = 97
 """Leads in one claim: with the ledger, the journal and the loads they fill DynamoDB's 100 items."""
@@ -70,7 +72,7 @@ CONFLICT_ATTEMPTS: Final = 6
 """The first try and five more: botocore does not retry a TransactionConflict by itself."""
 IN_FORCE_FOR: Final = 30.0
 """Seconds for which a warm function trusts the policy and the roster that it has read."""
-FAULT_KEPT_FOR: Final = 14 * 24 * 3600
+TRIES_KEPT_FOR: Final = 14 * 24 * 3600
 """Seconds: as long as a message can live."""
 OVERWRITES_KEPT_FOR: Final = 7 * 24 * 3600
 """Seconds."""
@@ -84,7 +86,9 @@ UNOWNED: Final = "unowned"
 REFUSED: Final = "refused"
 """The due lane of the leads that were given up; as a rule there is a dead letter of each."""
 HELD_BACK: Final = "bulk"
-"""The due lane of the leads from bulk sources that wait, unrouted, for the brake to be released."""
+"""The due lane of the leads from bulk sources that wait, unrouted."""
+UNSEEN: Final = "unseen"
+"""The due lane of the leads that were given up because HubSpot did not show them: they are looked for again."""
 
 LOADS: Final = {"pk": "LOADS", "sk": "LOADS"}
 POINTER: Final = {"pk": "POLICY", "sk": "CURRENT"}
@@ -93,12 +97,37 @@ BRAKE: Final = {"pk": "BRAKE", "sk": "CURRENT"}
 
 
 @dataclass(frozen=True, slots=True)
+class Records:
+    """The records of some leads, by the leads' names."""
+
+    known: Mapping[str, Record]
+    """Those that there are."""
+    unreadable: Mapping[str, RecordUnreadable]
+
+    def of(self, id: str, type: str = CONTACT) -> Record:  # noqa: A002 - HubSpot's words
+        """A lead's record; a new one where there is none. Raises RecordUnreadable."""
+        key = lead_key(type, id)
+        if key in self.unreadable:
+            raise self.unreadable[key]
+        return self.known.get(key) or new(id, type)
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one consistent read found. What is not there is an empty ledger, no load, no record."""
+    """What one consistent read found. What is not there is an empty ledger, no load, a new record."""
 
     ledgers: Mapping[str, Ledger]
     loads: Mapping[str, int]
-    records: Mapping[str, Record]
+    records: Records
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """How often a mistake of ours ended a try with a lead."""
+
+    number: int
+    at: int
+    """When the last one did, epoch milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +185,14 @@ class Store:
                 for rota, key in ledger_keys.items()
             },
             loads=_to_loads(found.get(_name(LOADS), {})),
-            records={lead: _to_record(found[_name(key)]) for lead, key in record_keys.items() if _name(key) in found},
+            records=_to_records({lead: found[_name(key)] for lead, key in record_keys.items() if _name(key) in found}),
         )
 
-    def records(self, leads: Iterable[tuple[str, str]]) -> dict[str, Record]:
-        """The records of leads given as (type, id), by name; those that there are. One request for up to 100."""
+    def records(self, leads: Iterable[tuple[str, str]]) -> Records:
+        """The records of leads given as (type, id). One request for up to 100."""
         keys = {lead_key(*lead): _record_key(*lead) for lead in leads}
         found = self._get(list(keys.values()))
-        return {lead: _to_record(found[_name(key)]) for lead, key in keys.items() if _name(key) in found}
+        return _to_records({lead: found[_name(key)] for lead, key in keys.items() if _name(key) in found})
 
     def loads(self) -> dict[str, int]:
         """Every rep's open leads; who never had any is absent."""
@@ -306,7 +335,10 @@ class Store:
 
         Condition, where `read_at` is given: they are still those that were refreshed then. Raises RosterMoved.
         """
-        rows = {owner.id: {"email": owner.email, "archived": owner.archived} for owner in owners}
+        rows = {
+            owner.id: {"email": owner.email, "archived": owner.archived} | ({"missed": True} if owner.missed else {})
+            for owner in owners
+        }
         seen = None if read_at is None else ("at", read_at)
         if not self._put({**ROSTER, "owners": rows, "at": at}, seen):
             raise RosterMoved("somebody has refreshed the owners meanwhile")
@@ -337,16 +369,25 @@ class Store:
         minutes = {int(minute): leads for minute, leads in item["minutes"].items()}
         return Brake(item["rev"], minutes, item["pulled_under"])
 
-    def put_brake(self, before: Brake, after: Brake) -> None:
-        """Write what was counted. Condition: the brake is as it was read. Raises BrakeMoved."""
+    def hold_back(self, before: Brake, after: Brake, moves: Moves) -> None:
+        """Count leads from bulk sources and write down that they wait, at most 97, all or nothing: so each is counted
+        once, however often its message comes.
+
+        Condition: the brake is as it was read, and so is each record. Raises BrakeMoved or RecordsMoved.
+        """
         item = {
             **BRAKE,
             "rev": after.rev,
             "minutes": {str(minute): leads for minute, leads in after.minutes.items()},
             "pulled_under": after.pulled_under,
         }
-        if not self._put(item, ("rev", before.rev)):
-            raise BrakeMoved("somebody has counted leads meanwhile")
+        brake = {"Put": {"Item": _serialize(item), **_unless_moved("rev", before.rev)}}
+        try:
+            self._write([brake, *(self._put_record(record, held) for record, held in moves)], moves)
+        except ClaimRefused as refused:
+            if refused.records:
+                raise RecordsMoved(refused.records) from refused
+            raise BrakeMoved("somebody has counted leads meanwhile") from refused
 
     def note_overwrite(self, source: str, at: int) -> int:
         """Count that a source took our choice of an owner back. Returns how often it has done so on that day (UTC)."""
@@ -362,29 +403,29 @@ class Store:
         answer = self._call(lambda: self._client.update_item(**request))
         return int(_deserialize(answer["Attributes"])[source])
 
-    # Faults
+    # Mistakes of ours
 
-    def note_faults(self, leads: Mapping[tuple[str, str], int], error: str, at: int) -> None:
-        """Write down that a try with these leads, received so often, failed for a reason that is not theirs.
+    def note_try(self, lead: tuple[str, str], what: str, at: int) -> int:
+        """Count that a mistake of ours ended a try with a lead, given as (type, id). Returns how many did by now."""
+        request: Item = {
+            "TableName": self._table,
+            "Key": _serialize(_tries_key(*lead)),
+            "UpdateExpression": "ADD #number :one SET #what = :what, #at = :at, #ttl = :ttl",
+            "ExpressionAttributeNames": {"#number": "number", "#what": "what", "#at": "at", "#ttl": "ttl"},
+            "ExpressionAttributeValues": _serialize(
+                {":one": 1, ":what": what, ":at": at, ":ttl": at // 1000 + TRIES_KEPT_FOR}
+            ),
+            "ReturnValues": "UPDATED_NEW",
+        }
+        answer = self._call(lambda: self._client.update_item(**request))
+        return int(_deserialize(answer["Attributes"])["number"])
 
-        A hint for the next try, without a condition: what DynamoDB leaves undone is not tried again.
-        """
-        expiry = at // 1000 + FAULT_KEPT_FOR
-        items = [
-            {**_fault_key(*lead), "receipts": receipts, "error": error, "at": at, "ttl": expiry}
-            for lead, receipts in leads.items()
-        ]
-        for start in range(0, len(items), 25):
-            puts = [{"PutRequest": {"Item": _serialize(item)}} for item in items[start : start + 25]]
-            self._call(
-                lambda puts=puts: self._client.batch_write_item(RequestItems={self._table: puts})  # type: ignore[misc]
-            )
-
-    def faults(self, leads: Iterable[tuple[str, str]]) -> dict[str, int]:
-        """How often each of these leads had been received when it last met a transient failure, if it did."""
-        keys = {lead_key(*lead): _fault_key(*lead) for lead in leads}
+    def tries(self, leads: Iterable[tuple[str, str]]) -> dict[str, Tries]:
+        """The tries of leads given as (type, id) that mistakes of ours ended, by the leads' names."""
+        keys = {lead_key(*lead): _tries_key(*lead) for lead in leads}
         found = self._get(list(keys.values()))
-        return {lead: int(found[_name(key)]["receipts"]) for lead, key in keys.items() if _name(key) in found}
+        items = {lead: found[_name(key)] for lead, key in keys.items() if _name(key) in found}
+        return {lead: Tries(int(item["number"]), int(item["at"])) for lead, item in items.items()}
 
     # Requests
 
@@ -413,12 +454,8 @@ class Store:
         """Put an item, on condition that one of its attributes still is what was seen, 0 being that of an item that
         is not there. Returns whether the condition held."""
         request: Item = {"TableName": self._table, "Item": _serialize(item)}
-        if seen is not None and seen[1]:
-            request["ConditionExpression"] = "#seen = :seen"
-            request["ExpressionAttributeNames"] = {"#seen": seen[0]}
-            request["ExpressionAttributeValues"] = _serialize({":seen": seen[1]})
-        elif seen is not None:
-            request["ConditionExpression"] = "attribute_not_exists(pk)"
+        if seen is not None:
+            request |= _unless_moved(*seen)
         try:
             self._call(lambda: self._client.put_item(**request))
         except ClientError as error:
@@ -461,31 +498,26 @@ class Store:
             "balances": after.balances,
             "last": after.last,
         }
-        put: Item = {"Item": _serialize(item), "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
-        if version:
-            put["ConditionExpression"] = "#version = :version"
-            put["ExpressionAttributeNames"] = {"#version": "version"}
-            put["ExpressionAttributeValues"] = _serialize({":version": version})
-        else:
-            put["ConditionExpression"] = "attribute_not_exists(pk)"
-        return {"Put": put}
+        return {
+            "Put": {
+                "Item": _serialize(item),
+                **_unless_moved("version", version),
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            }
+        }
 
     def _put_journal(self, rota: str, version: int, entry: Item) -> Item:
         item = _serialize({**_journal_key(rota, version), **entry})
         return {"Put": {"Item": item, "ConditionExpression": "attribute_not_exists(pk)"}}
 
-    def _put_record(self, before: Record | None, record: Record) -> Item:
-        put: Item = {
-            "Item": _serialize(_record_item(record)),
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    def _put_record(self, before: Record, record: Record) -> Item:
+        return {
+            "Put": {
+                "Item": _serialize(_record_item(record)),
+                **_unless_moved("rev", before.rev),
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            }
         }
-        if before is None:
-            put["ConditionExpression"] = "attribute_not_exists(pk)"
-        else:
-            put["ConditionExpression"] = "#rev = :rev"
-            put["ExpressionAttributeNames"] = {"#rev": "rev"}
-            put["ExpressionAttributeValues"] = _serialize({":rev": before.rev})
-        return {"Put": put}
 
     def _add_loads(
         self,
@@ -501,7 +533,7 @@ class Store:
         values = {f":c{n}": changes[rep] for n, rep in enumerate(sorted(changes))}
         conditions = []
         for n, rep in enumerate(sorted(changes)):
-            if limits is None or rep not in limits or changes[rep] < 0:
+            if limits is None or rep not in limits:
                 continue
             if rep in (seen or {}):
                 conditions.append(f"#r{n} <= :l{n}")
@@ -569,8 +601,8 @@ def _record_key(record_type: str, record_id: str) -> dict[str, str]:
     return {"pk": f"LEAD#{lead_key(record_type, record_id)}", "sk": "RECORD"}
 
 
-def _fault_key(record_type: str, record_id: str) -> dict[str, str]:
-    return {"pk": f"LEAD#{lead_key(record_type, record_id)}", "sk": "FAULT"}
+def _tries_key(record_type: str, record_id: str) -> dict[str, str]:
+    return {"pk": f"LEAD#{lead_key(record_type, record_id)}", "sk": "TRIES"}
 
 
 def _policy_key(number: int) -> dict[str, str]:
@@ -584,6 +616,20 @@ def _name(key: Mapping[str, Any]) -> tuple[str, str]:
 def due_lane(rota: str, lane: str) -> str:
     """Where the leads of a lane wait in the index `by_due`."""
     return f"{rota}#{lane}"
+
+
+# Conditions
+
+
+def _unless_moved(name: str, seen: int) -> Item:
+    """The condition that an item's attribute still is what was seen, 0 being that of an item that is not there."""
+    if not seen:
+        return {"ConditionExpression": "attribute_not_exists(pk)"}
+    return {
+        "ConditionExpression": "#seen = :seen",
+        "ExpressionAttributeNames": {"#seen": name},
+        "ExpressionAttributeValues": _serialize({":seen": seen}),
+    }
 
 
 # Items
@@ -609,16 +655,35 @@ def _record_item(record: Record) -> Item:
     elif record.state is State.REFUSED:
         item["due_lane"] = REFUSED
         item["due"] = f"{record.changed_at:013d}"
-    elif record.state is State.ELSEWHERE and record.rep is None:
+    elif record.state is State.UNOWNED:
         item["due_lane"] = UNOWNED
         item["due"] = f"{record.changed_at:013d}"
+    elif record.look_at is not None:
+        item["due_lane"] = UNSEEN
+        item["due"] = f"{record.look_at:013d}"
     item["ttl"] = record.expires_at
-    return {name: value for name, value in item.items() if value is not None and value != {}}
+    return {name: value for name, value in item.items() if value not in (None, {}, 0)}
+
+
+def _to_records(items: Mapping[str, Item]) -> Records:
+    known: dict[str, Record] = {}
+    unreadable: dict[str, RecordUnreadable] = {}
+    for lead, item in items.items():
+        try:
+            known[lead] = _to_record(item)
+        except RecordUnreadable as error:
+            unreadable[lead] = error
+    return Records(known, unreadable)
 
 
 def _to_record(item: Item) -> Record:
+    """Raises RecordUnreadable: another version of the program has written it, or something else."""
     known = {field.name for field in fields(Record)}
-    return Record(**{name: value for name, value in item.items() if name in known} | {"state": State(item["state"])})
+    try:
+        state = State(item["state"])
+        return Record(**{name: value for name, value in item.items() if name in known} | {"state": state})
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordUnreadable(f"this version cannot read the record of this lead ({type(error).__name__})") from error
 
 
 def _to_ledger(item: Item) -> Ledger:
@@ -705,14 +770,15 @@ def _who_won(reasons: Sequence[Mapping[str, Any]], items: Sequence[Item], moves:
     """Translate a cancelled transaction: the items whose condition did not hold, as they are now."""
     first_record = len(items) - len(moves)
     ledger, loads = None, None
-    records: dict[str, Record | None] = {}
+    records: dict[str, Record] = {}
     for position, (item, reason) in enumerate(zip(items, reasons, strict=True)):
         if reason.get("Code") != "ConditionalCheckFailed":
             continue
         key = item["Put"]["Item"] if "Put" in item else item["Update"]["Key"]
         present = _deserialize(reason.get("Item", {}))
         if position >= first_record:
-            records[moves[position - first_record][1].key] = _to_record(present) if present else None
+            record = moves[position - first_record][1]
+            records[record.key] = _to_record(present) if present else new(record.id, record.type)
         elif key["sk"]["S"] == "LEDGER":
             ledger = _to_ledger(present) if present else Ledger()
         elif key["sk"]["S"] == "LOADS":

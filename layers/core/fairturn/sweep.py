@@ -6,19 +6,28 @@ where somebody can take it. Two runs at once do no harm, because the records dec
 
 from __future__ import annotations
 
-import time
 from collections import Counter
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from fairturn.claim import seat
-from fairturn.consumer import OpenEnds
-from fairturn.errors import PolicyInvalid, PolicyMissing, RosterMoved, Unavailable
-from fairturn.events import Kind, Message
+from fairturn.claim import LONGEST_RUN, seat
+from fairturn.consumer import MOST_TRIES, settle_apart
+from fairturn.errors import (
+    ContactUnseen,
+    Mistake,
+    PolicyInvalid,
+    PolicyMissing,
+    RosterMoved,
+    Unavailable,
+    attempt,
+)
+from fairturn.events import UNKNOWN_SOURCE, Kind, Message, lead_key
 from fairturn.policy import Mode
 from fairturn.queues import Letter
-from fairturn.record import Move, State, milliseconds
-from fairturn.store import CLAIMED, HELD_BACK, MAX_RECORDS, due_lane
+from fairturn.record import Record, State, milliseconds
+from fairturn.roster import refreshed
+from fairturn.store import CLAIMED, HELD_BACK, MAX_RECORDS, UNSEEN, due_lane
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
@@ -27,97 +36,111 @@ if TYPE_CHECKING:
 
     from fairturn.assign import Assign
     from fairturn.crm import HubSpot
+    from fairturn.deadline import Deadline
     from fairturn.queues import Queue
-    from fairturn.record import Record
     from fairturn.store import InForce, Pointer, Store, Terms
 
 OWNERS_AFTER: Final = 5 * 60_000
 """Milliseconds after which the owners are read from HubSpot again."""
-CLAIM_LATE_AFTER: Final = 15 * 60_000
-"""Milliseconds after which a claim that is not handed over is taken up: its own message has had its chances."""
-BEGINNING_FOR: Final = 20.0
-"""Seconds of a run in which another batch may begin; the function is ended after 50."""
-COUNTING_FOR: Final = 10.0
-"""Seconds of a run in which lanes are still counted."""
+CLAIM_LATE_AFTER: Final = LONGEST_RUN * 1000 + 10_000
+"""Milliseconds after which a claim that is not handed over is taken up: whoever was at it is not any more."""
+RESERVE: Final = 5.0
+"""Seconds kept at the end of a run for what could not be settled."""
+LEAST: Final = 5.0
+"""Seconds without which no further work is begun."""
+COUNTING_UNTIL: Final = 35.0
+"""Seconds that are left when no further lane is counted, so that the work gets its share."""
 MAX_BATCHES: Final = 10
 """Batches of waiting leads, of at most 97 each, in one run."""
 
 
+@dataclass(frozen=True, slots=True)
 class Sweep:
     """One run, and all that it needs."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        in_force: InForce,
-        crm: HubSpot,
-        assign: Assign,
-        leads: Queue,
-        now: Callable[[], datetime],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """`leads` takes what HubSpot refuses. `now` is an aware datetime, `clock` in seconds."""
-        self._store = store
-        self._in_force = in_force
-        self._crm = crm
-        self._assign = assign
-        self._leads = leads
-        self._now = now
-        self._clock = clock
+    store: Store
+    in_force: InForce
+    crm: HubSpot
+    assign: Assign
+    leads: Queue
+    """Takes what assign could not bring to an end: only a message can be dead-lettered."""
+    now: Callable[[], datetime]
+    """An aware datetime."""
 
-    def run(self) -> None:
-        """Do all that is due, as far as it goes in one run. What a neighbour holds up is left for the next."""
-        begun = self._clock()
+    def run(self, deadline: Deadline) -> None:
+        """Do all that is due, as far as it goes in one run. Each kind of work is for itself: what holds one up is left
+        for the next run. The sign of life is given last, and only if all was gone through."""
         try:
-            pointer, terms = self._store.pointer(), self._in_force.current()
-            self._tell_what_is_paused(terms)
-            self._tell_what_waits(pointer, terms, begun)
-            for work in (self._refresh_owners, self._finish_late_claims, self._allot_waiting):
-                if self._clock() - begun > BEGINNING_FOR:
-                    logger.warning("the rest is left for the next run")
-                    return
-                try:
-                    work(pointer, begun)
-                except Unavailable as error:
-                    logger.warning("left for the next run", extra={"work": work.__name__, "reason": str(error)})
+            pointer, terms = self.store.pointer(), self.in_force.current()
         except (PolicyMissing, PolicyInvalid) as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
+            return
         except Unavailable as error:
             logger.warning("all is left for the next run", extra={"reason": str(error)})
+            return
+        works: Sequence[Callable[[Pointer, Terms, Deadline], None]] = (
+            self._tell_what_waits,
+            self._refresh_owners,
+            self._finish_late_claims,
+            self._look_for_the_unseen,
+            self._allot_waiting,
+        )
+        done = [self._gone_through(work, pointer, terms, deadline.less(RESERVE)) for work in works]
+        if all(done):
+            count(Metric.SWEPT)
+
+    def _gone_through(
+        self,
+        work: Callable[[Pointer, Terms, Deadline], None],
+        pointer: Pointer,
+        terms: Terms,
+        deadline: Deadline,
+    ) -> bool:
+        """Do one kind of work; whether it came to its end."""
+        name = getattr(work, "__name__", "").strip("_").replace("_", " ")
+        try:
+            deadline.check(LEAST)
+            result = attempt(lambda: work(pointer, terms, deadline))
+        except Unavailable as error:
+            logger.warning("left for the next run", extra={"work": name, "reason": str(error)})
+            return False
+        if isinstance(result, Mistake):
+            logger.error("a mistake of ours", extra={"work": name, "what": result.what})
+        return result is None
 
     # Owners
 
-    def _refresh_owners(self, pointer: Pointer, _begun: float) -> None:
-        """Write down how the owners whom a policy names or named stand: who has left gets no lead from then on."""
-        at = milliseconds(self._now())
+    def _refresh_owners(self, pointer: Pointer, terms: Terms, deadline: Deadline) -> None:
+        """Read how the owners whom the policy names or named stand: who has left gets no lead from then on."""
+        at = milliseconds(self.now())
         if at - pointer.owners_at < OWNERS_AFTER:
             return
-        terms = self._in_force.current()
-        named = pointer.owners.keys() | terms.policy.reps.keys()
-        owners = [owner for owner in self._crm.owners() if owner.id in named]
+        owners = refreshed(pointer.owners, self.crm.owners(deadline), terms.policy.reps.keys())
         try:
-            self._store.put_roster(owners, at, read_at=pointer.owners_at)
+            self.store.put_roster(owners, at, read_at=pointer.owners_at)
         except RosterMoved:
             return  # another run, or `policy apply`, was first
-        self._in_force.forget()
+        self.in_force.forget()
         logger.info("owners refreshed", extra={"owners": len(owners)})
 
     # Leads
 
-    def _finish_late_claims(self, _pointer: Pointer, _begun: float) -> None:
-        late = milliseconds(self._now()) - CLAIM_LATE_AFTER
-        self._bring(self._store.due(CLAIMED, MAX_RECORDS, late), State.CLAIMED)
+    def _finish_late_claims(self, _pointer: Pointer, _terms: Terms, deadline: Deadline) -> None:
+        late = milliseconds(self.now()) - CLAIM_LATE_AFTER
+        self._bring(self.store.due(CLAIMED, MAX_RECORDS, late), State.CLAIMED, deadline)
 
-    def _allot_waiting(self, pointer: Pointer, begun: float) -> None:
-        terms = self._in_force.current()
+    def _look_for_the_unseen(self, _pointer: Pointer, _terms: Terms, deadline: Deadline) -> None:
+        self._bring(self.store.due(UNSEEN, MAX_RECORDS, milliseconds(self.now())), State.GONE, deadline)
+
+    def _allot_waiting(self, pointer: Pointer, _terms: Terms, deadline: Deadline) -> None:
+        terms = self.in_force.current()  # the owners may have been refreshed
         if terms.policy.mode is not Mode.LIVE:
             return
         for batch in islice(self._batches(pointer, terms), MAX_BATCHES):
-            self._bring(batch, State.WAITING)
-            if self._clock() - begun > BEGINNING_FOR:
-                return
+            if deadline.left() < LEAST:
+                return  # the next run goes on
+            self._bring(batch, State.WAITING, deadline)
 
     def _batches(self, pointer: Pointer, terms: Terms) -> Iterator[list[tuple[str, str]]]:
         """The leads of the lanes in which there is something to do, at most 97 at a time.
@@ -128,11 +151,11 @@ class Sweep:
         due: dict[str, list[tuple[str, str]]] = {}
         for _ in range(MAX_BATCHES):
             lanes = self._lanes(pointer, terms)
-            first = int(self._now().timestamp()) // 60 % max(len(lanes), 1)
+            first = int(self.now().timestamp()) // 60 % max(len(lanes), 1)
             batch: list[tuple[str, str]] = []
             for lane in [*lanes[first:], *lanes[:first]]:
                 if lane not in due:
-                    due[lane] = self._store.due(lane, MAX_RECORDS * MAX_BATCHES)
+                    due[lane] = self.store.due(lane, MAX_RECORDS * MAX_BATCHES)
                 batch += due[lane][:MAX_RECORDS]
                 del due[lane][:MAX_RECORDS]
                 while len(batch) >= MAX_RECORDS:
@@ -146,58 +169,82 @@ class Sweep:
     def _lanes(self, pointer: Pointer, terms: Terms) -> list[str]:
         """The due lanes in which somebody can take a lead, and those whose leads are to be routed in any case: lanes
         that the policy names no more, and the bulk sources, unless they are paused."""
-        loads, policy = self._store.loads(), terms.policy
+        loads, policy = self.store.loads(), terms.policy
         named, able = set(), set()
         for rota in policy.rotas:
-            members = seat(rota, terms, loads, self._now()).values()
+            members = seat(rota, terms, loads, self.now()).values()
             for lane in policy.lanes(rota):
                 named.add(due_lane(rota, lane))
                 if any(member.can_take(lane) for member in members):
                     able.add(due_lane(rota, lane))
-        if not self._store.brake().pulled(terms.number):
+        if not self.store.brake().pulled(terms.number):
             able.add(HELD_BACK)
         return sorted(able | (pointer.lanes - named))
 
-    def _bring(self, due: Sequence[tuple[str, str]], state: State) -> None:
+    def _bring(self, due: Sequence[tuple[str, str]], state: State, deadline: Deadline) -> None:
         """Bring leads that are still in this state as far as they go.
 
-        What HubSpot refuses waits on and goes through the queue: only a message can be dead-lettered without a moment
-        in which the lead is nowhere.
+        What is refused, can't be read, fails or is not shown goes to the leads queue, unless its message has been
+        given up since; what a neighbour holds up is due again in the next run.
         """
-        records = [record for record in self._store.records(due).values() if record.state is state]
-        messages = {record.key: _message(record) for record in records}
+        if not due:
+            return
+        records = self.store.records(due)
+        tries = self.store.tries(due)
+        tried = {lead: each.at for lead, each in tries.items() if each.number >= MOST_TRIES}
+        messages = {
+            record.key: _message(record)
+            for record in records.known.values()
+            if record.state is state and tried.get(record.key, 0) < record.changed_at
+        }
+        at = milliseconds(self.now())
+        unreadable = [lead for lead in due if lead_key(*lead) in records.unreadable.keys() - tried.keys()]
+        messages |= {lead_key(*lead): _unknown(lead, at) for lead in unreadable}
         if not messages:
             return
         logger.info("swept", extra={"leads": sorted(messages), "state": state})
-        open_ends = OpenEnds(refusal=Move.WAIT)
-        self._assign.settle(list(messages.values()), open_ends)
-        self._leads.send([Letter(messages[key].body()) for key in sorted(open_ends.refused)])
+        settled = settle_apart(list(messages.values()), self.assign.settle, deadline)
+        unseen = {lead for lead, why in settled.later.items() if isinstance(why, ContactUnseen)}
+        if left := settled.later.keys() - unseen:
+            reasons = sorted({str(settled.later[lead]) for lead in left})
+            logger.warning("left for the next run", extra={"leads": sorted(left), "reasons": reasons})
+        on = sorted(settled.refused.keys() | settled.failed.keys() | unseen)
+        self.leads.send([Letter(messages[lead].body()) for lead in on])
 
     # What those who run it should know
 
-    def _tell_what_is_paused(self, terms: Terms) -> None:
+    def _tell_what_waits(self, pointer: Pointer, terms: Terms, deadline: Deadline) -> None:
+        """Count the leads that wait, at most 1,000 in each lane, and say what is paused."""
         if terms.policy.mode is Mode.PAUSE:
             count(Metric.POLICY_PAUSED)
         if terms.policy.mode is Mode.OBSERVE:
             count(Metric.POLICY_OBSERVING)
-        if self._store.brake().pulled(terms.number):
+        if self.store.brake().pulled(terms.number):
             count(Metric.BULK_PAUSED)
-
-    def _tell_what_waits(self, pointer: Pointer, terms: Terms, begun: float) -> None:
-        """Count the leads that wait, at most 1,000 in each lane."""
         lanes = {due_lane(rota, lane): rota for rota in terms.policy.rotas for lane in terms.policy.lanes(rota)}
         waiting: Counter[str] = Counter()
         for lane in sorted(lanes.keys() | pointer.lanes | {HELD_BACK}):
-            waiting[lanes.get(lane, "")] += self._store.count_due(lane)
-            if self._clock() - begun > COUNTING_FOR:
+            if deadline.left() < COUNTING_UNTIL:
                 logger.warning("not all lanes counted")
                 break
+            waiting[lanes.get(lane, "")] += self.store.count_due(lane)
         count(Metric.LEADS_DUE, waiting.total())
         for rota, leads in waiting.items():
             if rota and leads:
                 count(Metric.LEADS_DUE, leads, rota=rota)
 
 
+def _unknown(lead: tuple[str, str], at: int) -> Message:
+    """A message about a lead whose record can't be read."""
+    return Message(id=lead[1], kinds=(Kind.CREATION,), occurred_at=at, change_source=UNKNOWN_SOURCE)
+
+
 def _message(record: Record) -> Message:
     """The message that brought the lead, as far as the record knows it."""
-    return Message(id=record.id, kinds=(Kind.CREATION,), occurred_at=record.occurred_at, change_source=record.source)
+    return Message(
+        id=record.id,
+        kinds=(Kind.CREATION,),
+        occurred_at=record.occurred_at or record.changed_at,
+        change_source=record.source,
+        round=record.round,
+    )

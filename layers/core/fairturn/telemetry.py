@@ -26,13 +26,14 @@ class Metric(StrEnum):
     LEADS_WAITING = "LeadsWaiting"  # by rota
     LEADS_OBSERVED = "LeadsObserved"  # by rota
     LEADS_DROPPED = "LeadsDropped"
-    LEADS_GONE = "LeadsGone"
+    LEADS_UNSEEN = "LeadsUnseen"
     LEADS_DEAD_LETTERED = "LeadsDeadLettered"
     LEADS_PUT_BACK = "LeadsPutBack"
     LEADS_TAKEN_BY_OTHERS = "LeadsTakenByOthers"
     LEADS_PASSED_ON = "LeadsPassedOn"
     LEADS_UNOWNED = "LeadsUnowned"
     LEADS_DUE = "LeadsDue"  # by rota, too
+    CHANGES_UNSEEN = "ChangesUnseen"
     RECORDS_FOLLOWED = "RecordsFollowed"
     CHOICES_RESTORED = "ChoicesRestored"
     OWNERS_OVERWRITTEN = "OwnersOverwritten"
@@ -44,6 +45,7 @@ class Metric(StrEnum):
     EXPLANATION_REFUSED = "ExplanationRefused"
     REPS_UNAVAILABLE = "RepsUnavailable"
     POLICY_MISSING = "PolicyMissing"
+    SWEPT = "Swept"
     SECONDS_TO_OWNER = "SecondsToOwner"  # by rota
 
 

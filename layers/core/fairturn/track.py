@@ -1,37 +1,61 @@
 """Track: what became of a record, seen in HubSpot and followed in the table.
 
-Events come late, twice and in any order, so none of them is believed: each only says which record to look at. The
-table is read before HubSpot, and every write is on condition of what was read; so nothing older than what is known
-is ever followed, and nothing is done twice, because a record that is in line with HubSpot calls for no move.
+Events come late, twice and in any order, so none of them is believed: each only says which record to look at. Nor is
+any single reading of HubSpot's: it may be old, or lack what is there. So the table is read before HubSpot, every write
+is on condition of what was read, and nothing is concluded from a reading that may be older than what is known.
+What only an event can tell (a merge, a deletion, a restore, an erasure) goes by HubSpot's own times, in any order.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fairturn.brake import count as count_bulk
+from fairturn.consumer import Settled
 from fairturn.crm import HISTORY_LIMIT, OwnerWrite
-from fairturn.errors import BrakeMoved, Contended, PolicyInvalid, PolicyMissing, RecordsMoved, Unavailable
-from fairturn.events import BRINGS, BULK_SOURCES, BY_APP, CONTACT, UNKNOWN_SOURCE, Kind, Message
+from fairturn.errors import (
+    BrakeMoved,
+    ContactUnseen,
+    Contended,
+    HubSpotUnavailable,
+    Mistake,
+    PolicyInvalid,
+    PolicyMissing,
+    RecordsMoved,
+    RecordUnreadable,
+    Unavailable,
+)
+from fairturn.events import (
+    BRINGS,
+    BULK_SOURCES,
+    BY_APP,
+    CONTACT,
+    UNKNOWN_SOURCE,
+    Kind,
+    Message,
+    brings_back,
+    lead_key,
+)
 from fairturn.explain import CHOSEN_BEFORE
 from fairturn.handover import write_moves
 from fairturn.policy import OWNER, Cleared, Mode, Reached
 from fairturn.queues import Letter
-from fairturn.record import Move, Record, Seen, State, follow, is_counted, lead_key, milliseconds, move
-from fairturn.routing import CLOSED, Ignored, Lead, Route, is_closed, route
+from fairturn.record import ENDED, READS_LAG, Record, Seen, State, follow, milliseconds
+from fairturn.routing import Ignored, Lead, Route, is_closed, route
+from fairturn.store import MAX_RECORDS
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from fairturn.claim import Claims, Undoing
-    from fairturn.consumer import Consumer, OpenEnds
+    from fairturn.claim import Claims
     from fairturn.crm import HubSpot, OwnerChange
-    from fairturn.queues import Queue, Received
-    from fairturn.store import InForce, Store, Terms
+    from fairturn.deadline import Deadline
+    from fairturn.queues import Queue
+    from fairturn.store import InForce, Records, Store, Terms
 
 ROUNDS: Final = 4
 """How often the records of one batch are looked at anew: they moved meanwhile, or were merged into others."""
@@ -40,23 +64,32 @@ ASSIGNED_AT: Final = "hubspot_owner_assigneddate"
 """When somebody last became the record's owner, in HubSpot's own books."""
 BY_HAND: Final = frozenset({"CRM_UI", "CRM_UI_BULK_ACTION", "MOBILE_ANDROID", "MOBILE_IOS"})
 """Change sources behind which there is a person."""
-EXPOSED_FOR: Final = 20_000
-"""Milliseconds before a claim, within which the owner was read; and after the handover, within which HubSpot may still
-show the owner from before."""
-SHOWN_FOR: Final = 300_000
-"""Milliseconds for which HubSpot may still show a record that was deleted; one shown after that was restored."""
+UNSEEN_FOR: Final = 15 * 60_000
+"""Milliseconds since a message was first received, in which HubSpot may not show what is there."""
+MOST_UNSEEN: Final = 3
+"""If HubSpot shows none of more records than that, its answer says nothing."""
+EXPOSED_FOR: Final = READS_LAG + 10_000
+"""Milliseconds before a claim within which somebody may have chosen an owner whom our reading did not show yet."""
 SKEW: Final = 5_000
 """Milliseconds by which HubSpot's clock may be ahead of ours."""
 KEEPS_OVERWRITING: Final = 2
 """So often in a day, and it is no accident."""
 MOST_ROUNDS: Final = 5
 """A lead that has come so often is not allotted again when its owner is taken away."""
-HEIRS: Final = (State.HANDED, State.ELSEWHERE, State.WAITING, State.OBSERVED, State.REFUSED, State.CLOSED)
+HEIRS: Final = (
+    State.HANDED,
+    State.ELSEWHERE,
+    State.WAITING,
+    State.OBSERVED,
+    State.REFUSED,
+    State.UNOWNED,
+    State.CLOSED,
+)
 """Which of the leads that a merge has made one lives on: the first that there is."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
+class Change:
     """All that the messages of a batch say of one record."""
 
     id: str
@@ -66,13 +99,17 @@ class _Change:
     """When what happened, and from which source."""
     merged: frozenset[str]
     """The ids that have been merged into this one."""
+    received_at: int | None
+    """When the last of the messages was first received, epoch milliseconds."""
 
     @property
     def key(self) -> str:
+        """The record's name."""
         return lead_key(CONTACT, self.id)
 
     @property
     def kinds(self) -> frozenset[Kind]:
+        """Everything that happened."""
         return frozenset(kind for _, kind, _ in self.told)
 
     @property
@@ -86,365 +123,415 @@ class _Change:
         _, _, source = max(self.told, key=lambda each: (each[1] in BRINGS, each[2] != BY_APP, *each))
         return source
 
+    @property
+    def returns(self) -> bool:
+        """Whether it brings a contact back that may be older, rather than a new one."""
+        return brings_back(self.kinds)
+
+    def last(self, kind: Kind) -> int:
+        """When something of this kind happened last, epoch milliseconds; 0: it did not."""
+        return max((at for at, each, _ in self.told if each is kind), default=0)
+
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class Case:
     """A change, with what the table and HubSpot say of its record."""
 
-    change: _Change
-    record: Record | None
+    change: Change
+    stored: Record
     lost: tuple[Record, ...]
-    """The records of the ids that have been merged into it, as far as they have not been let go."""
+    """The records of the ids that have been merged into it, as far as that is not written down."""
     was_ours: bool
-    """Whether a merge took a lead from us before anybody had it."""
+    """Whether a merge took a lead along that nobody had yet."""
     properties: Mapping[str, str | None]
     seen: Seen | None
-    """None where HubSpot has no such record."""
+    """None where HubSpot shows no such record."""
+    at: int
+    """When HubSpot was asked, epoch milliseconds."""
+
+    @property
+    def record(self) -> Record:
+        """The record, with when the contact was deleted and restored, as far as anything told."""
+        change = self.change
+        return self.stored.told(deleted_at=change.last(Kind.DELETION), restored_at=change.last(Kind.RESTORE))
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All that it is about."""
+        return (self.record, *self.lost)
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether something tells why HubSpot shows no such record."""
+        record = self.record
+        ended = record.is_deleted(0) or record.merged_into is not None or record.state is State.ERASED
+        return ended or Kind.PRIVACY_DELETION in self.change.kinds
+
+    @property
+    def is_young(self) -> bool:
+        """Whether a record has changed so lately that the reading may be older."""
+        return self.at < max(record.changed_at for record in self.records) + READS_LAG
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether what is told happened so lately that the reading may be older. One that shows the contact is not
+        older than its creation."""
+        return self.change.kinds != {Kind.CREATION} and self.at < self.change.occurred_at + READS_LAG
+
+    def lead(self, message: Message) -> Lead:
+        """The record as a lead that this message brings."""
+        return Lead(message, self.properties)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is to be done about one record; most of it is left out, as a rule."""
+
+    case: Case
+    moves: Sequence[tuple[Record, Record]] = ()
+    """The moves of records, each for itself."""
+    inheritance: Sequence[tuple[Record, Record]] = ()
+    """The moves of a lead from one id to another, which belong together."""
+    undone: Sequence[tuple[Record, Record]] = ()
+    """The moves with which turns go back."""
+    is_overwritten: bool = False
+    """The lead was taken from its rep right after the handover, and by no person."""
+    is_suspected: bool = False
+    """Our handover may have overwritten somebody's choice."""
+    later: Unavailable | None = None
+    """Now is too early."""
 
     @property
     def keys(self) -> set[str]:
-        """The records that it is about."""
-        return {self.change.key, *(record.key for record in self.lost)}
-
-    def too_early(self, at: int) -> str | None:
-        """Why it is too early to follow what HubSpot shows, if it is: something may be under way."""
-        if any(record.state is State.CLAIMED for record in (self.record, *self.lost) if record is not None):
-            return "a claim is under way"
-        deleted = [when for when, kind, _ in self.change.told if kind is Kind.DELETION]
-        if self.seen is not None and deleted and at < max(deleted) + SHOWN_FOR:
-            return "HubSpot still shows what was deleted"
-        if self.record is None or self.seen is None or self.record.handed_at is None:
-            return None
-        is_old = self.record.rep != self.seen.owner == self.record.found_owner and not self.seen.closed
-        if self.record.state is State.HANDED and is_old and at < self.record.handed_at + EXPOSED_FOR:
-            return "HubSpot may not show the new owner yet"
-        return None
+        """The records that it moves."""
+        return {after.key for _, after in (*self.moves, *self.inheritance, *self.undone)}
 
 
-@dataclass(slots=True)
-class _Plan:
-    """What is to be done about a batch."""
-
-    cases: list[_Case] = field(default_factory=list)
-    touched: set[str] = field(default_factory=set)
-    """The records that these are about: each is moved once."""
-    again: list[_Change] = field(default_factory=list)
-    """Changes whose records are to be looked at anew."""
-    moves: list[tuple[Record | None, Record]] = field(default_factory=list)
-    merges: list[list[tuple[Record | None, Record]]] = field(default_factory=list)
-    """The moves that belong together: a lead's, from one id to another."""
-    undone: list[Undoing] = field(default_factory=list)
-    """The turns that go back."""
-    overwritten: list[_Case] = field(default_factory=list)
-    """Leads that were taken from their reps right after the handover, and by no person."""
-    suspected: list[_Case] = field(default_factory=list)
-    """Leads whose handover may have overwritten somebody's choice."""
-
-
+@dataclass(frozen=True, slots=True)
 class Track:
     """Follows what people, apps and HubSpot itself do with records."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        in_force: InForce,
-        crm: HubSpot,
-        claims: Claims,
-        consumer: Consumer,
-        leads: Queue,
-        now: Callable[[], datetime],
-    ) -> None:
-        """`leads` takes what has become a lead. `now` is an aware datetime."""
-        self._store = store
-        self._in_force = in_force
-        self._crm = crm
-        self._claims = claims
-        self._consumer = consumer
-        self._leads = leads
-        self._now = now
+    store: Store
+    in_force: InForce
+    crm: HubSpot
+    claims: Claims
+    leads: Queue
+    """Takes what has become a lead."""
+    now: Callable[[], datetime]
+    """An aware datetime."""
 
-    def take(self, batch: Sequence[Received]) -> list[Received]:
-        """Follow what became of each message's record; returns the messages that must stay in the queue."""
-        return self._consumer.take(batch, self._settle)
-
-    def _settle(self, messages: Sequence[Message], open_ends: OpenEnds) -> None:
+    def settle(self, messages: Sequence[Message], deadline: Deadline) -> Settled:
+        """Follow what became of each message's record, at most 100. Raises Unavailable."""
         changes = _gathered(_told(message) for message in messages)
+        settled = Settled()
         try:
             for _ in range(ROUNDS):
                 if not changes:
-                    return
-                changes = _gathered(self._round(changes, open_ends))
+                    return settled
+                part, again = self._round(changes, deadline)
+                settled |= part
+                changes = _gathered(again)
         except (PolicyMissing, PolicyInvalid) as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
-            open_ends.refused |= {lead: str(error) for change in changes for lead in change.named}
-            return
-        for change in changes:
-            _put_off(change, Contended("the record kept moving"), open_ends)
+            return settled | Settled(refused={lead: str(error) for change in changes for lead in change.named})
+        return settled | _put_off(changes, Contended("the record kept moving"))
 
-    def _round(self, changes: Sequence[_Change], open_ends: OpenEnds) -> list[_Change]:
-        """Look at each record once and follow it. Returns the changes to be looked at again."""
-        terms = self._in_force.current()
-        plan = _Plan()
-        for case in self._look(changes, terms, plan, open_ends):
-            if (why := case.too_early(milliseconds(self._now()))) is not None:
-                _put_off(case.change, Unavailable(why), open_ends)
-            elif plan.touched.isdisjoint(case.keys):
-                plan.cases.append(case)
-                plan.touched |= case.keys
-                self._judge(case, terms, plan)
+    def _round(self, changes: Sequence[Change], deadline: Deadline) -> tuple[Settled, list[Change]]:
+        """Look at each record once and follow it. Gives also the changes to be looked at again."""
+        terms = self.in_force.current()
+        cases, again, settled = self._look(changes, terms, deadline)
+        steps: list[Step] = []
+        touched: set[str] = set()
+        for case in cases:
+            keys = {record.key for record in case.records}
+            if not touched.isdisjoint(keys):  # each record is moved once
+                again.append(case.change)
+                continue
+            touched |= keys
+            step = self._step(case, terms)
+            if step.later is not None:
+                settled |= _put_off([case.change], step.later)
             else:
-                plan.again.append(case.change)
-        histories = self._histories(plan, open_ends)
-        self._restore(plan, histories, open_ends)
-        written = self._write(plan)
-        self._name_overwriters(plan, histories, written)
-        followed = [case for case in plan.cases if case.change not in plan.again]
-        self._pass_on(followed, written, terms)
-        return plan.again
+                steps.append(step)
+        histories, late = self._histories(steps, deadline)
+        steps, not_restored = self._restore([step for step in steps if step not in late], histories, deadline)
+        settled |= _put_off([step.case.change for step in late], Unavailable("too many histories at once"))
+        written = self._write(steps)
+        done = [step for step in steps if step.keys <= written.keys()]
+        for step in done:
+            _tell(step, written)
+        self._name_overwriters(done, histories)
+        self._pass_on(done, written, terms)
+        missed = [step.case.change for step in steps if not step.keys <= written.keys()]
+        return settled | not_restored, [*again, *missed]
 
     # What there is
 
-    def _look(self, changes: Sequence[_Change], terms: Terms, plan: _Plan, open_ends: OpenEnds) -> Iterator[_Case]:
-        """Read the table, then HubSpot."""
+    def _look(
+        self, changes: Sequence[Change], terms: Terms, deadline: Deadline
+    ) -> tuple[list[Case], list[Change], Settled]:
+        """Read the table, then HubSpot. Gives the cases, the changes to be looked at under another id, and those of
+        which nothing can be said."""
         ids = sorted({record for change in changes for record in (change.id, *change.merged)})
-        records = self._store.records((CONTACT, record) for record in ids)
+        records = self.store.records((CONTACT, record) for record in ids)
+        at = milliseconds(self.now())
         wanted = [*terms.policy.properties(), ASSIGNED_AT]
-        found = self._crm.read(CONTACT, [change.id for change in changes], wanted)
+        found = self.crm.read(CONTACT, [change.id for change in changes], wanted, deadline)
+        cases: list[Case] = []
+        again: list[Change] = []
+        settled = Settled()
         for change in changes:
             if change.id in found.unreadable:
-                _put_off(change, found.unreadable[change.id], open_ends)
+                settled |= _put_off([change], found.unreadable[change.id])
             elif change.id in found.merged:
-                plan.again.append(replace(change, id=found.merged[change.id], merged=change.merged | {change.id}))
+                again.append(replace(change, id=found.merged[change.id], merged=change.merged | {change.id}))
             else:
-                merged = [records[key] for id_ in sorted(change.merged) if (key := lead_key(CONTACT, id_)) in records]
-                gone = [record for record in merged if record.state is State.GONE]
-                yield _Case(
-                    change,
-                    records.get(change.key),
-                    lost=tuple(record for record in merged if record.merged_into is None),
-                    was_ours=any(record.merged_into in {None, change.id} for record in gone),
-                    properties=found.records.get(change.id, {}),
-                    seen=_seen(change, found.records.get(change.id), terms),
-                )
+                try:
+                    cases.append(_case(change, records, found.records.get(change.id), terms, at))
+                except RecordUnreadable as error:
+                    settled |= Settled(failed=dict.fromkeys(change.named, Mistake(str(error))))
+        unexplained = [case for case in cases if case.seen is None and not case.is_explained]
+        if not found.records and len(unexplained) > MOST_UNSEEN:
+            raise HubSpotUnavailable(f"HubSpot shows none of {len(changes)} contacts")
+        return cases, again, settled
 
-    # What is to be done
+    # What is to be done about one record
 
-    def _judge(self, case: _Case, terms: Terms, plan: _Plan) -> None:
-        """Plan how the record follows."""
-        record, what = case.record, follow(case.record, case.seen)
+    def _step(self, case: Case, terms: Terms) -> Step:
+        """Judge a record by what the table, HubSpot and the events say of it."""
+        record, at = case.record, milliseconds(self.now())
+        if any(each.state is State.CLAIMED and self.claims.left_to(each) > 0 for each in case.records):
+            return Step(case, later=Unavailable("a claim is under way"))
+        if record.state is State.ERASED:
+            return _ending(case, None, at)
+        if Kind.PRIVACY_DELETION in case.change.kinds:
+            return _ending(case, record.erased(at), at)
+        if record.is_deleted(0) and case.seen is None:
+            known = record.state is State.GONE and case.stored == record
+            return _ending(case, None if known else record.gone("deleted", at), at)
+        if record.is_deleted(0) and case.at < record.deleted_at + READS_LAG:
+            return Step(case, later=HubSpotUnavailable("HubSpot still shows what was deleted"))
+        if case.seen is None:
+            return _missing(case)
+        if any(each.state is State.CLAIMED for each in case.records):
+            return Step(case, later=Unavailable("a claim is to be handed over first"))
         if case.lost:
-            self._merge(case, terms, plan)
-        elif what is None:
-            if record is not None and _may_have_overwritten(record, case):
-                plan.suspected.append(case)
-            if record is None and _would_be_a_lead(case, terms):
-                plan.moves.append((None, self._moved(None, Move.CLOSE, case)))
-        elif not _is_ours_to_follow(record, what, terms):
-            logger.info("not followed", extra={"lead": case.change.key, "move": what})
-        elif record is not None and what is Move.LEAVE and self._is_regretted(record, case, terms):
-            plan.undone.append((record, what, _facts(what, case)))
-            if any(source not in BY_HAND for _, _, source in case.change.told):
-                plan.overwritten.append(case)
-        else:
-            plan.moves.append((record, self._moved(record, what, case)))
+            return self._merge(case, case.seen, terms, at)
+        return self._follow(case, case.seen, terms, at)
 
-    def _is_regretted(self, record: Record, case: _Case, terms: Terms) -> bool:
+    def _follow(self, case: Case, seen: Seen, terms: Terms, at: int) -> Step:
+        """The record comes in line with what HubSpot shows, unless the reading may be older than what is known."""
+        record, after = case.record, follow(case.record, seen, at)
+        wanted = _wants_an_owner(case, record, terms)
+        if record.rev and case.is_young and (after is not None or record.state in {State.CLOSED, State.GONE}):
+            return Step(case, later=HubSpotUnavailable("HubSpot may show the record as it was before"))
+        if after is None and not wanted and (case.is_fresh or (record.rev and case.is_young)):
+            return Step(case, later=HubSpotUnavailable("HubSpot may not show yet what has happened"))
+        if after is None:
+            moves = [] if wanted else self._noted(case, terms, at)  # its message tells assign of the restore
+            return Step(case, moves, is_suspected=_may_have_overwritten(case))
+        if not _is_ours_to_follow(case, record, terms):
+            logger.info("not followed", extra={"lead": record.key, "state": after.state})
+            return Step(case)
+        if after.state in {State.ELSEWHERE, State.UNOWNED} and self._is_regretted(case, seen, terms):
+            by_app = any(source not in BY_HAND for _, _, source in case.change.told)
+            return Step(case, undone=[(record, after)], is_overwritten=by_app)
+        return Step(case, [(record, _brought(case, after))])
+
+    def _noted(self, case: Case, terms: Terms, at: int) -> list[tuple[Record, Record]]:
+        """What is written down though nothing moves: a contact that comes to us closed, so that its reopening is
+        noticed; and when the contact was restored, so that an older deletion is not believed later."""
+        record = case.record
+        if _would_be_a_lead(case, terms):
+            return [(record, _brought(case, record.closed(None, at)))]
+        if record.is_deleted(0):  # it was shown long after that, so it was restored
+            record = record.told(restored_at=record.deleted_at + 1)
+        is_news = (record.deleted_at, record.restored_at) != (case.stored.deleted_at, case.stored.restored_at)
+        return [(record, record.noted(at))] if is_news and record.rev else []
+
+    def _is_regretted(self, case: Case, seen: Seen, terms: Terms) -> bool:
         """Whether somebody else changed the owner so soon after the handover that the rep's turn goes back."""
+        record = case.record
         if record.state is not State.HANDED or record.claim is None or record.handed_at is None:
             return False
         until = record.handed_at + terms.policy.leads.regret * 60_000
-        if milliseconds(self._now()) <= until:
+        if milliseconds(self.now()) <= until:
             return True
-        if case.seen is not None and case.seen.owner is not None:
+        if seen.owner is not None:
             assigned_at = _moment(case.properties.get(ASSIGNED_AT))
             return assigned_at is not None and assigned_at <= until
         return record.handed_at < case.change.occurred_at <= until
 
-    def _merge(self, case: _Case, terms: Terms, plan: _Plan) -> None:
-        """One of the leads lives on under the id that HubSpot answers to, the others end."""
-        at, id_ = milliseconds(self._now()), case.change.id
-        heir = _heir(case) if case.record is None and case.seen is not None else None
-        facts = {"merged_into": id_, "reason": "merged"}
-        plan.moves += [(record, move(record, Move.LOSE, at, **facts)) for record in case.lost if record is not heir]
-        base = case.record
-        if heir is not None:
-            booked_as = None if heir.claim is None else heir.booking[0]
-            base = replace(heir, id=id_, rev=0, booked_as=booked_as)
-        what = follow(base, case.seen)
-        after = None
-        if what is not None and _is_ours_to_follow(base, what, terms):
-            after = self._moved(base, what, case)
-        elif base is not None and heir is not None:
-            after = replace(base, rev=1, changed_at=at)
-        if after is not None and heir is not None:
-            plan.merges.append([(None, after), (heir, move(heir, Move.LOSE, at, **facts, claim=None))])
-        elif after is not None:
-            plan.moves.append((case.record, after))
-
-    def _moved(self, record: Record | None, what: Move, case: _Case) -> Record:
-        facts = _facts(what, case)
-        if record is None:
-            change = case.change
-            source = change.source if change.kinds & BRINGS else ""  # who changes a record didn't bring it
-            facts |= {"type": CONTACT, "id": change.id, "occurred_at": change.occurred_at, "source": source}
-        return move(record, what, milliseconds(self._now()), **facts)
+    def _merge(self, case: Case, seen: Seen, terms: Terms, at: int) -> Step:
+        """One of the leads lives on under the id that HubSpot answers to, the others end. Ids that we don't know leave
+        a record, too: the message of a lead may still be on its way."""
+        if case.is_fresh or case.is_young:
+            return Step(case, later=HubSpotUnavailable("HubSpot may not show yet what was merged"))
+        record, id_ = case.record, case.change.id
+        heir = _heir(case, seen) if record.state is State.NEW else None
+        moves = [(each, each.merged(id_, at)) for each in case.lost if each is not heir]
+        base = record if heir is None else heir.under(id_)
+        after = follow(base, seen, at) if _is_ours_to_follow(case, base, terms) else None
+        if heir is None:
+            return Step(case, moves if after is None else [*moves, (record, _brought(case, after))])
+        own = base.noted(at) if after is None else after
+        return Step(case, moves, inheritance=[(record, own), (heir, heir.merged(id_, at).given_back())])
 
     # What is done
 
-    def _write(self, plan: _Plan) -> dict[str, Record]:
-        """Make the moves; what could not be made because a record had moved is planned again. Returns the records as
-        written."""
-        written = [*self._claims.undo(plan.undone), *write_moves(self._store, plan.moves)]
-        missed = {record.key for record, *_ in plan.undone} - {record.key for record in written}
-        missed |= {record.key for _, record in plan.moves if record not in written}
-        for moves in plan.merges:
-            try:
-                self._store.move(moves)
-            except RecordsMoved:
-                missed |= {record.key for _, record in moves}
-            else:
-                written += [record for _, record in moves]
-        by_key = {record.key: record for record in written}
-        for case in plan.cases:
-            if not missed.isdisjoint(case.keys):
-                plan.again.append(case.change)
-            elif case.change.key in by_key:
-                self._tell(case, by_key[case.change.key])
-        return by_key
-
-    @staticmethod
-    def _tell(case: _Case, after: Record) -> None:
-        before = case.record.state if case.record is not None else None
-        ids = {"lead": after.key, "before": before, "state": after.state, "rep": after.rep, "reason": after.reason}
-        logger.info("followed", extra=ids | {"merged": sorted(case.change.merged)})
-        count(Metric.RECORDS_FOLLOWED)
-        if after.state is State.ELSEWHERE and after.rep is None:
-            count(Metric.LEADS_UNOWNED)
+    def _write(self, steps: Sequence[Step]) -> dict[str, Record]:
+        """Make the moves; gives the records as written. What has moved meanwhile is missing."""
+        undone = [pair for step in steps for pair in step.undone]
+        moves = [pair for step in steps for pair in step.moves]
+        written = [*self.claims.undo(undone), *write_moves(self.store, moves)]
+        for step in steps:
+            if step.inheritance:
+                try:
+                    self.store.move(step.inheritance)
+                except RecordsMoved:
+                    continue
+                written += [after for _, after in step.inheritance]
+        return {record.key: record for record in written}
 
     # Nobody fights a person
 
-    def _histories(self, plan: _Plan, open_ends: OpenEnds) -> Mapping[str, Sequence[OwnerChange]]:
-        """Read who chose the owners of the few leads where that matters."""
-        for case in plan.suspected[HISTORY_LIMIT:]:
-            _put_off(case.change, Unavailable("too many histories at once"), open_ends)
-        del plan.suspected[HISTORY_LIMIT:]
-        ids = [case.change.id for case in [*plan.suspected, *plan.overwritten]][:HISTORY_LIMIT]
-        return self._crm.owner_histories(CONTACT, ids) if ids else {}
+    def _histories(
+        self, steps: Sequence[Step], deadline: Deadline
+    ) -> tuple[Mapping[str, Sequence[OwnerChange]], Sequence[Step]]:
+        """Read who chose the owners of the few leads where that matters. Gives also the steps that have to wait for
+        another such reading."""
+        suspected = [step for step in steps if step.is_suspected]
+        overwritten = [step for step in steps if step.is_overwritten]
+        wanted = [*suspected, *overwritten][:HISTORY_LIMIT]
+        ids = [step.case.change.id for step in wanted]
+        return self.crm.owner_histories(CONTACT, ids, deadline) if ids else {}, suspected[HISTORY_LIMIT:]
 
-    def _restore(self, plan: _Plan, histories: Mapping[str, Sequence[OwnerChange]], open_ends: OpenEnds) -> None:
-        """Give owners back who were chosen between our reading and our writing of the owner.
+    def _restore(
+        self, steps: Sequence[Step], histories: Mapping[str, Sequence[OwnerChange]], deadline: Deadline
+    ) -> tuple[list[Step], Settled]:
+        """Give owners back who were chosen between our reading and our writing of the owner. Gives the steps that are
+        to be taken now, and what became of the others.
 
         Only once: from then on the record says that the owner is somebody else's choice. HubSpot is told first, so
         that whoever takes over after a crash finds the choice restored, and follows it.
         """
-        choices: dict[str, tuple[_Case, Record, str]] = {}
-        for case in plan.suspected:
-            record, history = case.record, histories.get(case.change.id, ())
-            if record is not None and (chosen := _overwritten_choice(record, history)) is not None:
-                choices[case.change.id] = (case, record, chosen)
-        if not choices:
-            return
-        writes = [OwnerWrite(id_, chosen, CHOSEN_BEFORE) for id_, (_, _, chosen) in choices.items()]
-        result = self._crm.write_owners(CONTACT, writes)
-        for id_, (case, record, chosen) in choices.items():
+        chosen = {
+            step.case.change.id: owner
+            for step in steps
+            if step.is_suspected
+            and (owner := _overwritten_choice(step.case.record, histories.get(step.case.change.id, ()))) is not None
+        }
+        if not chosen:
+            return list(steps), Settled()
+        writes = [OwnerWrite(id_, owner, CHOSEN_BEFORE) for id_, owner in chosen.items()]
+        result = self.crm.write_owners(CONTACT, writes, deadline)
+        at = milliseconds(self.now())
+        taken: list[Step] = []
+        settled = Settled()
+        for step in steps:
+            id_, record = step.case.change.id, step.case.record
             if id_ in result.put_off:
-                _put_off(case.change, result.put_off[id_], open_ends)
+                settled |= _put_off([step.case.change], result.put_off[id_])
             elif id_ in result.refused:
                 logger.error("a choice is not restored", extra={"lead": record.key, "reason": result.refused[id_][1]})
-            else:
+                taken.append(step)
+            elif id_ in chosen:
                 count(Metric.CHOICES_RESTORED)
-                logger.info("a choice is restored", extra={"lead": record.key, "rep": record.rep, "owner": chosen})
-                plan.undone.append((record, Move.LEAVE, {"rep": chosen, "reason": "somebody had chosen before us"}))
+                ids = {"lead": record.key, "rep": record.rep, "owner": chosen[id_]}
+                logger.info("a choice is restored", extra=ids)
+                after = record.left(chosen[id_], "somebody had chosen before us", at)
+                taken.append(Step(step.case, undone=[(record, after)]))
+            else:
+                taken.append(step)
+        return taken, settled
 
-    def _name_overwriters(
-        self, plan: _Plan, histories: Mapping[str, Sequence[OwnerChange]], written: Mapping[str, Record]
-    ) -> None:
+    def _name_overwriters(self, steps: Sequence[Step], histories: Mapping[str, Sequence[OwnerChange]]) -> None:
         """Raise the alarm about workflows and apps that keep taking leads from the reps that we chose."""
-        for case in plan.overwritten:
-            if case.change.key not in written:
-                continue
-            latest = next(iter(histories.get(case.change.id, ())), None)
-            if latest is None or latest.source in BY_HAND:
+        for step in steps:
+            latest = next(iter(histories.get(step.case.change.id, ())), None)
+            if not step.is_overwritten or latest is None or latest.source in BY_HAND:
                 continue
             source = f"{latest.source} {latest.by or ''}".strip()
-            times = self._store.note_overwrite(source, milliseconds(self._now()))
+            times = self.store.note_overwrite(source, milliseconds(self.now()))
             if times >= KEEPS_OVERWRITING:
                 count(Metric.OWNERS_OVERWRITTEN)
                 logger.error(
                     "owners are overwritten again and again: look for the workflow or app",
-                    extra={"lead": case.change.key, "source": source, "times_today": times},
+                    extra={"lead": step.case.change.key, "source": source, "times_today": times},
                 )
 
     # What has become a lead
 
-    def _pass_on(self, cases: Sequence[_Case], written: Mapping[str, Record], terms: Terms) -> None:
+    def _pass_on(self, steps: Sequence[Step], written: Mapping[str, Record], terms: Terms) -> None:
         """Send what the policy makes a lead to the leads queue; hold the bulk sources back when they flood us."""
-        found: list[tuple[_Case, Record | None, Message]] = []
-        for case in cases:
+        sent: list[Message] = []
+        bulk: list[tuple[Record, Record, Message]] = []
+        for step in steps:
+            case = step.case
             record = written.get(case.change.key, case.record)
-            if _wants_an_owner(case, record, terms):
-                message = _message(case.change, record)
-                lead = Lead(CONTACT, message.id, case.properties, message.change_source, message.occurred_at)
-                decision = route(lead, terms.policy)
-                if _is_news(record, decision):
-                    found.append((case, record, message))
-        bulk = [each for each in found if each[2].change_source in BULK_SOURCES]
-        if bulk and self._is_flooded(len(bulk), terms):
-            write_moves(self._store, [self._held_back(*each) for each in bulk])
-            found = [each for each in found if each not in bulk]
-        if found:
-            count(Metric.LEADS_PASSED_ON, len(found))
-            logger.info("passed on", extra={"leads": [message.key for *_, message in found]})
-            self._leads.send([Letter(message.body()) for *_, message in found])
+            if not _wants_an_owner(case, record, terms):
+                continue
+            message = _message(case.change, record)
+            if not _is_news(record, route(case.lead(message), terms.policy)):
+                continue
+            if message.change_source in BULK_SOURCES and record.state is not State.WAITING:
+                owner = None if case.seen is None else case.seen.owner
+                held = record.arrived(message).unrouted(owner)
+                bulk.append((record, held.waiting("comes from a bulk source", milliseconds(self.now())), message))
+            else:
+                sent.append(message)
+        for start in range(0, len(bulk), MAX_RECORDS):
+            sent += self._hold_back(bulk[start : start + MAX_RECORDS], terms)
+        if sent:
+            self.leads.send([Letter(message.body()) for message in sent])
+            count(Metric.LEADS_PASSED_ON, len(sent))
+            logger.info("passed on", extra={"leads": [message.key for message in sent]})
 
-    def _is_flooded(self, leads: int, terms: Terms) -> bool:
-        """Count leads from bulk sources; tells whether they are too many, these included."""
+    def _hold_back(self, leads: Sequence[tuple[Record, Record, Message]], terms: Terms) -> list[Message]:
+        """Let leads from bulk sources wait, and count them, once; gives those that may go on, because they are no
+        flood. The others wait until a policy is applied."""
         for _ in range(BRAKE_ATTEMPTS):
-            brake = self._store.brake()
-            after = count_bulk(brake, leads, milliseconds(self._now()), terms.policy.flood, terms.number)
-            if after is brake:
-                return True
+            moves = [(record, held) for record, held, _ in leads]
+            brake = self.store.brake()
+            after = count_bulk(brake, len(moves), milliseconds(self.now()), terms.policy.flood, terms.number)
             try:
-                self._store.put_brake(brake, after)
+                if after is brake:
+                    self.store.move(moves)
+                else:
+                    self.store.hold_back(brake, after, moves)
             except BrakeMoved:
                 continue
-            if after.pulled(terms.number):
+            except RecordsMoved as refused:
+                leads = [each for each in leads if each[0].key not in refused.records]
+                if not leads:
+                    return []
+                continue
+            if not after.pulled(terms.number):
+                return [message for *_, message in leads]
+            logger.info("held back", extra={"leads": [record.key for record, *_ in leads]})
+            if after is not brake:
                 count(Metric.BULK_PAUSED)
-                logger.error(
-                    "bulk sources are paused until a policy is applied",
-                    extra={"leads": leads + sum(brake.minutes.values()), "policy": terms.number},
-                )
-            return after.pulled(terms.number)
+                number = len(leads) + sum(brake.minutes.values())
+                what = "bulk sources are paused until a policy is applied"
+                logger.error(what, extra={"leads": number, "policy": terms.number})
+            return []
         raise Contended("the brake kept moving")
 
-    def _held_back(self, case: _Case, record: Record | None, message: Message) -> tuple[Record | None, Record]:
-        facts: dict[str, Any] = {
-            "type": message.type,
-            "id": message.id,
-            "occurred_at": message.occurred_at,
-            "source": message.change_source,
-            "found_owner": None if case.seen is None else case.seen.owner,
-            "reason": "too many leads from bulk sources",
-        }
-        facts |= dict.fromkeys(("rep", "rota", "lane", "priority", "rule"))
-        logger.info("held back", extra={"lead": message.key, "source": message.change_source})
-        return record, move(record, Move.WAIT, milliseconds(self._now()), **facts)
 
-
-def _told(message: Message) -> _Change:
-    return _Change(
+def _told(message: Message) -> Change:
+    return Change(
         id=message.id,
         named=frozenset({message.key}),
         told=frozenset((message.occurred_at, kind, message.change_source) for kind in message.kinds),
         merged=frozenset(message.merged),
+        received_at=message.received_at,
     )
 
 
-def _gathered(changes: Iterable[_Change]) -> list[_Change]:
+def _gathered(changes: Iterable[Change]) -> list[Change]:
     """One change for each record, oldest first."""
-    by_id: defaultdict[str, list[_Change]] = defaultdict(list)
+    by_id: defaultdict[str, list[Change]] = defaultdict(list)
     for change in changes:
         by_id[change.id].append(change)
     gathered = []
@@ -452,55 +539,100 @@ def _gathered(changes: Iterable[_Change]) -> list[_Change]:
         told = frozenset[tuple[int, Kind, str]]().union(*(change.told for change in same))
         named = frozenset[str]().union(*(change.named for change in same))
         merged = frozenset[str]().union(*(change.merged for change in same)) - {id_}
-        gathered.append(_Change(id_, named, told, merged))
+        received = [change.received_at for change in same if change.received_at is not None]
+        gathered.append(Change(id_, named, told, merged, max(received, default=None)))
     return sorted(gathered, key=lambda change: (change.occurred_at, int(change.id)))
 
 
-def _seen(change: _Change, properties: Mapping[str, str | None] | None, terms: Terms) -> Seen | None:
-    """What HubSpot shows; of somebody who was erased that is nothing, however long it takes until it does."""
-    if properties is None or Kind.PRIVACY_DELETION in change.kinds:
-        return None
-    return Seen(properties.get(OWNER) or None, is_closed(properties, terms.policy))
+def _put_off(changes: Iterable[Change], why: Unavailable) -> Settled:
+    return Settled(later={lead: why for change in changes for lead in change.named})
 
 
-def _put_off(change: _Change, why: Unavailable, open_ends: OpenEnds) -> None:
-    open_ends.later |= dict.fromkeys(change.named, why)
+def _case(change: Change, records: Records, properties: Mapping[str, str | None] | None, terms: Terms, at: int) -> Case:
+    """Put together what is known of a record. Raises RecordUnreadable."""
+    merged = [records.of(id_) for id_ in sorted(change.merged)]
+    gone = [record for record in merged if record.state is State.GONE and record.came]
+    seen = None
+    if properties is not None:
+        seen = Seen(properties.get(OWNER) or None, is_closed(properties, terms.policy))
+    return Case(
+        change,
+        records.of(change.id),
+        lost=tuple(each for each in merged if each.merged_into is None and each.state is not State.ERASED),
+        was_ours=any(record.merged_into in {None, change.id} for record in gone),
+        properties=properties or {},
+        seen=seen,
+        at=at,
+    )
 
 
-def _facts(what: Move, case: _Case) -> dict[str, Any]:
-    """What a record notes of a move."""
-    if what is Move.LOSE:
-        return {"reason": "gone from HubSpot"}
-    if what is Move.CLOSE or case.seen is None:
-        return {"reason": None}
-    owner = case.seen.owner
-    return {"rep": owner, "reason": "the owner was taken away" if owner is None else "somebody else chose the owner"}
+def _ending(case: Case, after: Record | None, at: int) -> Step:
+    """The record ends, and so do those that were merged into it; where a claim stands, its turn goes back."""
+    moves = [(each, each.merged(case.change.id, at)) for each in case.lost]
+    if after is not None:
+        moves.append((case.record, after))
+    claimed = [pair for pair in moves if pair[0].state is State.CLAIMED]
+    return Step(case, [pair for pair in moves if pair not in claimed], undone=claimed)
 
 
-def _is_ours_to_follow(record: Record | None, what: Move, terms: Terms) -> bool:
+def _missing(case: Case) -> Step:
+    """HubSpot does not show a record, and nothing says that it was deleted: it is never let go for that."""
+    received_at = case.change.received_at
+    if case.is_explained:
+        return Step(case)
+    if received_at is None or case.at < received_at + UNSEEN_FOR:
+        return Step(case, later=ContactUnseen("HubSpot does not show the contact"))
+    count(Metric.CHANGES_UNSEEN)
+    logger.warning("not shown by HubSpot, so not followed", extra={"lead": case.change.key})
+    return Step(case)
+
+
+def _tell(step: Step, written: Mapping[str, Record]) -> None:
+    after = written.get(step.case.change.key)
+    if after is None:
+        return
+    before = step.case.stored.state
+    ids = {"lead": after.key, "before": before, "state": after.state, "rep": after.rep, "reason": after.reason}
+    logger.info("followed", extra=ids | {"merged": sorted(step.case.change.merged)})
+    count(Metric.RECORDS_FOLLOWED)
+    if after.state is State.UNOWNED:
+        count(Metric.LEADS_UNOWNED)
+
+
+def _brought(case: Case, after: Record) -> Record:
+    """With what brought the record, where we didn't know it: who changes a record didn't bring it."""
+    change = case.change
+    if case.stored.rev or not change.kinds & BRINGS:
+        return after
+    return replace(after, occurred_at=change.occurred_at, source=change.source)
+
+
+def _is_ours_to_follow(case: Case, record: Record, terms: Terms) -> bool:
     """Whether a move is to be written.
 
     In `observe` nothing is counted that was not counted before. And where owners are not kept, the owner of a record
-    that we don't know says nothing: it may be a lead that has yet to be assigned.
+    that we don't know says nothing, as it may be a lead that has yet to be assigned; but not after a restore or merge.
     """
-    if what is Move.LOSE or is_counted(record):
+    if record.is_counted:
         return True
     if terms.policy.mode is Mode.OBSERVE:
         return False
-    return record is not None or terms.policy.leads.keep_owner
+    return record.state is not State.NEW or terms.policy.leads.keep_owner or case.change.returns
 
 
-def _would_be_a_lead(case: _Case, terms: Terms) -> bool:
-    """Whether a record that comes to us closed is to be noted, so that its reopening is noticed."""
+def _would_be_a_lead(case: Case, terms: Terms) -> bool:
+    """Whether a record that comes to us closed would be a lead if it were open."""
     change = case.change
-    if case.seen is None or not case.seen.closed or terms.policy.mode is Mode.OBSERVE or not change.kinds & BRINGS:
+    if case.stored.rev or case.seen is None or not case.seen.closed or terms.policy.mode is Mode.OBSERVE:
         return False
-    decision = route(Lead(CONTACT, change.id, case.properties, change.source, change.occurred_at), terms.policy)
-    return isinstance(decision, Ignored) and decision.reason == CLOSED
+    return bool(change.kinds & BRINGS) and isinstance(
+        route(case.lead(_message(change, case.record)), terms.policy), Route
+    )
 
 
-def _may_have_overwritten(record: Record, case: _Case) -> bool:
+def _may_have_overwritten(case: Case) -> bool:
     """Whether somebody else did something to the record while we were handing it over."""
+    record = case.record
     return record.state is State.HANDED and any(
         source != BY_APP and at > record.occurred_at and _is_at_handover(record, at)
         for at, _, source in case.change.told
@@ -508,8 +640,8 @@ def _may_have_overwritten(record: Record, case: _Case) -> bool:
 
 
 def _is_at_handover(record: Record, at: int) -> bool:
-    """Whether a moment of HubSpot's lies between our reading of the owner and our noting of the handover, which may
-    have taken more than one try."""
+    """Whether a moment of HubSpot's lies between what our reading of the owner showed and our noting of the handover,
+    which may have taken more than one try."""
     if record.claimed_at is None or record.handed_at is None:
         return False
     return record.claimed_at - EXPOSED_FOR <= at <= record.handed_at + SKEW
@@ -530,50 +662,51 @@ def _overwritten_choice(record: Record, history: Sequence[OwnerChange]) -> str |
     return before.owner
 
 
-def _heir(case: _Case) -> Record | None:
+def _heir(case: Case, seen: Seen) -> Record | None:
     """The record of the lead that lives on after a merge: the owner's own first."""
-    owner = None if case.seen is None else case.seen.owner
     alive = [record for record in case.lost if record.state in HEIRS]
     return min(
         alive,
-        key=lambda record: (record.rep != owner, HEIRS.index(record.state), record.occurred_at, record.key),
+        key=lambda record: (record.rep != seen.owner, HEIRS.index(record.state), record.occurred_at, record.key),
         default=None,
     )
 
 
-def _wants_an_owner(case: _Case, record: Record | None, terms: Terms) -> bool:
+def _wants_an_owner(case: Case, record: Record, terms: Terms) -> bool:
     """Whether a record has become a lead that somebody should get, if the rules say so as well."""
     leads, change = terms.policy.leads, case.change
     if case.seen is None or case.seen.closed:
         return False
-    if record is None:
+    if record.state is State.NEW:
         is_new = bool(change.kinds & BRINGS) or isinstance(leads.when, Reached) or case.was_ours
-        return is_new and (case.seen.owner is None or not leads.keep_owner)
+        return is_new and (case.seen.owner is None or not (leads.keep_owner or change.returns))
     if record.state is State.WAITING:
         return record.rota is not None  # what is held back is the sweep's
     if case.seen.owner is not None:
         return False
-    if record.state is State.ELSEWHERE:
+    if record.state is State.UNOWNED:
         return leads.cleared is Cleared.ALLOT_AGAIN and record.round < MOST_ROUNDS
     return record.state in {State.CLOSED, State.GONE}
 
 
-def _is_news(record: Record | None, decision: Route | Ignored) -> bool:
+def _is_news(record: Record, decision: Route | Ignored) -> bool:
     """Whether what the rules say of a record now is something that assign has not acted on."""
-    if record is not None and record.state is State.WAITING:
+    if record.state is State.WAITING:
         return isinstance(decision, Ignored) or (record.rota, record.lane) != (decision.rota, decision.lane)
     return isinstance(decision, Route)
 
 
-def _message(change: _Change, record: Record | None) -> Message:
-    """The message that brings a lead to assign. A lead that we know keeps the source that first brought it. It is
-    later than what ended it, because it was seen after that; and one that waits keeps its place."""
-    occurred_at, source = change.occurred_at, change.source
-    if record is not None:
-        waits = record.state is State.WAITING
-        occurred_at = record.occurred_at if waits else max(occurred_at, record.changed_at + 1)
-        source = record.source or UNKNOWN_SOURCE
-    return Message(id=change.id, kinds=tuple(sorted(change.kinds)), occurred_at=occurred_at, change_source=source)
+def _message(change: Change, record: Record) -> Message:
+    """The message that brings a lead to assign. A lead that has come before keeps the source that first brought it, one
+    that waits its place, and one that has ended begins another round."""
+    brings = change.kinds & {Kind.CREATION, Kind.PROPERTY_CHANGE, Kind.RESTORE, Kind.MERGE}
+    return Message(
+        id=change.id,
+        kinds=tuple(sorted(brings or {Kind.RESTORE})),
+        occurred_at=record.occurred_at if record.state is State.WAITING else change.occurred_at,
+        change_source=(record.source or UNKNOWN_SOURCE) if record.came else change.source,
+        round=record.round + (record.state in ENDED),
+    )
 
 
 def _moment(text: str | None) -> int | None:

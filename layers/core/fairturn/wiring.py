@@ -6,6 +6,7 @@ import random
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
 import boto3
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
@@ -25,7 +26,8 @@ from fairturn.track import Track
 if TYPE_CHECKING:
     from fairturn.settings import Settings
 
-BOUNDED: Final = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
+BOUNDED: Final = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
+"""Seconds, and tries: so that a neighbour who says nothing is given up while there is time to put a batch back."""
 
 
 class Wiring:
@@ -36,7 +38,7 @@ class Wiring:
         self._sqs = boto3.client("sqs", config=BOUNDED)
         self._store = Store(boto3.client("dynamodb", config=BOUNDED), settings.table)
         self._in_force = InForce(self._store)
-        self._claims = Claims(self._store, now=_now, jitter=random.random)
+        self._claims = Claims(self._store, worker=uuid4().hex[:8], now=_now, jitter=random.random)
 
     @cached_property
     def _crm(self) -> HubSpot:
@@ -44,40 +46,42 @@ class Wiring:
         credentials = Credentials(secrets, self._settings.webhook_secret, self._settings.token_secret)
         return HubSpot(lambda refresh: credentials.hubspot_token(refresh=refresh), self._settings.hubspot_url)
 
+    @cached_property
     def assign(self) -> Assign:
         """What gives leads to reps."""
+        return self._assign(gives_up=True)
+
+    @cached_property
+    def track(self) -> Track:
+        """What follows the records."""
+        leads = self._queue(self._settings.leads_queue)
+        return Track(self._store, self._in_force, self._crm, self._claims, leads, _now)
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        """What is done every minute."""
+        leads = self._queue(self._settings.leads_queue)
+        return Sweep(self._store, self._in_force, self._crm, self._assign(gives_up=False), leads, _now)
+
+    @cached_property
+    def leads(self) -> Consumer:
+        """What reads the leads queue."""
+        return self._consumer(self._settings.leads_queue, self._settings.leads_dead_letters, "assign")
+
+    @cached_property
+    def changes(self) -> Consumer:
+        """What reads the changes queue."""
+        return self._consumer(self._settings.changes_queue, self._settings.changes_dead_letters, "track")
+
+    def _assign(self, *, gives_up: bool) -> Assign:
         return Assign(
             store=self._store,
             in_force=self._in_force,
             crm=self._crm,
             claims=self._claims,
-            handover=Handover(self._store, self._crm, self._claims, now=_now),
-            consumer=self._consumer(self._settings.leads_queue, self._settings.leads_dead_letters, "assign"),
+            handover=Handover(self._store, self._crm, self._claims, _now, gives_up=gives_up),
             leads=self._queue(self._settings.leads_queue),
             changes=self._queue(self._settings.changes_queue),
-            now=_now,
-        )
-
-    def track(self) -> Track:
-        """What follows the records."""
-        return Track(
-            store=self._store,
-            in_force=self._in_force,
-            crm=self._crm,
-            claims=self._claims,
-            consumer=self._consumer(self._settings.changes_queue, self._settings.changes_dead_letters, "track"),
-            leads=self._queue(self._settings.leads_queue),
-            now=_now,
-        )
-
-    def sweep(self) -> Sweep:
-        """What is done every minute."""
-        return Sweep(
-            store=self._store,
-            in_force=self._in_force,
-            crm=self._crm,
-            assign=self.assign(),
-            leads=self._queue(self._settings.leads_queue),
             now=_now,
         )
 
