@@ -66,9 +66,9 @@ def test_a_persons_choice_is_followed_and_a_waiting_lead_gets_an_owner(tmp_path:
         chosen = next(iter(portal.owners))
         portal.change(CONTACT, {OWNER: chosen})
         assert invoke("TrackFunction", events.load("change-queued"), variables) == DONE
-        record = store.read([], [("contact", CONTACT)]).records[f"contact#{CONTACT}"]
+        record = store.records([("contact", CONTACT)]).of(CONTACT)
         assert (record.state, record.rep) == (State.ELSEWHERE, chosen)
         lead = portal.create_contact({"email": "waiting@example.net"})
-        store.move([(None, waiting(lead))])
+        store.move([waiting(lead)])
         assert invoke("SweepFunction", events.load("sweep"), variables) is None
         assert portal.contact(lead).properties[OWNER] in portal.owners

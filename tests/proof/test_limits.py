@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError
 
+from fairturn.brake import Brake, count
 from fairturn.errors import ClaimRefused, RecordsMoved
 from fairturn.handover import MAX_MOVES
 from fairturn.ledger import ANY, TURN, Claim, GivingBack, Ledger, Member, allot, give_back, settle
-from fairturn.policy import MAX_LANES, MAX_MEMBERS, Policy
-from fairturn.record import Move, Record, move
-from fairturn.store import MAX_RECORDS
+from fairturn.policy import MAX_LANES, MAX_MEMBERS, Flood, Policy, Priority
+from fairturn.record import MAX_REASON, Record, new
+from fairturn.routing import Route
+from fairturn.store import HELD_BACK, MAX_RECORDS
 from fairturn_console.policies import MAX_STORED
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ SKILLS = [f"skill-{n:02d}" for n in range(1, MAX_LANES)]
 LANES = frozenset([ANY, *SKILLS])
 FULL = {rep: Member(weight=7, skills=frozenset(SKILLS), capacity=10_000) for rep in REPS}
 """The largest rota: every rep has every skill that some rule asks for."""
-Moves = list[tuple[Record | None, Record]]
+Moves = list[tuple[Record, Record]]
 
 
 def claim_of(
@@ -52,9 +54,9 @@ def claim_of(
     journal = Claim(ledger, 1, 1_000, frozenset(lanes), members, tuple(given))
     moves: Moves = []
     for id_, (key, lane, winner) in zip(leads, given, strict=True):
-        before = (records or {}).get(key)
-        facts = {"type": "contact", "id": id_, "rota": ROTA, "lane": lane, "rep": winner, "claim": journal.version}
-        moves.append((before, move(before, Move.CLAIM, 1_000, **facts)))
+        before = (records or {}).get(key, new(id_))
+        routed = before.routed(Route(ROTA, lane, Priority.NORMAL, "otherwise", ""), 1, None, {})
+        moves.append((before, routed.claimed(winner, journal.version, "worker 1", 1_000)))
     return journal, replace(allotment.ledger, version=journal.version, policy=1), moves
 
 
@@ -132,20 +134,6 @@ def test_a_claim_takes_97_leads_to_97_different_reps_each_with_a_capacity(store:
     assert snapshot.loads == dict.fromkeys(members, 2)
 
 
-def test_a_claim_takes_97_leads_from_97_owners_of_the_rota_to_97_others(store: Store) -> None:
-    winners, holders = REPS[:MAX_RECORDS], REPS[MAX_RECORDS : 2 * MAX_RECORDS]
-    members = {rep: Member(capacity=5) for rep in winners}
-    members |= {rep: Member(capacity=5, on_duty=False) for rep in holders}
-    left = [
-        move(None, Move.LEAVE, 1, type="contact", id=id_, rep=rep)
-        for id_, rep in zip(ids(MAX_RECORDS), holders, strict=True)
-    ]
-    store.move([(None, record) for record in left])
-    journal, after, moves = claim_of(Ledger(), ids(MAX_RECORDS), members, {record.key: record for record in left})
-    store.claim(ROTA, journal, after, moves, store.read([], []).loads)
-    assert store.read([], []).loads == dict.fromkeys(winners, 1) | dict.fromkeys(holders, 0)
-
-
 def test_a_rota_of_500_reps_and_32_lanes_is_claimed_for_read_and_recomputed(store: Store) -> None:
     journal, after, moves = claim_of(full_ledger(), ids(MAX_RECORDS), FULL)
     store.claim(ROTA, journal, after, moves, {})
@@ -166,8 +154,8 @@ def test_a_refusal_of_the_largest_claim_carries_the_ledger_the_loads_and_all_rec
     present = store.read([ROTA], [("contact", id_) for id_ in ids(MAX_RECORDS)])
     assert refused.value.ledger == present.ledgers[ROTA] == after
     assert refused.value.loads == present.loads
-    assert refused.value.records == present.records
-    assert len(present.records) == MAX_RECORDS
+    assert refused.value.records == present.records.known
+    assert len(present.records.known) == MAX_RECORDS
 
 
 # Givings back and moves
@@ -180,7 +168,7 @@ def test_97_leads_of_97_reps_go_back_to_97_others_in_one(store: Store) -> None:
     records = [record for _, record in moves]
     takers = [f"5{rep}" for rep in REPS[:MAX_RECORDS]]
     back: Moves = [
-        (record, move(record, Move.LEAVE, 2_000, rep=taker)) for record, taker in zip(records, takers, strict=True)
+        (record, record.left(taker, None, 2_000).given_back()) for record, taker in zip(records, takers, strict=True)
     ]
     after = replace(give_back(ledger, journal.bookings().values()), version=2)
     entry = GivingBack(1, 2_000, tuple((record.key, 1) for record in records))
@@ -197,20 +185,29 @@ def test_97_leads_of_97_reps_go_back_to_97_others_in_one(store: Store) -> None:
 
 def test_99_records_move_from_99_reps_to_99_others_in_one(store: Store) -> None:
     leads = ids(MAX_MOVES)
-    first: Moves = [
-        (None, move(None, Move.LEAVE, 1, type="contact", id=id_, rep=rep))
-        for id_, rep in zip(leads, REPS, strict=False)
-    ]
+    first: Moves = [(new(id_), new(id_).left(rep, None, 1)) for id_, rep in zip(leads, REPS, strict=False)]
     store.move(first)
     takers = [f"5{rep}" for rep in REPS[:MAX_MOVES]]
-    second: Moves = [
-        (record, move(record, Move.LEAVE, 2, rep=taker)) for (_, record), taker in zip(first, takers, strict=True)
-    ]
+    second: Moves = [(record, record.left(taker, None, 2)) for (_, record), taker in zip(first, takers, strict=True)]
     store.move(second)
     assert store.read([], []).loads == dict.fromkeys(REPS[:MAX_MOVES], 0) | dict.fromkeys(takers, 1)
     with pytest.raises(RecordsMoved) as refused:
         store.move(second)
     assert refused.value.records == {record.key: record for _, record in second}
+
+
+def test_97_leads_from_bulk_sources_are_held_back_and_counted_in_one(store: Store) -> None:
+    leads = ids(MAX_RECORDS)
+    moves: Moves = [(new(id_), new(id_).unrouted(None).waiting("x" * MAX_REASON, 1)) for id_ in leads]
+    flood = Flood(leads=1_000, minutes=10)
+    after = count(Brake(), len(moves), 600_000, flood, 1)
+    store.hold_back(Brake(), after, moves)
+    assert store.brake() == after
+    assert store.count_due(HELD_BACK) == MAX_RECORDS
+    with pytest.raises(RecordsMoved) as refused:
+        store.hold_back(after, count(after, len(moves), 600_000, flood, 1), moves)
+    assert refused.value.records == {record.key: record for _, record in moves}
+    assert store.brake() == after
 
 
 # Policy

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.claim import Candidate, Claims
 from fairturn.errors import ClaimRefused, Contended
+from fairturn.events import Kind, Message
 from fairturn.handover import write_moves
 from fairturn.ledger import ANY
-from fairturn.policy import Policy
-from fairturn.record import Move, State, lead_key, may_start, move
+from fairturn.policy import Policy, Priority
+from fairturn.record import State
 from fairturn.roster import Owner
+from fairturn.routing import Lead, Route
 from fairturn.store import Store, Terms
 from tests.integration.audit import audit, bookings, bound, largest_balance, read
 from tests.proof.conftest import connect
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.claim import Undoing
+    from fairturn.record import Record
 
 WORKERS: Final = 4
 LEADS: Final = 400
@@ -96,7 +98,7 @@ def work(race: Race, share: Sequence[str], number: int) -> Tally:
     store.tally = Tally()
     owners = {rep: Owner(rep, f"rep{rep}@example.com", archived=False) for rep in race.policy["reps"]}
     terms = Terms(1, Policy.read(race.policy), owners)
-    claims = Claims(store, now=_now, jitter=random.random)
+    claims = Claims(store, f"worker {number}", now=_now, jitter=random.random)
     left = list(share)
     while left:
         size = random.randint(1, 12)
@@ -119,34 +121,38 @@ def _bring(
     race: Race, rota: str, batch: Sequence[str], store: Store, claims: Claims, terms: Terms, random: Random
 ) -> None:
     snapshot = store.read([rota], [("contact", lead) for lead in batch])
-    candidates, claimed_before = [], []
+    candidates: list[Candidate] = []
+    claimed_before: list[Record] = []
     for lead in batch:
-        record = snapshot.records.get(lead_key("contact", lead))
-        lane = race.leads[lead][1]
-        facts = {"type": "contact", "id": lead, "occurred_at": 1, "rota": rota, "lane": lane}
-        if record is not None and record.state is State.CLAIMED:
+        record = snapshot.records.of(lead)
+        if record.state is State.CLAIMED:
             claimed_before.append(record)
-        elif may_start(record, 1):
-            candidates.append(Candidate(lead_key("contact", lead), lane, 1, 2, facts, record))
-    claimed = claims.claim(rota, candidates, terms, snapshot.ledgers[rota], dict(snapshot.loads))
-    write_moves(store, [(lead.record, move(lead.record, Move.WAIT, 2, **lead.facts)) for lead in claimed.waiting])
+        elif record.may_start(1):
+            candidates.append(_candidate(record, rota, race.leads[lead][1]))
+    claimed = claims.claim(rota, candidates, terms, snapshot.ledgers[rota], snapshot.loads)
+    write_moves(store, [(each.record, each.routed.waiting("full", 2)) for each in claimed.waiting])
     if race.undoing:
         records = claimed_before + [record for record, _ in claimed.bookings]
-        undone: list[Undoing] = []
+        undone: list[tuple[Record, Record]] = []
         for record in records:
             match random.randrange(6):
                 case 0:
-                    undone.append((record, Move.LEAVE, {"rep": STRANGER}))
+                    undone.append((record, record.left(STRANGER, None, 3)))
                 case 1:
-                    undone.append((record, Move.WAIT, {"rep": None}))
+                    undone.append((record, record.waiting("refused", 3)))
                 case 2:
-                    undone.append((record, Move.LOSE, {"rep": None}))
-        chosen = {record.key for record, *_ in undone}
+                    undone.append((record, record.gone("deleted", 3)))
+        chosen = {record.key for record, _ in undone}
         claims.undo(undone)
         rest = [record for record in records if record.key not in chosen]
-        handed = write_moves(store, [(record, move(record, Move.HAND_OVER, 3, handed_at=3)) for record in rest])
+        handed = write_moves(store, [(record, record.handed(3)) for record in rest])
         passed_on = [record for record in handed if random.random() < 0.3]
-        write_moves(store, [(record, move(record, Move.LEAVE, 4, rep=STRANGER)) for record in passed_on])
+        write_moves(store, [(record, record.left(STRANGER, None, 4)) for record in passed_on])
+
+
+def _candidate(record: Record, rota: str, lane: str) -> Candidate:
+    message = Message(id=record.id, kinds=(Kind.CREATION,), occurred_at=1, change_source="FORM")
+    return Candidate(record, Lead(message, {}), Route(rota, lane, Priority.NORMAL, "otherwise", ""), 1, {})
 
 
 def _now() -> datetime:

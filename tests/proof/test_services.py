@@ -18,9 +18,9 @@ from moto import mock_aws
 
 from fairturn.claim import Claims
 from fairturn.crm import HubSpot
-from fairturn.events import Kind, Message, read_event, sort_events
+from fairturn.events import Kind, Message, lead_key, read_event, sort_events
 from fairturn.queues import Letter, Received
-from fairturn.record import State, lead_key
+from fairturn.record import State
 from fairturn.store import Store
 from fairturn_console.portal import OWNER
 from fairturn_console.webhooks import DEFAULT_SUBSCRIPTIONS, Webhooks
@@ -65,7 +65,8 @@ class Shared:
         with self._lock:
             batch = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
             self._under_way += len(batch)
-            return [replace(each, receipts=each.receipts + 1) for each in batch]
+            at = int(time.time() * 1000)
+            return [replace(each, receipts=each.receipts + 1, first_at=each.first_at or at) for each in batch]
 
     def answered(self, batch: Sequence[Received], left: Sequence[Received]) -> None:
         """Let those that are left come again, and some of the others as well."""
@@ -109,7 +110,8 @@ class City(World):
         )
 
     def claims(self, store: Store) -> Claims:
-        return Claims(store, now=lambda: self.at, jitter=Random().random)
+        worker = f"worker {next(self._workers)}"
+        return Claims(store, worker, now=lambda: self.at, jitter=Random().random)
 
     def hubspot(self) -> HubSpot:
         return HubSpot(lambda _: "pat", self.portal.url, sleep=lambda _: None)

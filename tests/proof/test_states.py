@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from fairturn.errors import ClaimRefused, RecordsMoved
+from fairturn.brake import Brake, count
+from fairturn.errors import BrakeMoved, ClaimRefused, RecordsMoved
 from fairturn.ledger import ANY, Claim, GivingBack, Ledger, Member, allot, give_back, settle
-from fairturn.record import MOVES, Move, Record, State, lead_key, load_changes, move
+from fairturn.policy import Flood, Priority
+from fairturn.record import MOVES, Move, Record, State, load_changes, new
+from fairturn.routing import Route
 from fairturn.store import Snapshot, Store
+from fairturn.track import HEIRS
 from tests.integration.audit import Table, audit, read
 from tests.proof.conftest import empty
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Set
+    from collections.abc import Callable, Mapping, Sequence, Set
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
@@ -26,10 +30,27 @@ ROTAS = ("east", "west")
 REPS = ("101", "102", "103", "104")
 LEADS = tuple(str(n) for n in range(1, 25))
 LANES = (ANY, "fr")
-BEFORE_HAND = (Move.WAIT, Move.LEAVE, Move.REFUSE, Move.LOSE)
+FLOOD = Flood(leads=6, minutes=10)
+Moves = list[tuple[Record, Record]]
+
+MADE: Final[Mapping[Move, Callable[[Record, str, int], Record]]] = {
+    Move.WAIT: lambda record, _, at: record.waiting("full", at),
+    Move.RESUME: lambda record, rep, at: record.resumed(f"worker {rep}", at),
+    Move.RELEASE: lambda record, _, at: record.released(at),
+    Move.HAND_OVER: lambda record, _, at: record.handed(at),
+    Move.OBSERVE: lambda record, rep, at: record.observed(rep, at),
+    Move.LEAVE: lambda record, rep, at: record.left(rep, None, at),
+    Move.CLEAR: lambda record, _, at: record.cleared(at),
+    Move.CLOSE: lambda record, _, at: record.closed(None, at),
+    Move.REFUSE: lambda record, _, at: record.refused("no", at),
+    Move.LOSE: lambda record, _, at: record.gone("not shown", at, unseen_at=at),
+    Move.ERASE: lambda record, _, at: record.erased(at),
+}
+"""What each move makes of a record; a claim is made together with its turn."""
+KEEPS_CLAIM = (Move.RESUME, Move.RELEASE, Move.HAND_OVER)
+"""What may become of a claim without its turn going back."""
+ENDS_CLAIM = tuple(what for what in MADE if (State.CLAIMED, what) in MOVES and what not in KEEPS_CLAIM)
 """How a claim may end that was never handed over."""
-WITHOUT_TURN = (Move.WAIT, Move.HAND_OVER, Move.OBSERVE, Move.LEAVE, Move.REFUSE, Move.LOSE)
-Moves = list[tuple[Record | None, Record]]
 
 
 class Model:
@@ -40,12 +61,12 @@ class Model:
         self.journals: dict[str, dict[int, Claim | GivingBack]] = {}
         self.loads: dict[str, int] = {}
         self.records: dict[str, Record] = {}
+        self.brake = Brake()
 
-    def moved_records(self, moves: Moves) -> dict[str, Record | None]:
+    def moved_records(self, moves: Moves) -> dict[str, Record]:
         """What stands where somebody believes otherwise."""
-        return {
-            after.key: self.records.get(after.key) for before, after in moves if self.records.get(after.key) != before
-        }
+        today = {after.key: self.records.get(after.key, new(after.id)) for _, after in moves}
+        return {after.key: today[after.key] for before, after in moves if today[after.key] != before}
 
     def moved_ledger(self, rota: str, version: int) -> Ledger | None:
         ledger = self.ledgers.get(rota, Ledger())
@@ -69,7 +90,7 @@ class Model:
     def write(self, moves: Moves) -> None:
         for before, after in moves:
             for record, change in ((before, -1), (after, +1)):
-                if record is not None and record.holder is not None:
+                if record.holder is not None:
                     self.loads[record.holder] = self.loads.get(record.holder, 0) + change
             self.records[after.key] = after
 
@@ -84,6 +105,7 @@ class Machine(RuleBasedStateMachine):
     client: DynamoDBClient
     table: str
     snapshots: Bundle[Snapshot] = Bundle("snapshots")
+    brakes: Bundle[Brake] = Bundle("brakes")
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,6 +119,10 @@ class Machine(RuleBasedStateMachine):
     @initialize(target=snapshots)
     def begin(self) -> Snapshot:
         return self._read()
+
+    @initialize(target=brakes)
+    def begin_to_count(self) -> Brake:
+        return self.store.brake()
 
     def _read(self) -> Snapshot:
         return self.store.read(ROTAS, [("contact", lead) for lead in LEADS])
@@ -133,12 +159,12 @@ class Machine(RuleBasedStateMachine):
             for n, rep in enumerate(REPS)
         }
         wanted = [
-            (lead, lane, snapshot.records.get(lead_key("contact", lead)))
-            for lead, lane in leads.items()
-            if (_state(snapshot, lead), Move.CLAIM) in MOVES
+            (record, lane)
+            for record, lane in ((snapshot.records.of(lead), lane) for lead, lane in leads.items())
+            if (record.state, Move.CLAIM) in MOVES
         ]
         before = snapshot.ledgers[rota]
-        allotment = allot(settle(before, members, LANES), [lane for _, lane, _ in wanted], members)
+        allotment = allot(settle(before, members, LANES), [lane for _, lane in wanted], members)
         booked = [(*lead, booking.winner) for lead, booking in zip(wanted, allotment.bookings, strict=True) if booking]
         if not booked:
             return snapshot
@@ -148,23 +174,11 @@ class Machine(RuleBasedStateMachine):
             at=self._time(),
             lanes=frozenset(LANES),
             members=members,
-            leads=tuple((lead_key("contact", lead), lane, winner) for lead, lane, _, winner in booked),
+            leads=tuple((record.key, lane, winner) for record, lane, winner in booked),
         )
         moves: Moves = [
-            (
-                record,
-                self._move(
-                    record,
-                    lead,
-                    Move.CLAIM,
-                    rota=rota,
-                    lane=lane,
-                    rep=winner,
-                    claim=journal.version,
-                    handed_at=None,
-                ),
-            )
-            for lead, lane, record, winner in booked
+            (record, _placed(record, rota, lane).claimed(winner, journal.version, "worker", self._time()))
+            for record, lane, winner in booked
         ]
         after = journal.recompute().ledger
         ledger, records = self.model.moved_ledger(rota, before.version), self.model.moved_records(moves)
@@ -185,7 +199,7 @@ class Machine(RuleBasedStateMachine):
         snapshot=snapshots,
         now=st.booleans(),
         rota=st.sampled_from(ROTAS),
-        ends=st.dictionaries(st.sampled_from(LEADS), st.sampled_from(BEFORE_HAND), min_size=6),
+        ends=st.dictionaries(st.sampled_from(LEADS), st.sampled_from(ENDS_CLAIM), min_size=6),
         taker=st.sampled_from((*REPS, "900")),
     )
     def give_back(
@@ -200,15 +214,14 @@ class Machine(RuleBasedStateMachine):
         moves: Moves = []
         bookings, entries = [], []
         for lead, end in ends.items():
-            record = snapshot.records.get(lead_key("contact", lead))
-            if record is None or record.state is not State.CLAIMED or record.rota != rota or record.claim is None:
+            record = snapshot.records.of(lead)
+            if record.state is not State.CLAIMED or record.rota != rota or record.claim is None:
                 continue
             journal = self.store.journal(rota, record.claim)
             assert isinstance(journal, Claim)
             bookings.append(journal.bookings()[record.key])
-            entries.append((record.key, record.claim))
-            rep = taker if end is Move.LEAVE else None
-            moves.append((record, self._move(record, lead, end, rep=rep, claim=None)))
+            entries.append(record.booking)
+            moves.append((record, MADE[end](record, taker, self._time()).given_back()))
         if not moves:
             return snapshot
         before = snapshot.ledgers[rota]
@@ -230,23 +243,43 @@ class Machine(RuleBasedStateMachine):
         snapshot=snapshots,
         now=st.booleans(),
         wanted=st.lists(
-            st.tuples(st.sampled_from(LEADS), st.sampled_from(WITHOUT_TURN), st.sampled_from((*REPS, "900"))),
+            st.tuples(st.sampled_from(LEADS), st.integers(0, 59), st.sampled_from((*REPS, "900"))),
             unique_by=lambda one: one[0],
             min_size=4,
         ),
     )
-    def move(self, snapshot: Snapshot, now: bool, wanted: Sequence[tuple[str, Move, str]]) -> Snapshot:  # noqa: FBT001
+    def move(self, snapshot: Snapshot, now: bool, wanted: Sequence[tuple[str, int, str]]) -> Snapshot:  # noqa: FBT001
         snapshot = self._read() if now else snapshot
         moves: Moves = []
-        for lead, what, rep in wanted:
-            state = _state(snapshot, lead)
-            if (state, what) not in MOVES or (state is State.CLAIMED and what is not Move.HAND_OVER):
-                continue  # a claim that ends before it was handed over gives its turn back
-            facts: dict[str, Any] = {"rep": rep if what is Move.LEAVE else None}
-            if what is Move.HAND_OVER:
-                facts = {"handed_at": self.at}
-            record = snapshot.records.get(lead_key("contact", lead))
-            moves.append((record, self._move(record, lead, what, **facts)))
+        for lead, choice, rep in wanted:
+            record = snapshot.records.of(lead)
+            able = [what for what in MADE if (record.state, what) in MOVES]
+            if record.state is State.CLAIMED:  # if it ends before it was handed over, it gives its turn back
+                able = list(KEEPS_CLAIM)
+            if able:
+                what = able[choice % len(able)]
+                moves.append((record, MADE[what](record, rep, self._time())))
+        return self._written(snapshot, moves)
+
+    @rule(
+        target=snapshots,
+        snapshot=snapshots,
+        now=st.booleans(),
+        heirs=st.lists(st.sampled_from(LEADS), min_size=4, unique=True),
+        into=st.sampled_from(LEADS),
+    )
+    def inherit(self, snapshot: Snapshot, now: bool, heirs: Sequence[str], into: str) -> Snapshot:  # noqa: FBT001
+        """A merge: a lead lives on under an id of which there is no record yet."""
+        snapshot = self._read() if now else snapshot
+        alive = (record for record in map(snapshot.records.of, heirs) if record.state in HEIRS)
+        heir, there = next(alive, None), snapshot.records.of(into)
+        if heir is None or there.state is not State.NEW:
+            return snapshot
+        at = self._time()
+        moves = [(there, heir.under(into).noted(at)), (heir, heir.merged(into, at).given_back())]
+        return self._written(snapshot, moves)
+
+    def _written(self, snapshot: Snapshot, moves: Moves) -> Snapshot:
         if not moves:
             return snapshot
         records = self.model.moved_records(moves)
@@ -259,8 +292,40 @@ class Machine(RuleBasedStateMachine):
         assert refused.value.records == records
         return snapshot
 
-    def _move(self, record: Record | None, lead: str, what: Move, **facts: Any) -> Record:
-        return move(record, what, self._time(), type="contact", id=lead, **facts)
+    @rule(
+        target=brakes,
+        snapshot=snapshots,
+        before=brakes,
+        now=st.booleans(),
+        leads=st.sets(st.sampled_from(LEADS), min_size=1, max_size=2),
+        policy=st.integers(1, 3),
+    )
+    def hold_back(self, snapshot: Snapshot, before: Brake, now: bool, leads: Set[str], policy: int) -> Brake:  # noqa: FBT001
+        if now:
+            snapshot, before = self._read(), self.store.brake()
+        known = [snapshot.records.of(lead) for lead in sorted(leads)]
+        moves: Moves = [
+            (record, record.unrouted(None).waiting("comes from a bulk source", self._time()))
+            for record in known
+            if (record.state, Move.WAIT) in MOVES and record.state is not State.CLAIMED
+        ]
+        after = count(before, len(moves), self.at, FLOOD, policy) if moves else before
+        if after is before:
+            return before
+        records = self.model.moved_records(moves)
+        if not records and before == self.model.brake:
+            self.store.hold_back(before, after, moves)
+            self.model.write(moves)
+            self.model.brake = after
+            return after
+        if records:
+            with pytest.raises(RecordsMoved) as moved:
+                self.store.hold_back(before, after, moves)
+            assert moved.value.records == records
+        else:
+            with pytest.raises(BrakeMoved):
+                self.store.hold_back(before, after, moves)
+        return before
 
     def _time(self) -> int:
         self.at += 1
@@ -271,12 +336,12 @@ class Machine(RuleBasedStateMachine):
         present = read(self.client, self.table, self.store)
         loads = {rep: load for rep, load in self.model.loads.items() if load}
         assert present == Table(self.model.ledgers, self.model.journals, loads, self.model.records)
+        assert self.store.brake() == self.model.brake
         audit(present)
 
 
-def _state(snapshot: Snapshot, lead: str) -> State | None:
-    record = snapshot.records.get(lead_key("contact", lead))
-    return None if record is None else record.state
+def _placed(record: Record, rota: str, lane: str) -> Record:
+    return record.routed(Route(rota, lane, Priority.NORMAL, "otherwise", ""), 1, None, {})
 
 
 def _never(_: float) -> None:
