@@ -11,6 +11,7 @@ from fairturn.settings import settings
 from fairturn.store import InForce, Store
 from fairturn_console.events import KEY, SECRET, URL
 from fairturn_console.portal import Portal
+from fairturn_console.portal_api import AS_HUBSPOT_DOES
 from fairturn_console.report import Report
 from fairturn_console.sandbox import Sandbox
 from fairturn_console.story import START, Story
@@ -33,6 +34,7 @@ def run(seed: int, leads: int, policy: Policy, log: Path, console: Console) -> b
     random.seed(seed)
     chance = random.Random(seed)
     portal = Portal(chance, token="pat-sandbox", secret=SECRET, webhook_url=URL)  # noqa: S106 - of the sandbox
+    portal.lies = AS_HUBSPOT_DOES
     parameters: dict[str, str | int] = {"HubSpotPortalId": portal.id, "WebhookKey": KEY}
     with (
         log.open("w", encoding="utf-8") as logs,
