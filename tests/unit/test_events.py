@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fairturn.errors import EventRejected, MessageRejected
 from fairturn.events import (
     BULK_SOURCES,
+    DATED,
     RETURNS,
     TOLD_ONCE,
     Event,
@@ -332,7 +333,10 @@ def test_somebody_elses_change_is_not_hidden_behind_one_that_may_be_ours() -> No
 def test_a_bulk_creation_restored_by_hand_is_a_change() -> None:
     leads, changes = sort_events([event(Kind.RESTORE, source="CRM_UI", at=AT + 1), event(source="IMPORT")])
     assert leads == []
-    assert changes == [message(kinds=(Kind.CREATION, Kind.RESTORE), occurred_at=AT + 1, change_source="CRM_UI")]
+    assert changes == [
+        message(kinds=(Kind.CREATION,), occurred_at=AT, change_source="IMPORT"),
+        message(kinds=(Kind.RESTORE,), occurred_at=AT + 1, change_source="CRM_UI"),
+    ]
 
 
 def test_a_creation_is_a_lead_and_the_restore_in_the_same_request_a_change() -> None:
@@ -359,11 +363,11 @@ def test_a_merge_of_many_is_split_and_loses_none() -> None:
         [event(kind, 2**63 - 1, 9_999_999_999_999, "X" * 64, merged if kind is Kind.MERGE else ()) for kind in kinds]
     )
     assert len(leads) == 1
-    assert len(changes) == 4
+    assert len(changes) == 5
     assert sorted(id_ for each in changes for id_ in each.merged) == sorted(merged)
     assert all(len(each.body().encode()) <= 1_024 for each in leads + changes)
     assert {each.kinds for each in leads} == {tuple(sorted(set(Kind) - TOLD_ONCE))}
-    assert {each.kinds for each in changes} == {tuple(sorted(TOLD_ONCE & kinds))}
+    assert {each.kinds for each in changes} == {tuple(sorted(TOLD_ONCE - DATED)), (Kind.DELETION,)}
 
 
 @pytest.mark.parametrize(
@@ -389,12 +393,13 @@ def test_a_restore_of_one_record_hides_no_deletion_of_another() -> None:
 
 
 @pytest.mark.parametrize("other", [Kind.MERGE, Kind.PRIVACY_DELETION, Kind.PROPERTY_CHANGE])
-def test_what_else_is_told_with_a_deletion_stays(other: Kind) -> None:
+def test_what_else_is_told_with_a_deletion_has_a_message_of_its_own(other: Kind) -> None:
     merged = ("2",) if other is Kind.MERGE else ()
     _, changes = sort_events(
         [event(Kind.DELETION, at=AT + 1), event(Kind.RESTORE), event(other, at=AT + 2, merged=merged)]
     )
-    assert [each.kinds for each in changes] == [tuple(sorted({Kind.DELETION, other}))]
+    told = [(each.kinds, each.occurred_at) for each in changes]
+    assert told == [((Kind.DELETION,), AT + 1), ((other,), AT + 2)]  # a deletion is told with its own time
 
 
 def test_merges_of_one_record_are_put_together() -> None:
@@ -430,17 +435,24 @@ def superseded(own: list[Event]) -> set[Kind]:
 
 
 @given(events)
-def test_every_record_has_one_message_in_a_queue_and_no_kind_is_lost_but_what_was_taken_back(some: list[Event]) -> None:
+def test_a_deletion_or_restore_has_a_message_of_its_own_and_no_kind_is_lost_but_what_was_taken_back(
+    some: list[Event],
+) -> None:
     leads, changes = sort_events(some)
     for id_ in {each.id for each in some}:
         own = [one for one in some if one.id == id_]
         lead = [each for each in leads if each.id == id_]
         change = [each for each in changes if each.id == id_]
         assert len(lead) == any(one.makes_lead for one in own)
-        assert len(change) == (not lead or any(one.kind in TOLD_ONCE for one in own))
+        dated = [each for each in change if DATED & set(each.kinds)]
+        assert all(len(each.kinds) == 1 for each in dated)
+        assert len(dated) == any(one.kind in DATED for one in own)
+        rest = any(one.kind in TOLD_ONCE - DATED or (not lead and one.kind not in DATED) for one in own)
+        assert len(change) == len(dated) + rest
         told = [kind for each in lead + change for kind in each.kinds]
         assert sorted(told) == sorted({one.kind for one in own} - superseded(own))
-        assert max(each.occurred_at for each in lead + change) == max(one.occurred_at for one in own)
+        for each in dated:
+            assert each.occurred_at == max(one.occurred_at for one in own if one.kind in each.kinds)
     for queue in (leads, changes):
         assert queue == sorted(queue, key=lambda each: (each.occurred_at, int(each.id)))
 

@@ -325,13 +325,12 @@ class Assign:
     def _missing(self, message: Message, record: Record, view: View) -> Step:
         """A lead that HubSpot does not show: merged, deleted, or there all the same."""
         into = view.found.merged.get(message.id) or record.merged_into
-        if into is not None and record.state in GIVEN:
-            return _known(message, to_track=True)
+        settled = record.state in GIVEN and not record.may_start(message.round)
+        if settled:
+            return _known(message, to_track=into is not None)
         if into is not None:
             return self._go_on(message, record, into, view)
-        if record.state in GIVEN or (
-            record.arrived(message).is_deleted(message.occurred_at) and record.state is not State.CLAIMED
-        ):
+        if record.arrived(message).is_deleted(message.occurred_at) and record.state is not State.CLAIMED:
             return _known(message)
         why = "HubSpot does not show the contact"
         if record.look_at is not None and message.received_at is None:
@@ -342,11 +341,9 @@ class Assign:
             return _known(message)
         after = record.arrived(message).gone(why, view.at, unseen_at=view.at)
         done = Step(told=("gone", {"lead": record.key, "reason": why}), counted=Metric.LEADS_UNSEEN)
-        return (
-            replace(done, undone=(record, after))
-            if record.state is State.CLAIMED
-            else replace(done, move=(record, after))
-        )
+        if record.state is State.CLAIMED:
+            return replace(done, undone=(record, after))
+        return replace(done, move=(record, after))
 
     def _go_on(self, message: Message, record: Record, into: str, view: View) -> Step:
         """A lead that a merge has taken along comes again under the id that it has now."""

@@ -61,6 +61,9 @@ BRINGS: Final = frozenset({Kind.CREATION, Kind.RESTORE})
 RETURNS: Final = frozenset({Kind.RESTORE, Kind.MERGE})
 """What brings a contact that may be older than what tells of it."""
 
+DATED: Final = frozenset({Kind.DELETION, Kind.RESTORE})
+"""What goes by when it happened: it has a message of its own, which tells just that."""
+
 TOLD_ONCE: Final = frozenset({Kind.RESTORE, Kind.MERGE, Kind.DELETION, Kind.PRIVACY_DELETION})
 """What no reading of the record tells afterwards, only the event."""
 
@@ -260,29 +263,29 @@ def sort_events(events: Iterable[Event]) -> tuple[list[Message], list[Message]]:
     records: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         records[event.id].append(event)
-    records |= {record: _without_superseded(told) for record, told in records.items()}
     leads: list[Message] = []
     changes: list[Message] = []
     for record in records.values():
         is_lead = any(event.makes_lead for event in record)
         if is_lead:
             leads.extend(_messages([event for event in record if event.kind not in TOLD_ONCE]))
-        if left := [event for event in record if event.kind in TOLD_ONCE or not is_lead]:
-            changes.extend(_messages(left))
+        left = [event for event in record if event.kind in TOLD_ONCE or not is_lead]
+        changes.extend(_messages([event for event in left if event.kind not in DATED]))
+        changes.extend(_messages(_last_of(left)))
     return sorted(leads, key=_age), sorted(changes, key=_age)
 
 
-def _without_superseded(record: list[Event]) -> list[Event]:
-    """The events of one record, less a deletion that was followed by a restore, or the other way round: a message tells
-    only when the last of what it tells happened. Of two at the same moment the deletion stays: whether the record is
-    there, HubSpot says."""
-    told = [event for event in record if event.kind in {Kind.DELETION, Kind.RESTORE}]
-    last = max(told, key=lambda event: (event.occurred_at, event.kind is Kind.DELETION), default=None)
-    return [event for event in record if event not in told or (last is not None and event.kind is last.kind)]
+def _last_of(record: list[Event]) -> list[Event]:
+    """The last deletion or restore of one record, if there is any. Of two at the same moment it is the deletion:
+    whether the record is there, HubSpot says."""
+    dated = [event for event in record if event.kind in DATED]
+    return sorted(dated, key=lambda each: (each.occurred_at, each.kind is Kind.DELETION, each.change_source))[-1:]
 
 
 def _messages(record: list[Event]) -> Iterator[Message]:
-    """One message for all the events of one record; more only if a merge names too many ids for one."""
+    """One message for all these events of one record; more only if a merge names too many ids for one."""
+    if not record:
+        return
     latest = max(event.occurred_at for event in record)
     telling = max(record, key=_weight)
     kinds = tuple(sorted({event.kind for event in record}))

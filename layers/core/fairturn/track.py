@@ -164,7 +164,7 @@ class Case:
     def is_explained(self) -> bool:
         """Whether something tells why HubSpot shows no such record."""
         record = self.record
-        ended = record.is_deleted(0) or record.merged_into is not None or record.state is State.ERASED
+        ended = record.is_deleted(0) or record.state is State.ERASED
         return ended or Kind.PRIVACY_DELETION in self.change.kinds
 
     @property
@@ -282,10 +282,11 @@ class Track:
         again: list[Change] = []
         settled = Settled()
         for change in changes:
+            stored = records.known.get(change.key)
             if change.id in found.unreadable:
                 settled |= _put_off([change], found.unreadable[change.id])
-            elif change.id in found.merged:
-                again.append(replace(change, id=found.merged[change.id], merged=change.merged | {change.id}))
+            elif into := found.merged.get(change.id) or (stored and stored.merged_into):
+                again.append(replace(change, id=into, merged=change.merged | {change.id}))
             else:
                 try:
                     cases.append(_case(change, records, found.records.get(change.id), terms, at))
@@ -313,11 +314,13 @@ class Track:
         if record.is_deleted(0) and case.at < record.deleted_at + READS_LAG:
             return Step(case, later=HubSpotUnavailable("HubSpot still shows what was deleted"))
         if case.seen is None:
-            return _missing(case)
+            return self._missing(case, terms, at)
         if any(each.state is State.CLAIMED for each in case.records):
             return Step(case, later=Unavailable("a claim is to be handed over first"))
+        if case.lost and (case.is_fresh or case.is_young):
+            return Step(case, later=HubSpotUnavailable("HubSpot may not show yet what was merged"))
         if case.lost:
-            return self._merge(case, case.seen, terms, at)
+            return self._merge(case, terms, at)
         return self._follow(case, case.seen, terms, at)
 
     def _follow(self, case: Case, seen: Seen, terms: Terms, at: int) -> Step:
@@ -363,16 +366,26 @@ class Track:
             return assigned_at is not None and assigned_at <= until
         return record.handed_at < case.change.occurred_at <= until
 
-    def _merge(self, case: Case, seen: Seen, terms: Terms, at: int) -> Step:
+    def _missing(self, case: Case, terms: Terms, at: int) -> Step:
+        """HubSpot does not show a record, and nothing says that it was deleted: it is never let go for that. What was
+        merged into it lives on there all the same."""
+        received_at = case.change.received_at
+        if received_at is None or case.at < received_at + UNSEEN_FOR:
+            return Step(case, later=ContactUnseen("HubSpot does not show the contact"))
+        count(Metric.CHANGES_UNSEEN)
+        logger.warning("not shown by HubSpot, so not followed", extra={"lead": case.change.key})
+        if any(each.state is State.CLAIMED for each in case.lost):
+            return Step(case, later=Unavailable("a claim is to be handed over first"))
+        return self._merge(case, terms, at) if case.lost else Step(case)
+
+    def _merge(self, case: Case, terms: Terms, at: int) -> Step:
         """One of the leads lives on under the id that HubSpot answers to, the others end. Ids that we don't know leave
         a record, too: the message of a lead may still be on its way."""
-        if case.is_fresh or case.is_young:
-            return Step(case, later=HubSpotUnavailable("HubSpot may not show yet what was merged"))
-        record, id_ = case.record, case.change.id
-        heir = _heir(case, seen) if record.state is State.NEW else None
+        record, seen, id_ = case.record, case.seen, case.change.id
+        heir = _heir(case) if record.state is State.NEW else None
         moves = [(each, each.merged(id_, at)) for each in case.lost if each is not heir]
         base = record if heir is None else heir.under(id_)
-        after = follow(base, seen, at) if _is_ours_to_follow(case, base, terms) else None
+        after = None if seen is None or not _is_ours_to_follow(case, base, terms) else follow(base, seen, at)
         if heir is None:
             return Step(case, moves if after is None else [*moves, (record, _brought(case, after))])
         own = base.noted(at) if after is None else after
@@ -575,18 +588,6 @@ def _ending(case: Case, after: Record | None, at: int) -> Step:
     return Step(case, [pair for pair in moves if pair not in claimed], undone=claimed)
 
 
-def _missing(case: Case) -> Step:
-    """HubSpot does not show a record, and nothing says that it was deleted: it is never let go for that."""
-    received_at = case.change.received_at
-    if case.is_explained:
-        return Step(case)
-    if received_at is None or case.at < received_at + UNSEEN_FOR:
-        return Step(case, later=ContactUnseen("HubSpot does not show the contact"))
-    count(Metric.CHANGES_UNSEEN)
-    logger.warning("not shown by HubSpot, so not followed", extra={"lead": case.change.key})
-    return Step(case)
-
-
 def _tell(step: Step, written: Mapping[str, Record]) -> None:
     after = written.get(step.case.change.key)
     if after is None:
@@ -662,12 +663,13 @@ def _overwritten_choice(record: Record, history: Sequence[OwnerChange]) -> str |
     return before.owner
 
 
-def _heir(case: Case, seen: Seen) -> Record | None:
+def _heir(case: Case) -> Record | None:
     """The record of the lead that lives on after a merge: the owner's own first."""
+    owner = None if case.seen is None else case.seen.owner
     alive = [record for record in case.lost if record.state in HEIRS]
     return min(
         alive,
-        key=lambda record: (record.rep != seen.owner, HEIRS.index(record.state), record.occurred_at, record.key),
+        key=lambda record: (record.rep != owner, HEIRS.index(record.state), record.occurred_at, record.key),
         default=None,
     )
 
