@@ -24,6 +24,7 @@ from fairturn_console import events
 if TYPE_CHECKING:
     from fairturn.policy import Policy
     from fairturn_console.dead_letters import DeadLetter, Listing
+    from fairturn_console.policies import Checked
 
 
 class _ListsByDefault(TyperGroup):
@@ -128,12 +129,24 @@ def event(
 
 @policy_commands.command()
 def check(path: PolicyFile = POLICY) -> None:
-    """Check a policy file without touching anything."""
-    policy = _read(path)
+    """Check a policy file without touching anything, and say what a claim costs in each rota.
+
+    Warnings, like problems, are told with their line; only problems make it fail.
+    """
+    from fairturn_console import cost
+
+    checked = _checked(path)
+    policy = checked.policy
+    for warning in checked.warnings:
+        typer.echo(f"{path}: warning: {warning}", err=True)
     rules = len(policy.rules)
     typer.echo(
         f"{path}: {len(policy.reps)} reps, {len(policy.rotas)} rotas, {rules} rules and a catch-all. No problems."
     )
+    for name, rota in policy.rotas.items():
+        size = f"{len(rota.members)} x {len(policy.lanes(name))}"
+        units = cost.write_units(policy, name)
+        typer.echo(f"  {name}: reps x lanes = {size}, about {units} write units for a claim of one lead")
 
 
 @policy_commands.command()
@@ -288,10 +301,14 @@ def _invoke(function: str) -> str:
 
 
 def _read(path: Path) -> Policy:
+    return _checked(path).policy
+
+
+def _checked(path: Path) -> Checked:
     from fairturn_console import policies
 
     try:
-        return policies.load(path)
+        return policies.check(path)
     except PolicyInvalid as error:
         _fail(*(f"{path}: {problem}" for problem in error.problems))
 

@@ -7,6 +7,7 @@ data (anchors, aliases, tags, directives, several documents) a policy needs noth
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -55,8 +56,22 @@ _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _FRACTION = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?")
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A policy without problems, and what is hardly meant in it."""
+
+    policy: Policy
+    warnings: tuple[Problem, ...]
+    """Each with its line."""
+
+
 def load(source: Path | str) -> Policy:
     """Read a policy from a file, or from text. Raises PolicyInvalid with every problem and its line."""
+    return check(source).policy
+
+
+def check(source: Path | str) -> Checked:
+    """Read a policy and what it warns of. Raises PolicyInvalid with every problem and its line."""
     text = _read(source) if isinstance(source, Path) else source
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         _refuse(None, f"larger than {MAX_BYTES // 1024} KB")
@@ -73,7 +88,7 @@ def load(source: Path | str) -> Policy:
         raise PolicyInvalid([reader.located(problem) for problem in error.problems]) from error
     if len(policy.model_dump_json(by_alias=True).encode()) > MAX_STORED:
         _refuse(None, "too large to be stored: take out reps, members or hours")
-    return policy
+    return Checked(policy, tuple(reader.located(warning) for warning in policy.warnings()))
 
 
 def _read(path: Path) -> str:

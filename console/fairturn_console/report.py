@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import quantiles
 from typing import TYPE_CHECKING, Final
 
@@ -13,13 +13,13 @@ from rich.table import Table
 from fairturn.claim import seat
 from fairturn.events import lead_key
 from fairturn.explain import story
-from fairturn.ledger import TURN, Claim, Ledger
+from fairturn.ledger import BAND, TURN, Claim, Ledger, give_back
 from fairturn.policy import OWNER
 from fairturn.record import State
 from fairturn.routing import is_closed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
@@ -55,6 +55,7 @@ class Report:
         self._records = self._read_records()
         self._snapshot: Snapshot = store.read(terms.policy.rotas, [])
         self._journals = {rota: self._read_journals(rota) for rota in terms.policy.rotas}
+        self._replays = {rota: self._replay(rota) for rota in self._journals}
         self._dead = sandbox.dead_letters()
         ends = Counter(self._end(self._records.get(lead_key("contact", lead))) for lead in day.leads)
         self.assigned, self.waiting, self.dead, self.dropped = (
@@ -102,7 +103,7 @@ class Report:
             Finding("every lane of every ledger sums to 0", all(sum(row.values()) == 0 for row in rows)),
             Finding(
                 "every decision can be recomputed from its journal, from the first to the last",
-                all(self._replays(rota) for rota in self._journals),
+                all(holds for _, _, holds in self._replays.values()),
             ),
             Finding(
                 f"{webhooks.duplicated} duplicates and {resent} redeliveries came and changed nothing",
@@ -122,7 +123,9 @@ class Report:
         """Show the day: a table per rota, the times, the dead letters, one lead's story."""
         for rota in self._terms.policy.rotas:
             console.print(self._table(rota))
+            self._print_worth(rota, console)
         self._print_times(console)
+        self._print_spent(console)
         self._print_dead_letters(console)
         self._print_a_story(console)
 
@@ -139,7 +142,7 @@ class Report:
         ledger = self._snapshot.ledgers[rota]
         credited: Counter[str] = Counter()
         got: Counter[str] = Counter()
-        for sign, booking in self._bookings(rota):
+        for sign, booking in self._replays[rota][1]:
             got[booking.winner] += sign
             for rep, share in booking.shares.items():
                 credited[rep] += sign * share
@@ -160,6 +163,29 @@ class Report:
                 f"{member.load}/{capacity}",
             )
         return table
+
+    def _print_worth(self, rota: str, console: Console) -> None:
+        """How the leads of each band of worth were shared out, the most worth first."""
+        worth = self._terms.policy.leads.worth
+        for band in reversed(worth.names() if worth else ()):
+            got: Counter[str] = Counter()
+            credited: Counter[str] = Counter()
+            for sign, booking in self._replays[rota][1]:
+                if booking.lane.endswith(f"{BAND}{band}"):
+                    got[booking.winner] += sign
+                    credited.update({rep: sign * share for rep, share in booking.shares.items()})
+            shares = [
+                f"{self._names.get(rep, rep)} {got[rep]} (fair share {credited[rep] / TURN:.1f})"
+                for rep in self._terms.policy.rotas[rota].members
+            ]
+            words = worth.in_words(band) if worth else ""
+            console.print(f"Of the {got.total()} leads {words}: {', '.join(shares)}.", soft_wrap=True)
+
+    def _print_spent(self, console: Console) -> None:
+        spent = sum(record.spent for record in self._records.values())
+        if spent:
+            what = "Turns that stay spent, because too many leads of the rep were taken away lately"
+            console.print(f"{what}: {spent}.", soft_wrap=True)
 
     def _print_times(self, console: Console) -> None:
         handed = [record for record in self._records.values() if record.state is State.HANDED]
@@ -232,29 +258,26 @@ class Report:
         last = self._snapshot.ledgers[rota].version
         return [self._store.journal(rota, version) for version in range(1, last + 1)]
 
-    def _bookings(self, rota: str) -> Iterable[tuple[int, Booking]]:
-        """Every booking, with 1 where it was made and -1 where it was given back."""
-        claims: dict[int, Claim] = {}
+    def _replay(self, rota: str) -> tuple[Ledger, list[tuple[int, Booking]], bool]:
+        """What an empty ledger becomes by the rota's journals; every booking, with 1 where it was made and -1 where it
+        was given back; and whether each claim decides the same again and begins where the one before it ended."""
+        ledger, holds = Ledger(), True
+        claims: dict[int, dict[str, Booking]] = {}
+        booked: list[tuple[int, Booking]] = []
         for journal in self._journals[rota]:
             if isinstance(journal, Claim):
-                claims[journal.version] = journal
-                yield from ((1, booking) for booking in journal.recompute().bookings if booking is not None)
+                claims[journal.version] = journal.bookings()
+                decided = journal.recompute()
+                winners = [booking.winner for booking in claims[journal.version].values()]
+                holds = holds and winners == [given.winner for given in journal.leads] and ledger == journal.before
+                booked += [(1, booking) for booking in claims[journal.version].values()]
+                ledger = decided.ledger
             else:
-                yield from ((-1, claims[version].bookings()[lead]) for lead, version in journal.leads)
-
-    def _replays(self, rota: str) -> bool:
-        """Whether each claim decides the same again, and each begins where the one before it ended."""
-        ledger: Ledger | None = Ledger()
-        for journal in self._journals[rota]:
-            if not isinstance(journal, Claim):
-                ledger = None  # the next claim says how it ended
-                continue
-            decided = journal.recompute()
-            winners = [booking.winner for booking in decided.bookings if booking is not None]
-            if winners != [winner for *_, winner in journal.leads] or ledger not in (None, journal.before):
-                return False
-            ledger = decided.ledger
-        return ledger is None or ledger == self._snapshot.ledgers[rota]
+                returns = [(claims[each.claim][each.lead], each.is_regret) for each in journal.leads]
+                ledger, came_back = give_back(ledger, returns)
+                ledger = replace(ledger, version=journal.version)
+                booked += [(-1, booking) for (booking, _), back in zip(returns, came_back, strict=True) if back]
+        return ledger, booked, holds and ledger == self._snapshot.ledgers[rota]
 
     def _owner(self, contact: str) -> str | None:
         return self._portal.contact(contact).properties.get(OWNER) or None

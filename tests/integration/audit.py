@@ -97,23 +97,25 @@ def replay(journals: Mapping[int, Claim | GivingBack]) -> tuple[dict[str, dict[i
                 assert entry.before == ledger
                 allotment = entry.recompute()
                 winners = [booking.winner for booking in allotment.bookings if booking is not None]
-                assert winners == [winner for *_, winner in entry.leads]
+                assert winners == [given.winner for given in entry.leads]
                 ledger = allotment.ledger
-                for lead, _, winner in entry.leads:
-                    standing.setdefault(lead, {})[version] = winner
+                for given in entry.leads:
+                    standing.setdefault(given.lead, {})[version] = given.winner
             case GivingBack():
                 assert entry.version == version
-                ledger = replace(give_back(ledger, _bookings(entry, journals)), version=version)
-                for lead, claim in entry.leads:
-                    del standing[lead][claim]
+                returned, came_back = give_back(ledger, _bookings(entry, journals))
+                ledger = replace(returned, version=version)
+                for (lead, claim, _), back in zip(entry.leads, came_back, strict=True):
+                    if back:
+                        del standing[lead][claim]
     return standing, ledger
 
 
-def _bookings(entry: GivingBack, journals: Mapping[int, Claim | GivingBack]) -> Iterable[Booking]:
-    for lead, version in entry.leads:
+def _bookings(entry: GivingBack, journals: Mapping[int, Claim | GivingBack]) -> Iterable[tuple[Booking, bool]]:
+    for lead, version, is_regret in entry.leads:
         claim = journals[version]
         assert isinstance(claim, Claim)
-        yield claim.bookings()[lead]
+        yield claim.bookings()[lead], is_regret
 
 
 def bookings(journals: Mapping[int, Claim | GivingBack]) -> list[Booking]:

@@ -41,11 +41,11 @@ class Inbox:
         for letter in letters:
             self.arrive(letter.body)
 
-    def delete(self, received: Sequence[Received]) -> None:
+    def delete(self, received: Sequence[Received], deadline: Deadline | None = None) -> None:  # noqa: ARG002
         for each in received:
             self.messages.pop(each.id, None)
 
-    def put_back(self, delays: Sequence[tuple[Received, int]]) -> None:
+    def put_back(self, delays: Sequence[tuple[Received, int]], deadline: Deadline | None = None) -> None:  # noqa: ARG002
         """Time is not told here: what is put back comes after all others."""
         for each, _ in delays:
             if each.id in self.messages:

@@ -63,8 +63,23 @@ def run(*arguments: str) -> Result:
 
 def test_a_good_policy_has_no_problems() -> None:
     result = run("policy", "check", EXAMPLE)
-    assert result.output == f"{EXAMPLE}: 8 reps, 3 rotas, 6 rules and a catch-all. No problems.\n"
+    assert result.output.splitlines() == [
+        f"{EXAMPLE}: 8 reps, 3 rotas, 6 rules and a catch-all. No problems.",
+        "  key-accounts: reps x lanes = 3 x 1, about 8 write units for a claim of one lead",
+        "  europe: reps x lanes = 4 x 3, about 8 write units for a claim of one lead",
+        "  inbound: reps x lanes = 5 x 1, about 8 write units for a claim of one lead",
+    ]
     assert result.exit_code == 0
+
+
+def test_a_policy_that_is_hardly_meant_is_warned_of_with_its_line_and_does_not_fail(tmp_path: Path) -> None:
+    dear = tmp_path / "dear.yaml"
+    dear.write_text(f"{SMALL}leads:\n  worth: {{property: hubspotscore, bands: [20, 60]}}\n")
+    result = run("policy", "check", str(dear))
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"{dear}: warning: line 7, leads.worth.property: HubSpot works this out only after")
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout.splitlines()[1].startswith("  inbound: reps x lanes = 2 x 3, about ")
 
 
 def test_every_problem_of_a_policy_is_shown_with_its_line(tmp_path: Path) -> None:

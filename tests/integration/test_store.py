@@ -21,7 +21,22 @@ from fairturn.errors import (
     TableUnavailable,
 )
 from fairturn.events import lead_key
-from fairturn.ledger import ANY, Claim, GivingBack, Ledger, Member, allot, give_back, settle
+from fairturn.ledger import (
+    ANY,
+    GRACE_OF_A_TURN,
+    MOST_GRACE,
+    PAST,
+    Claim,
+    Given,
+    GivingBack,
+    Ledger,
+    Member,
+    Offer,
+    Returned,
+    allot,
+    give_back,
+    settle,
+)
 from fairturn.policy import Flood, Policy, Priority
 from fairturn.record import KEPT_FOR, LOOK_AFTER, Record, State, new
 from fairturn.roster import Owner
@@ -63,17 +78,19 @@ def claim_of(
     records: Mapping[str, Record] | None = None,
 ) -> tuple[Claim, Ledger, list[tuple[Record, Record]]]:
     """A claim of new leads, decided on a ledger."""
-    allotment = allot(settle(ledger, members, [ANY]), [ANY] * len(leads), members)
+    allotment = allot(settle(ledger, members, [ANY]), [Offer(ANY)] * len(leads), members, [ANY])
     journal = Claim(
         before=ledger,
         policy=1,
         at=1_000,
         lanes=frozenset({ANY}),
         members=members,
-        leads=tuple((f"contact#{id_}", ANY, b.winner) for id_, b in zip(leads, allotment.bookings, strict=True) if b),
+        leads=tuple(
+            Given(f"contact#{id_}", ANY, b.winner) for id_, b in zip(leads, allotment.bookings, strict=True) if b
+        ),
     )
     moves = []
-    for (key, lane, winner), id_ in zip(journal.leads, leads, strict=True):
+    for (key, lane, winner, _), id_ in zip(journal.leads, leads, strict=True):
         before = (records or {}).get(key, new(id_))
         moves.append((before, placed(before, lane=lane).claimed(winner, journal.version, "worker 1", 1_000)))
     return journal, replace(allotment.ledger, version=journal.version, policy=1), moves
@@ -144,10 +161,11 @@ def test_no_claim_exceeds_a_capacity_even_on_loads_read_too_early(
 def test_giving_back_returns_turn_load_and_record_as_one(store: Store) -> None:
     ledger = make(store, Ledger(), "1")
     record = the(store, "1")
-    entry = GivingBack(ledger.version, 2_000, ((record.key, 1),))
+    entry = GivingBack(ledger.version, 2_000, (Returned(record.key, 1),))
     claim = store.journal(ROTA, 1)
     assert isinstance(claim, Claim)
-    after = replace(give_back(ledger, [claim.bookings()[record.key]]), version=2)
+    returned, _ = give_back(ledger, [(claim.bookings()[record.key], False)])
+    after = replace(returned, version=2)
     moves = [(record, record.left("900", None, 2_000).given_back())]
     store.give_back(ROTA, entry, after, moves)
     snapshot = store.read([ROTA], [("contact", "1")])
@@ -162,6 +180,63 @@ def test_giving_back_returns_turn_load_and_record_as_one(store: Store) -> None:
     assert store.journal(ROTA, 2) == entry
     with pytest.raises(KeyError):
         store.journal(ROTA, 3)
+
+
+def test_a_journal_comes_back_from_the_table_as_it_was_written_with_all_that_the_claim_rested_on(store: Store) -> None:
+    members = {
+        "101": Member(weight=2, skills=frozenset({"fr", "de"}), came_lately=True, capacity=9),
+        "102": Member(on_duty=False, why="outside working hours", is_due=True, load=3),
+        "103": Member(on_duty=False, why="deactivated in HubSpot", has_left=True),
+    }
+    before = Ledger(
+        turns=7,
+        balances={"de+fr@60": {"101": 5, "102": -5}, PAST: {"101": -2, "103": 2}},
+        last={"101": 7, "102": 6},
+        grace={"101": 3},
+    )
+    lanes = frozenset({"de+fr@0", "de+fr@60"})
+    leads = (Given("contact#1", "de+fr@60", "101"), Given("contact#2", "de+fr@0", "101", ("102", "900")))
+    journal = Claim(before, 1, 1_000, lanes, members, leads)
+    after = journal.recompute().ledger
+    assert after.grace == {"101": 5}  # each turn earns a quarter
+    moves = [(new(id_), placed(new(id_)).claimed("101", 1, "worker 1", 1_000)) for id_ in "12"]
+    store.claim(ROTA, journal, after, moves, {})
+    assert store.journal(ROTA, 1) == journal
+    assert store.read([ROTA], []).ledgers[ROTA] == after
+
+
+def test_a_ledger_and_a_giving_back_keep_whose_grace_was_taken(store: Store) -> None:
+    ledger = make(store, Ledger(), "1", "2")
+    claim = store.journal(ROTA, 1)
+    assert isinstance(claim, Claim)
+    records = [the(store, id_).handed(2_000) for id_ in "12"]
+    store.move([(the(store, record.id), record) for record in records])
+    regrets = (True, False)
+    bookings = [claim.bookings()[record.key] for record in records]
+    returned, _ = give_back(ledger, list(zip(bookings, regrets, strict=True)))
+    assert returned.grace == {bookings[0].winner: MOST_GRACE - GRACE_OF_A_TURN}
+    leads = tuple(Returned(record.key, 1, regret) for record, regret in zip(records, regrets, strict=True))
+    entry = GivingBack(ledger.version, 3_000, leads)
+    moves = [(record, record.left("900", None, 3_000).given_back()) for record in records]
+    store.give_back(ROTA, entry, replace(returned, version=2), moves)
+    assert store.read([ROTA], []).ledgers[ROTA] == replace(returned, version=2)
+    assert store.journal(ROTA, 2) == entry
+
+
+def test_a_lead_whose_turn_stays_spent_keeps_its_booking(store: Store) -> None:
+    ledger = replace(make(store, Ledger(), "1"), grace={"101": GRACE_OF_A_TURN - 1})
+    claim = store.journal(ROTA, 1)
+    assert isinstance(claim, Claim)
+    handed = the(store, "1").handed(2_000)
+    store.move([(the(store, "1"), handed)])
+    returned, came_back = give_back(ledger, [(claim.bookings()[handed.key], True)])
+    assert (returned, came_back) == (ledger, (False,))
+    taken = handed.left("900", "somebody else chose the owner", 3_000).stays_spent()
+    entry = GivingBack(1, 3_000, (Returned(handed.key, 1, is_regret=True),))
+    store.give_back(ROTA, entry, replace(returned, version=2), [(handed, taken)])
+    assert the(store, "1") == taken
+    assert (taken.booking, taken.had) == ((handed.key, 1), ("101",))
+    assert store.loads() == {"101": 0, "900": 1}
 
 
 def test_a_record_that_moved_is_not_moved_again_and_takes_its_batch_with_it(store: Store) -> None:
@@ -189,8 +264,8 @@ def test_waiting_and_claimed_leads_are_found_by_what_is_due_and_reps_leads_by_re
     make(store, Ledger(), "1")
     store.move(
         [
-            (new("2"), placed(new("2"), lane="fr", at=5).waiting("full", 9)),
-            (new("3"), placed(new("3"), lane="fr", at=8, priority=Priority.URGENT).waiting("full", 9)),
+            (new("2"), placed(new("2"), lane="fr@60", at=5).waiting("full", 9)),
+            (new("3"), placed(new("3"), lane="fr@60", at=8, priority=Priority.URGENT).waiting("full", 9)),
         ]
     )
     answer = dynamodb.query(
@@ -199,9 +274,9 @@ def test_waiting_and_claimed_leads_are_found_by_what_is_due_and_reps_leads_by_re
         KeyConditionExpression="assigned_to = :value",
         ExpressionAttributeValues={":value": {"S": "101"}},
     )
-    assert store.due(f"{ROTA}#fr", 9) == [("contact", "3"), ("contact", "2")]
+    assert store.due(f"{ROTA}#fr@60", 9) == [("contact", "3"), ("contact", "2")]
     assert store.due("claimed", 9) == [("contact", "1")]
-    assert store.count_due(f"{ROTA}#fr") == 2
+    assert store.count_due(f"{ROTA}#fr@60") == 2
     assert [item["pk"]["S"] for item in answer["Items"]] == ["LEAD#contact#1"]
 
 
@@ -264,11 +339,14 @@ def test_a_finished_record_expires_and_one_that_is_open_or_in_a_load_does_not(
 
 def test_a_record_comes_back_from_the_table_as_it_was_written(store: Store) -> None:
     record = replace(
-        placed(new("1"), lane="fr", at=5).claimed("101", 3, "worker 1", 9),
+        placed(new("1"), lane="fr@60", at=5).claimed("101", 3, "worker 1", 9),
         round=2,
         source="FORM",
         found_owner="102",
+        worth="worth 60 or more",
         booked_as="contact#7",
+        had=("102", "900"),
+        spent=True,
         deleted_at=3,
         restored_at=4,
         shown={"country": "France"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -259,6 +260,7 @@ def test_a_lead_that_hubspot_shows_but_does_not_find_holds_up_no_other(world: Wo
     assert world.states(others) == {"handed": 3}
     assert record(world, lost).state is State.WAITING
     world.crm.read = read_contacts  # type: ignore[method-assign]
+    world.later(901)
     world.sweep.run()
     (received,) = world.passed_on()  # what is not shown goes through the queue, which waits long enough for it
     assert world.assign.take([received]) == [received]
@@ -424,6 +426,75 @@ def test_one_bad_lead_of_a_batch_goes_through_the_queue_and_the_others_are_allot
     world.later(60)
     world.sweep.run()  # what has been given up is not begun again every minute
     assert world.passed_on() == []
+
+
+# Monday morning
+
+
+def monday(world: World, *begins: str, **policy: Any) -> None:
+    """Reps who begin at these times, all of them later than now."""
+    hours = [{"zone": "UTC", "hours": {"mon": f"{begin}-18:00"}} for begin in begins]
+    members = world.reps[: len(begins)]
+    change(world, reps=dict(zip(members, hours, strict=True)), rotas={ROTA: {"members": members}}, **policy)
+
+
+def got(world: World, leads: list[str]) -> list[int]:
+    owners = Counter(world.owner(lead) for lead in leads)
+    return [owners[rep] for rep in world.reps]
+
+
+def test_reps_who_begin_within_a_minute_of_each_other_share_what_waited_over_night(dynamodb: DynamoDBClient) -> None:
+    with World(dynamodb, "fairturn", reps=4) as world:
+        monday(world, "09:10", "09:11", "09:11", "09:11")
+        leads = world.arrive(120)
+        for start in range(0, 120, 97):
+            world.take(leads[start : start + 97])
+        world.later(570)  # 09:10
+        world.sweep.run()
+        assert sum(got(world, leads)) <= 1
+        world.later(60)
+        world.sweep.run()
+        assert all(abs(number - 30) <= 1 for number in got(world, leads))
+        world.check(leads)
+        audit(read(dynamodb, "fairturn", world.store))
+
+
+def test_who_begins_alone_with_nobody_due_gets_what_waits_at_once(world: World) -> None:
+    monday(world, "09:10", "10:00", "10:00")
+    leads = world.arrive(30)
+    world.take(leads)
+    world.later(570)
+    world.sweep.run()
+    assert got(world, leads) == [30, 0, 0]
+
+
+def test_nobody_waits_for_the_others_longer_than_the_policy_says(world: World) -> None:
+    monday(world, "09:10", "09:24", "09:24", release="15m")
+    leads = world.arrive(9)
+    world.take(leads)
+    world.later(570)
+    world.sweep.run()
+    assert sum(got(world, leads)) <= 1
+    monday(world, "09:10", "09:27", "09:27", release="15m")  # they come later than they were due
+    world.later(900)
+    world.sweep.run()
+    assert got(world, leads) == [9, 0, 0]
+
+
+def test_without_a_release_and_for_urgent_leads_nobody_waits_for_anybody(world: World) -> None:
+    urgent = [
+        {"name": "hot", "when": [{"property": "message", "contains": "demo"}], "rota": ROTA, "priority": "urgent"}
+    ]
+    monday(world, "09:10", "09:11", "09:11", rules=urgent)
+    calm, hot = world.arrive(4), world.arrive(4, message="a demo please")
+    world.take([*calm, *hot])
+    world.later(570)
+    world.sweep.run()
+    assert got(world, hot) == [4, 0, 0]
+    assert sum(got(world, calm)) == 0
+    monday(world, "09:10", "09:12", "09:12", release="0m")
+    world.sweep.run()
+    assert got(world, calm) == [4, 0, 0]
 
 
 # Leads that HubSpot did not show

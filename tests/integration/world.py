@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import time_machine
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 START = datetime(2026, 11, 23, 9, tzinfo=UTC)
 ROTA = "inbound"
+WRITES: Final = frozenset({"TransactWriteItems", "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"})
+"""What DynamoDB calls the requests that change a table."""
 CAUGHT_UP = READS_LAG / 1000 + 1
 """Seconds after which HubSpot's reads show all that has happened."""
 

@@ -16,9 +16,24 @@ from botocore.exceptions import ClientError
 from fairturn.brake import Brake, count
 from fairturn.errors import ClaimRefused, RecordsMoved
 from fairturn.handover import MAX_MOVES
-from fairturn.ledger import ANY, TURN, Claim, GivingBack, Ledger, Member, allot, give_back, settle
-from fairturn.policy import MAX_LANES, MAX_MEMBERS, Flood, Policy, Priority
-from fairturn.record import MAX_REASON, Record, new
+from fairturn.ledger import (
+    ANY,
+    MOST_GRACE,
+    PAST,
+    TURN,
+    Claim,
+    Given,
+    GivingBack,
+    Ledger,
+    Member,
+    Offer,
+    Returned,
+    allot,
+    give_back,
+    settle,
+)
+from fairturn.policy import MAX_CELLS, MAX_LANES, MAX_MEMBERS, Flood, Policy, Priority
+from fairturn.record import MAX_REASON, MOST_OWNERS, Record, new
 from fairturn.routing import Route
 from fairturn.store import HELD_BACK, MAX_RECORDS
 from fairturn_console.policies import MAX_STORED
@@ -32,42 +47,52 @@ if TYPE_CHECKING:
     from fairturn.store import Store
 
 ROTA = "inbound"
-REPS = [str(10_000_000_000 + n) for n in range(MAX_MEMBERS)]
+REPS = [str(number) for number in Random(3).sample(range(10_000_000_000, 100_000_000_000), MAX_MEMBERS)]
 """Owner ids of eleven digits: the longest that HubSpot is known to give."""
 SKILLS = [f"skill-{n:02d}" for n in range(1, MAX_LANES)]
-LANES = frozenset([ANY, *SKILLS])
-FULL = {rep: Member(weight=7, skills=frozenset(SKILLS), capacity=10_000) for rep in REPS}
-"""The largest rota: every rep has every skill that some rule asks for."""
 Moves = list[tuple[Record, Record]]
 
 
+def lanes_of(count: int) -> list[str]:
+    """So many lanes: one without a skill, the others with one each."""
+    return [ANY, *SKILLS[: count - 1]]
+
+
 def claim_of(
-    ledger: Ledger, leads: Sequence[str], members: Mapping[str, Member], records: Mapping[str, Record] | None = None
+    ledger: Ledger,
+    leads: Sequence[str],
+    members: Mapping[str, Member],
+    lanes: Sequence[str] = (ANY,),
+    had: tuple[str, ...] = (),
 ) -> tuple[Claim, Ledger, Moves]:
-    """A claim of contacts, spread over the lanes that the members can serve."""
-    lanes = sorted(LANES if all(member.skills for member in members.values()) else {ANY})
-    asked = [lanes[n % len(lanes)] for n in range(len(leads))]
-    allotment = allot(settle(ledger, members, lanes), asked, members)
-    given = [
-        (f"contact#{id_}", lane, b.winner) for id_, lane, b in zip(leads, asked, allotment.bookings, strict=True) if b
-    ]
-    journal = Claim(ledger, 1, 1_000, frozenset(lanes), members, tuple(given))
+    """A claim of contacts, spread over the lanes; each of them had these owners before."""
+    offers = [Offer(lanes[n % len(lanes)], had) for n in range(len(leads))]
+    allotment = allot(settle(ledger, members, lanes), offers, members, lanes)
+    given = tuple(
+        Given(f"contact#{id_}", offer.lane, booking.winner, had)
+        for id_, offer, booking in zip(leads, offers, allotment.bookings, strict=True)
+        if booking
+    )
+    journal = Claim(ledger, 1, 1_000, frozenset(lanes), members, given)
     moves: Moves = []
-    for id_, (key, lane, winner) in zip(leads, given, strict=True):
-        before = (records or {}).get(key, new(id_))
+    for id_, (_, lane, winner, _) in zip(leads, given, strict=True):
+        before = replace(new(id_), had=had)
         routed = before.routed(Route(ROTA, lane, Priority.NORMAL, "otherwise", ""), 1, None, {})
         moves.append((before, routed.claimed(winner, journal.version, "worker 1", 1_000)))
     return journal, replace(allotment.ledger, version=journal.version, policy=1), moves
 
 
-def full_ledger() -> Ledger:
-    """Everybody is owed something in every lane, of the size that balances have at most."""
+def full_ledger(reps: Sequence[str], lanes: Sequence[str]) -> Ledger:
+    """Everybody is owed something in every lane and from the past, of the size that balances have at most, and has
+    little grace left."""
     random = Random(1)
     balances = {}
-    for lane in LANES:
-        row = [random.randint(TURN // 2, TURN * 2) * random.choice((-1, 1)) for _ in REPS[1:]]
-        balances[lane] = dict(zip(REPS, [*row, -sum(row)], strict=True))
-    return Ledger(turns=9_000_000, balances=balances, last={rep: 8_000_000 + n for n, rep in enumerate(REPS)})
+    for lane in (*lanes, PAST):
+        row = [random.randint(TURN // 2, TURN * 2) * random.choice((-1, 1)) for _ in reps[1:]]
+        balances[lane] = dict(zip(reps, [*row, -sum(row)], strict=True))
+    last = {rep: random.randint(8_000_000, 9_000_000) for rep in reps}
+    grace = {rep: random.randrange(MOST_GRACE - 1) for rep in reps}
+    return Ledger(turns=9_000_000, balances=balances, last=last, grace=grace)
 
 
 def ids(count: int) -> list[str]:
@@ -124,7 +149,7 @@ def test_a_transaction_of_more_than_100_items_is_refused_here_as_well(dynamodb: 
 def test_a_claim_takes_97_leads_to_97_different_reps_each_with_a_capacity(store: Store) -> None:
     members = {rep: Member(capacity=5) for rep in REPS[:MAX_RECORDS]}
     first, ledger, moves = claim_of(Ledger(), ids(MAX_RECORDS), members)
-    assert len({winner for *_, winner in first.leads}) == MAX_RECORDS
+    assert len({given.winner for given in first.leads}) == MAX_RECORDS
     store.claim(ROTA, first, ledger, moves, {})  # nobody has a load: the longest condition
     seen = store.read([], []).loads
     second, ledger, moves = claim_of(ledger, [f"9{id_}" for id_ in ids(MAX_RECORDS)], members)
@@ -134,20 +159,37 @@ def test_a_claim_takes_97_leads_to_97_different_reps_each_with_a_capacity(store:
     assert snapshot.loads == dict.fromkeys(members, 2)
 
 
-def test_a_rota_of_500_reps_and_32_lanes_is_claimed_for_read_and_recomputed(store: Store) -> None:
-    journal, after, moves = claim_of(full_ledger(), ids(MAX_RECORDS), FULL)
+LARGEST = [(MAX_MEMBERS, MAX_CELLS // MAX_MEMBERS), (MAX_CELLS // MAX_LANES, MAX_LANES)]
+"""Reps and lanes of the largest rotas: with as many reps as one may have, and with as many lanes."""
+
+
+@pytest.mark.parametrize(("reps", "lanes"), LARGEST)
+def test_the_largest_rotas_are_claimed_for_read_and_recomputed(
+    store: Store, dynamodb: DynamoDBClient, table: str, reps: int, lanes: int
+) -> None:
+    names, ledger = lanes_of(lanes), full_ledger(REPS[:reps], lanes_of(lanes))
+    members = {
+        rep: Member(weight=7, skills=frozenset(SKILLS), load=9_000 + n, capacity=10_000)
+        for n, rep in enumerate(REPS[:reps])
+    }
+    had = tuple(REPS[:MOST_OWNERS])
+    journal, after, moves = claim_of(ledger, ids(MAX_RECORDS), members, names, had)
+    assert not {winner for _, _, winner, _ in journal.leads} & {*had}
     store.claim(ROTA, journal, after, moves, {})
     assert store.read([ROTA], [("contact", id_) for id_ in ids(MAX_RECORDS)]).ledgers[ROTA] == after
     kept = store.journal(ROTA, 1)
     assert kept == journal
     assert isinstance(kept, Claim)
     assert kept.recompute().ledger == after
+    for sort in ("LEDGER", f"CLAIM#{1:012d}"):
+        item = dynamodb.get_item(TableName=table, Key={"pk": {"S": f"ROTA#{ROTA}"}, "sk": {"S": sort}})["Item"]
+        packed = sum(len(value["B"]) for value in item.values() if "B" in value)
+        assert 20_000 < packed < 100_000, "far from the 400 KB of an item, and yet full"
 
 
 def test_a_refusal_of_the_largest_claim_carries_the_ledger_the_loads_and_all_records(store: Store) -> None:
     members = {rep: Member(capacity=5) for rep in REPS}
-    ledger = replace(full_ledger(), balances={ANY: full_ledger().balances[ANY]})
-    journal, after, moves = claim_of(ledger, ids(MAX_RECORDS), members)
+    journal, after, moves = claim_of(full_ledger(REPS, [ANY]), ids(MAX_RECORDS), members)
     store.claim(ROTA, journal, after, moves, {})
     with pytest.raises(ClaimRefused) as refused:
         store.claim(ROTA, journal, after, moves, {})
@@ -170,11 +212,13 @@ def test_97_leads_of_97_reps_go_back_to_97_others_in_one(store: Store) -> None:
     back: Moves = [
         (record, record.left(taker, None, 2_000).given_back()) for record, taker in zip(records, takers, strict=True)
     ]
-    after = replace(give_back(ledger, journal.bookings().values()), version=2)
-    entry = GivingBack(1, 2_000, tuple((record.key, 1) for record in records))
+    returned, _ = give_back(ledger, [(booking, True) for booking in journal.bookings().values()])
+    after = replace(returned, version=2)
+    entry = GivingBack(1, 2_000, tuple(Returned(record.key, 1, is_regret=True) for record in records))
     store.give_back(ROTA, entry, after, back)
     snapshot = store.read([ROTA], [])
-    assert snapshot.ledgers[ROTA].balances == {}
+    assert snapshot.ledgers[ROTA] == after
+    assert (after.balances, len(after.grace)) == ({}, MAX_RECORDS)
     assert snapshot.loads == dict.fromkeys(members, 0) | dict.fromkeys(takers, 1)
     assert store.journal(ROTA, 2) == entry
     with pytest.raises(ClaimRefused) as refused:

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from fairturn.claim import Candidate, Claims
+from fairturn.claim import Candidate, Claims, Undoing
 from fairturn.errors import ClaimRefused, Contended
 from fairturn.events import Kind, Message
 from fairturn.handover import write_moves
-from fairturn.ledger import ANY
+from fairturn.ledger import ANY, GivingBack
 from fairturn.policy import Policy, Priority
 from fairturn.record import State
 from fairturn.roster import Owner
@@ -40,6 +40,8 @@ WITHIN: Final = 60.0
 """Seconds for one race."""
 STRANGER: Final = "999"
 """Somebody outside the rota, who takes leads over."""
+UNLUCKY: Final = ("103", "104", "109")
+"""From these every lead is taken away at once, until their grace is used up and after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +135,23 @@ def _bring(
     write_moves(store, [(each.record, each.routed.waiting("full", 2)) for each in claimed.waiting])
     if race.undoing:
         records = claimed_before + [record for record, _ in claimed.bookings]
-        undone: list[tuple[Record, Record]] = []
+        undone: list[Undoing] = []
         for record in records:
             match random.randrange(6):
                 case 0:
-                    undone.append((record, record.left(STRANGER, None, 3)))
+                    undone.append(Undoing(record, record.left(STRANGER, None, 3)))
                 case 1:
-                    undone.append((record, record.waiting("refused", 3)))
+                    undone.append(Undoing(record, record.waiting("refused", 3)))
                 case 2:
-                    undone.append((record, record.gone("deleted", 3)))
-        chosen = {record.key for record, _ in undone}
+                    undone.append(Undoing(record, record.gone("deleted", 3)))
+        chosen = {each.record.key for each in undone}
         claims.undo(undone)
         rest = [record for record in records if record.key not in chosen]
         handed = write_moves(store, [(record, record.handed(3)) for record in rest])
-        passed_on = [record for record in handed if random.random() < 0.3]
-        write_moves(store, [(record, record.left(STRANGER, None, 4)) for record in passed_on])
+        at_once = [record for record in handed if record.rep in UNLUCKY]
+        claims.undo([Undoing(record, record.left(STRANGER, "chosen", 4), is_regret=True) for record in at_once])
+        later = [record for record in handed if record.rep not in UNLUCKY and random.random() < 0.3]
+        write_moves(store, [(record, record.left(STRANGER, "chosen", 4)) for record in later])
 
 
 def _candidate(record: Record, rota: str, lane: str) -> Candidate:
@@ -234,4 +238,16 @@ def test_four_workers_on_two_rotas_that_share_reps_exceed_no_capacity_while_clai
     states = Counter(record.state for record in after.records.values())
     assert states.keys() <= {State.HANDED, State.WAITING, State.ELSEWHERE, State.GONE}
     assert all(load <= capacities[rep] for rep, load in after.loads.items() if rep != STRANGER)
+    regretted = [
+        each
+        for journals in after.journals.values()
+        for entry in journals.values()
+        if isinstance(entry, GivingBack)
+        for each in entry.leads
+        if each.is_regret
+    ]
+    spent = [record for record in after.records.values() if record.spent]
+    assert 0 < len(spent) < len(regretted), "nobody's grace was put to test"
+    assert {record.state for record in spent} == {State.ELSEWHERE}
+    assert all(record.owners[-2] in UNLUCKY for record in spent)
     assert any(after.loads.get(rep) == capacity for rep, capacity in capacities.items()), "no capacity was put to test"

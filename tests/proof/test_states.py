@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from fairturn.brake import Brake, count
+from fairturn.claim import bookings_of
 from fairturn.errors import BrakeMoved, ClaimRefused, RecordsMoved
-from fairturn.ledger import ANY, Claim, GivingBack, Ledger, Member, allot, give_back, settle
+from fairturn.ledger import ANY, Claim, Given, GivingBack, Ledger, Member, Offer, Returned, allot, give_back, settle
 from fairturn.policy import Flood, Priority
 from fairturn.record import MOVES, Move, Record, State, load_changes, new
 from fairturn.routing import Route
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 ROTAS = ("east", "west")
 REPS = ("101", "102", "103", "104")
 LEADS = tuple(str(n) for n in range(1, 25))
-LANES = (ANY, "fr")
+LANES = (f"{ANY}@0", f"{ANY}@60", "fr@60")
 FLOOD = Flood(leads=6, minutes=10)
 Moves = list[tuple[Record, Record]]
 
@@ -39,7 +41,7 @@ MADE: Final[Mapping[Move, Callable[[Record, str, int], Record]]] = {
     Move.RELEASE: lambda record, _, at: record.released(at),
     Move.HAND_OVER: lambda record, _, at: record.handed(at),
     Move.OBSERVE: lambda record, rep, at: record.observed(rep, at),
-    Move.LEAVE: lambda record, rep, at: record.left(rep, None, at),
+    Move.LEAVE: lambda record, rep, at: record.left(rep, "chosen", at),
     Move.CLEAR: lambda record, _, at: record.cleared(at),
     Move.CLOSE: lambda record, _, at: record.closed(None, at),
     Move.REFUSE: lambda record, _, at: record.refused("no", at),
@@ -51,6 +53,8 @@ KEEPS_CLAIM = (Move.RESUME, Move.RELEASE, Move.HAND_OVER)
 """What may become of a claim without its turn going back."""
 ENDS_CLAIM = tuple(what for what in MADE if (State.CLAIMED, what) in MOVES and what not in KEEPS_CLAIM)
 """How a claim may end that was never handed over."""
+TAKEN_AWAY = (Move.LEAVE, Move.CLEAR)
+"""What may become of a lead that was handed over so that its turn goes back, if the rep has the grace for it."""
 
 
 class Model:
@@ -118,6 +122,20 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(target=snapshots)
     def begin(self) -> Snapshot:
+        """Somebody has used their grace up: five leads were theirs, and were taken away from them at once."""
+        self.claim(
+            self._read(),
+            now=True,
+            rota=ROTAS[0],
+            leads=dict.fromkeys(LEADS[:5], LANES[0]),
+            room={},
+            away={*REPS[1:]},
+            due=set(),
+            weights=[1] * len(REPS),
+            handed=True,
+            ends=[Move.LEAVE],
+        )
+        assert self.model.ledgers[ROTAS[0]].grace == {REPS[0]: 0}
         return self._read()
 
     @initialize(target=brakes)
@@ -132,10 +150,13 @@ class Machine(RuleBasedStateMachine):
         snapshot=snapshots,
         now=st.booleans(),
         rota=st.sampled_from(ROTAS),
-        leads=st.dictionaries(st.sampled_from(LEADS), st.sampled_from(LANES), min_size=3, max_size=6),
+        leads=st.dictionaries(st.sampled_from(LEADS), st.sampled_from(LANES), min_size=4, max_size=10),
         room=st.dictionaries(st.sampled_from(REPS), st.integers(-2, 2)),
         away=st.sets(st.sampled_from(REPS), max_size=2),
+        due=st.sets(st.sampled_from(REPS)),
         weights=st.lists(st.integers(1, 3), min_size=len(REPS), max_size=len(REPS)),
+        handed=st.booleans(),
+        ends=st.lists(st.sampled_from((*ENDS_CLAIM, None)), max_size=4),
     )
     def claim(
         self,
@@ -145,14 +166,20 @@ class Machine(RuleBasedStateMachine):
         leads: Mapping[str, str],
         room: Mapping[str, int],
         away: Set[str],
+        due: Set[str],
         weights: Sequence[int],
+        handed: bool,  # noqa: FBT001
+        ends: Sequence[Move | None],
     ) -> Snapshot:
+        """If it is not refused, what is claimed may be handed over, and may be taken away again, right after that."""
         snapshot = self._read() if now else snapshot
         members = {
             rep: Member(
                 weight=weights[n],
                 skills=frozenset({"fr"}) if n % 2 else frozenset(),
                 on_duty=rep not in away,
+                is_due=rep in away & due,
+                came_lately=rep in due - away,
                 load=snapshot.loads.get(rep, 0),
                 capacity=max(0, snapshot.loads.get(rep, 0) + room[rep]) if rep in room else None,
             )
@@ -164,8 +191,9 @@ class Machine(RuleBasedStateMachine):
             if (record.state, Move.CLAIM) in MOVES
         ]
         before = snapshot.ledgers[rota]
-        allotment = allot(settle(before, members, LANES), [lane for _, lane in wanted], members)
-        booked = [(*lead, booking.winner) for lead, booking in zip(wanted, allotment.bookings, strict=True) if booking]
+        offers = [Offer(lane, record.owners, record.state is State.WAITING) for record, lane in wanted]
+        allotment = allot(settle(before, members, LANES), offers, members, LANES)
+        booked = [(record, booking) for (record, _), booking in zip(wanted, allotment.bookings, strict=True) if booking]
         if not booked:
             return snapshot
         journal = Claim(
@@ -174,11 +202,11 @@ class Machine(RuleBasedStateMachine):
             at=self._time(),
             lanes=frozenset(LANES),
             members=members,
-            leads=tuple((record.key, lane, winner) for record, lane, winner in booked),
+            leads=tuple(Given(record.key, each.lane, each.winner, record.owners) for record, each in booked),
         )
         moves: Moves = [
-            (record, _placed(record, rota, lane).claimed(winner, journal.version, "worker", self._time()))
-            for record, lane, winner in booked
+            (record, _placed(record, rota, each.lane).claimed(each.winner, journal.version, "worker", self._time()))
+            for record, each in booked
         ]
         after = journal.recompute().ledger
         ledger, records = self.model.moved_ledger(rota, before.version), self.model.moved_records(moves)
@@ -187,6 +215,10 @@ class Machine(RuleBasedStateMachine):
             self.store.claim(rota, journal, after, moves, snapshot.loads)
             self.model.write(moves)
             self.model.enter(rota, journal, after)
+            if handed:
+                self.hand_over(rota)
+            if ends:
+                self.give_back(snapshot, now=True, rota=rota, ends=ends, taker="900")
             return snapshot
         with pytest.raises(ClaimRefused) as refused:
             self.store.claim(rota, journal, after, moves, snapshot.loads)
@@ -197,9 +229,9 @@ class Machine(RuleBasedStateMachine):
     @rule(
         target=snapshots,
         snapshot=snapshots,
-        now=st.booleans(),
+        now=st.sampled_from((True, True, False)),
         rota=st.sampled_from(ROTAS),
-        ends=st.dictionaries(st.sampled_from(LEADS), st.sampled_from(ENDS_CLAIM), min_size=6),
+        ends=st.lists(st.sampled_from((*ENDS_CLAIM, None)), min_size=3, max_size=8),
         taker=st.sampled_from((*REPS, "900")),
     )
     def give_back(
@@ -207,26 +239,35 @@ class Machine(RuleBasedStateMachine):
         snapshot: Snapshot,
         now: bool,  # noqa: FBT001
         rota: str,
-        ends: Mapping[str, Move],
+        ends: Sequence[Move | None],
         taker: str,
     ) -> Snapshot:
         snapshot = self._read() if now else snapshot
-        moves: Moves = []
-        bookings, entries = [], []
-        for lead, end in ends.items():
-            record = snapshot.records.of(lead)
-            if record.state is not State.CLAIMED or record.rota != rota or record.claim is None:
-                continue
-            journal = self.store.journal(rota, record.claim)
-            assert isinstance(journal, Claim)
-            bookings.append(journal.bookings()[record.key])
-            entries.append(record.booking)
-            moves.append((record, MADE[end](record, taker, self._time()).given_back()))
-        if not moves:
+        held = [
+            record
+            for record in map(snapshot.records.of, LEADS)
+            if record.rota == rota and record.claim is not None and record.state in {State.CLAIMED, State.HANDED}
+        ]
+        known = {record.key: (record, end) for record, end in zip(held, cycle(ends), strict=False) if end is not None}
+        if not known:
             return snapshot
         before = snapshot.ledgers[rota]
+        bookings = bookings_of(self.store, [record for record, _ in known.values()])
+        entries: list[Returned] = []
+        returns: list[tuple[Record, Move]] = []
+        for key in bookings:
+            record, end = known[key]
+            is_regret = record.state is State.HANDED
+            entries.append(Returned(*record.booking, is_regret))
+            returns.append((record, TAKEN_AWAY[ENDS_CLAIM.index(end) % 2] if is_regret else end))
+        regrets = [each.is_regret for each in entries]
+        returned, came_back = give_back(before, list(zip(bookings.values(), regrets, strict=True)))
+        moves: Moves = []
+        for (record, end), back in zip(returns, came_back, strict=True):
+            ended = MADE[end](record, taker, self._time())
+            moves.append((record, ended.given_back() if back else ended.stays_spent()))
         entry = GivingBack(before.version, self._time(), tuple(entries))
-        after = replace(give_back(before, bookings), version=entry.version)
+        after = replace(returned, version=entry.version)
         ledger, records = self.model.moved_ledger(rota, before.version), self.model.moved_records(moves)
         if ledger is None and not records:
             self.store.give_back(rota, entry, after, moves)
@@ -260,6 +301,12 @@ class Machine(RuleBasedStateMachine):
                 what = able[choice % len(able)]
                 moves.append((record, MADE[what](record, rep, self._time())))
         return self._written(snapshot, moves)
+
+    def hand_over(self, rota: str) -> None:
+        """Everything that is claimed in a rota."""
+        held = [record for record in map(self._read().records.of, LEADS) if record.rota == rota]
+        claimed = [record for record in held if record.state is State.CLAIMED]
+        self._written(self._read(), [(record, record.handed(self._time())) for record in claimed])
 
     @rule(
         target=snapshots,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fairturn.explain import PROPERTIES, explanation, reason, story, verdict
-from fairturn.ledger import ANY, TURN, Booking, Claim, Ledger, Member
+from fairturn.ledger import ANY, GUARD, PAST, TURN, Booking, Claim, Given, Ledger, Member
 from fairturn.policy import Policy
 from fairturn.record import Record, State
 
@@ -39,7 +39,7 @@ CLAIM = Claim(
     at=1_795_424_400_000,
     lanes=frozenset({"fr", ANY}),
     members=MEMBERS,
-    leads=(("contact#55", "fr", "101"),),
+    leads=(Given("contact#55", "fr", "101"),),
 )
 RECORD = Record(
     type="contact",
@@ -61,33 +61,119 @@ RECORD = Record(
 )
 
 
-def booking(lane: str = ANY, **owed: tuple[int, int]) -> Booking:
-    reps = {name.removeprefix("r"): units for name, units in owed.items()}
-    return Booking(lane, next(iter(reps)), {rep: TURN // len(reps) for rep in reps}, reps)
+def booking(
+    lane: str = ANY, passed_over: tuple[str, ...] = (), lanes: int = 2, **owed: tuple[float, float] | float
+) -> Booking:
+    """A lead that went to the first of these: whom is owed how many turns, in all and of such leads."""
+    both = {rep: turns if isinstance(turns, tuple) else (turns, turns) for rep, turns in owed.items()}
+    return Booking(
+        lane=lane,
+        winner=next(iter(both)),
+        shares={rep: TURN // len(both) for rep in both},
+        totals={rep: round(total * TURN) for rep, (total, _) in both.items()},
+        books={rep: round(book * TURN) * lanes for rep, (_, book) in both.items()},
+        lanes=lanes,
+        passed_over=passed_over,
+    )
+
+
+ONLY = "The owner was the only rep of europe on duty with room for"
 
 
 @pytest.mark.parametrize(
     ("booked", "sentence"),
     [
-        (booking(r1=(TURN, TURN)), "The owner was the only rep of europe on duty with room for it."),
+        (booking(r1=1), f"{ONLY} it."),
+        (booking("fr@60", r1=1), f"{ONLY} it and the skill fr."),
+        (booking("any@60", r1=1), f"{ONLY} it."),
+        (booking(passed_over=("r2",), r1=1), f"{ONLY} it, who had not had it before."),
+        (booking("fr", passed_over=("r2",), r1=1), f"{ONLY} it and the skill fr, who had not had it before."),
         (
-            booking("de+fr", r1=(TURN // 2, TURN // 2), r2=(0, 0)),
+            booking("de+fr", r1=0.5, r2=0),
             (
                 "Of the 2 reps of europe on duty with room for it and the skill de and fr, "
                 "the owner was owed the most (0.50 of a turn)."
             ),
         ),
         (
-            booking(r1=(TURN // 2, 0), r2=(0, TURN // 2), r3=(0, 0)),
+            booking(passed_over=("r3", "r4"), r1=2, r2=0.75),
             (
-                "Of the 3 reps of europe on duty with room for it, the owner was owed the most (0.50 of a turn), "
-                "level with one more, and had waited longest."
+                "Of the 2 reps of europe on duty with room for it, who had not had it before, "
+                "the owner was owed the most (2.00 turns)."
             ),
         ),
     ],
 )
 def test_the_reason_is_one_sentence_without_a_name(booked: Booking, sentence: str) -> None:
-    assert reason("europe", booked) == sentence
+    assert reason(RECORD, booked) == sentence
+
+
+@pytest.mark.parametrize(
+    ("booked", "sentence"),
+    [
+        (booking("any@20", r1=1), f"{ONLY} a lead worth 20 to 60."),
+        (booking("fr@20", r1=1), f"{ONLY} a lead worth 20 to 60 and the skill fr."),
+        (
+            booking("any@20", r1=1, r2=0),
+            (
+                "Of the 2 reps of europe on duty with room for a lead worth 20 to 60, "
+                "the owner was owed the most (1.00 turns)."
+            ),
+        ),
+    ],
+)
+def test_the_reason_says_what_the_lead_is_worth_where_the_policy_does(booked: Booking, sentence: str) -> None:
+    assert reason(replace(RECORD, worth="worth 20 to 60"), booked) == sentence
+
+
+ABLE = "Of the 3 reps of europe on duty with room for it,"
+
+
+def test_who_alone_is_near_enough_to_the_largest_book_is_told_it_and_not_what_they_are_owed_in_all() -> None:
+    booked = booking(r1=(-3, 2), r2=(4, 0.25), r3=(1, -1))
+    assert booked.considered == ["r1"]
+    assert reason(RECORD, booked) == f"{ABLE} the owner was owed the most of such leads (2.00 turns)."
+
+
+def test_where_some_are_near_enough_the_reason_says_how_many_and_that_the_whole_decided() -> None:
+    booked = booking(r1=(3, 1), r2=(0.25, 1.5), r3=(9, -1))
+    assert booked.considered == ["r1", "r2"]
+    assert reason(RECORD, booked) == (
+        f"{ABLE} 2 were owed the most of such leads, and of these the owner was owed the most in all (3.00 turns)."
+    )
+
+
+def test_where_all_are_near_enough_the_reason_needs_no_word_of_such_leads() -> None:
+    booked = booking(r1=(3, 0), r2=(2, 0.5), r3=(-1, GUARD / TURN))
+    assert reason(RECORD, booked) == f"{ABLE} the owner was owed the most (3.00 turns)."
+
+
+@pytest.mark.parametrize(
+    ("booked", "level"),
+    [
+        (booking(r1=(0.5, 0.25), r2=(0.25, 0.5), r3=(0, 0)), "one"),  # what counts is both together
+        (booking(r1=0.5, r2=0.5, r3=0.5), "2"),
+        (booking(r1=0.5, r2=0.5 + 1 / TURN, r3=0.5 - 1 / TURN), "2"),  # a turn split in three leaves a unit or two
+    ],
+)
+def test_who_is_level_with_others_had_waited_longest(booked: Booking, level: str) -> None:
+    assert reason(RECORD, booked) == (
+        f"{ABLE} the owner was owed the most (0.50 of a turn), level with {level} more, and had waited longest."
+    )
+
+
+def test_nobody_is_level_whose_book_is_too_far_behind_to_be_considered() -> None:
+    booked = booking(r1=(1, 2), r2=(1, 2), r3=(3, 0))
+    assert reason(RECORD, booked) == (
+        f"{ABLE} 2 were owed the most of such leads, and of these the owner was owed the most in all (1.00 turns), "
+        "level with one more, and had waited longest."
+    )
+
+
+@pytest.mark.parametrize("lanes", [2, 7])
+def test_the_sentence_is_the_same_however_many_lanes_the_rota_has(lanes: int) -> None:
+    sentences = {reason(RECORD, booking(lanes=count, r1=(3, 1), r2=(3, 1), r3=(9, -1))) for count in (1, lanes)}
+    assert len(sentences) == 1
 
 
 def test_the_explanation_fills_every_property_and_no_other() -> None:
@@ -102,14 +188,47 @@ def test_the_explanation_fills_every_property_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("rep", "words"),
     [
-        ("101", "could take it: 3 of 9 open leads, owed 1.25 turns in all, 1.25 turns in this lane"),
+        ("101", "could take it: 3 of 9 open leads, owed 1.25 turns in all, 1.25 turns of such leads"),
         ("102", "full: 9 of 9 open leads"),
         ("103", "lacks fr"),
         ("104", "away until 2026-12-31"),
     ],
 )
-def test_each_rep_is_told_how_he_stood(rep: str, words: str) -> None:
+def test_each_rep_is_told_how_they_stood(rep: str, words: str) -> None:
     assert verdict(MEMBERS[rep], CLAIM.bookings()["contact#55"], rep) == words
+
+
+def test_who_had_it_before_is_told_so_unless_they_could_not_have_taken_it_anyway() -> None:
+    had = ("101", "104")
+    members = MEMBERS | {"102": replace(MEMBERS["102"], load=0)}
+    again = replace(CLAIM, members=members, leads=(Given("contact#55", "fr", "102", had),)).bookings()["contact#55"]
+    assert (again.winner, again.passed_over) == ("102", ("101",))
+    assert verdict(members["101"], again, "101") == "had it before, and others could take it"
+    assert verdict(members["104"], again, "104") == "away until 2026-12-31"
+    assert "who had not had it before" in reason(RECORD, again)
+
+
+def test_who_had_it_before_and_alone_can_take_it_could_take_it() -> None:
+    again = replace(CLAIM, leads=(Given("contact#55", "fr", "101", ("101",)),)).bookings()["contact#55"]
+    assert verdict(MEMBERS["101"], again, "101").startswith("could take it: 3 of 9 open leads")
+    assert "before" not in reason(RECORD, again)
+
+
+def test_what_is_owed_of_such_leads_is_the_lane_and_its_part_of_the_past() -> None:
+    balances = {"fr@0": {"101": TURN, "102": -TURN}, PAST: {"101": TURN // 2, "102": -TURN // 2}}
+    lanes = frozenset({"fr@0", "fr@60"})
+    leads = (Given("contact#55", "fr@60", "101"),)
+    claim = replace(CLAIM, before=Ledger(balances=balances), lanes=lanes, leads=leads)
+    told = verdict(MEMBERS["101"], claim.bookings()["contact#55"], "101")
+    assert told == "could take it: 3 of 9 open leads, owed 2.50 turns in all, 1.25 turns of such leads"
+
+
+def test_a_band_of_worth_is_no_skill_that_a_rep_may_lack() -> None:
+    lanes = frozenset({"any@0", "any@60", "fr@60"})
+    french = replace(CLAIM, lanes=lanes, leads=(Given("contact#55", "fr@60", "101"),)).bookings()["contact#55"]
+    assert verdict(MEMBERS["103"], french, "103") == "lacks fr"
+    anyones = replace(CLAIM, lanes=lanes, leads=(Given("contact#55", "any@60", "103"),)).bookings()["contact#55"]
+    assert verdict(MEMBERS["103"], anyones, "103").startswith("could take it: 1 open leads")
 
 
 def test_the_story_names_the_rules_tried_the_reps_and_the_winner() -> None:
@@ -141,5 +260,27 @@ def test_the_story_of_a_lead_that_a_merge_gave_another_id_is_that_of_its_booking
 
 
 def test_the_story_counts_in_what_its_own_claim_gave_before() -> None:
-    claim = replace(CLAIM, leads=(("contact#54", ANY, "101"), *CLAIM.leads))
+    claim = replace(CLAIM, leads=(Given("contact#54", ANY, "101"), *CLAIM.leads))
     assert any("101: could take it: 4 of 9" in line for line in story(RECORD, claim, POLICY, {}))
+
+
+def test_the_story_says_what_the_lead_is_worth() -> None:
+    claim = replace(CLAIM, lanes=frozenset({"fr@0", "fr@60"}), leads=(Given("contact#55", "fr@60", "101"),))
+    lines = story(replace(RECORD, lane="fr@60", worth="worth 60 or more"), claim, POLICY, {})
+    assert "So it goes to the rota europe, needs fr, worth 60 or more, priority high." in lines
+    assert lines[-1] == f"It went to 101. {ONLY} a lead worth 60 or more and the skill fr."
+
+
+def test_the_story_of_a_lead_that_asks_for_no_skill_tells_its_worth_alone() -> None:
+    claim = replace(CLAIM, lanes=frozenset({"any@0", "any@60"}), leads=(Given("contact#55", "any@60", "103"),))
+    lines = story(replace(RECORD, lane="any@60", worth="worth 60 or more"), claim, POLICY, {})
+    assert "So it goes to the rota europe, worth 60 or more, priority high." in lines
+
+
+def test_the_story_of_a_lead_that_was_taken_away_says_when_its_turn_stays_spent() -> None:
+    taken = RECORD.left("900", "somebody else chose the owner", RECORD.changed_at + 60_000)
+    told = story(taken, CLAIM, POLICY, {})
+    assert story(taken.stays_spent(), CLAIM, POLICY, {}) == [
+        *told,
+        "Somebody else took it away soon after that. The turn stays spent: too many have come back lately.",
+    ]

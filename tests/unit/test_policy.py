@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.errors import PolicyInvalid
+from fairturn.ledger import Member
 from fairturn.policy import (
+    MANY_CELLS,
+    MAX_CELLS,
     MAX_COMPARED,
     MAX_LANES,
     Cleared,
@@ -23,6 +26,7 @@ from fairturn.policy import (
     Rep,
     RoutingRule,
     Shift,
+    Worth,
     fold,
     lane,
     leaves,
@@ -77,7 +81,18 @@ def test_what_is_left_out_has_its_default() -> None:
     assert policy.leads.cleared is Cleared.LEAVE
     assert (policy.flood.leads, policy.flood.minutes) == (500, 10)
     assert policy.reps[BOB] == Rep()
-    assert policy.otherwise.priority is Priority.NORMAL
+    assert policy.leads.worth is None
+    assert policy.release == 15
+    assert policy.otherwise.priority is None
+
+
+def test_a_release_is_held_back_for_whole_minutes_up_to_four_hours() -> None:
+    written = {0: 0, "0m": 0, "0h": 0, "1m": 1, "15m": 15, "2h": 120, "240m": 240, "4h": 240}
+    assert {value: Policy.read(raw(release=value)).release for value in written} == written
+
+
+def test_a_release_is_stored_in_minutes_however_it_was_written() -> None:
+    assert [stored(Policy.read(raw(release=value)))["release"] for value in (0, "15m", "2h")] == ["0m", "15m", "120m"]
 
 
 def test_regret_is_from_no_minute_to_a_whole_day() -> None:
@@ -97,6 +112,58 @@ def test_a_lane_is_named_by_its_skills_whatever_their_order() -> None:
     assert lane([]) == "any"
 
 
+def test_a_lane_of_a_band_has_it_behind_the_skills() -> None:
+    assert lane([], "60") == "any@60"
+    assert lane(["enterprise", "de"], "0") == "de+enterprise@0"
+
+
+def test_who_fits_a_lane_fits_it_in_every_band() -> None:
+    able, other = Member(skills=frozenset({"de", "fr"})), Member(skills=frozenset({"de"}))
+    for band in (None, "0", "0.5"):
+        assert [member.fits(lane(["de", "fr"], band)) for member in (able, other)] == [True, False]
+        assert other.fits(lane([], band))
+
+
+def with_worth(*bands: Any, **more: Any) -> dict[str, Any]:
+    return {"worth": {"property": "score", "bands": list(bands), **more}}
+
+
+def worth(*bands: Any, **more: Any) -> Worth:
+    found = Policy.read(raw(leads=with_worth(*bands, **more))).leads.worth
+    assert found is not None
+    return found
+
+
+def test_a_band_is_named_by_its_lower_bound_and_the_lowest_by_0() -> None:
+    assert worth(0.5, 20, 60.0, Decimal("1E+3")).names() == ("0", "0.5", "20", "60", "1000")
+
+
+@pytest.mark.parametrize(
+    ("number", "band"),
+    [(None, "0"), ("-1e400", "0"), ("19.999", "0"), ("20", "20"), ("59.9", "20"), ("60.0", "60"), ("1e400", "60")],
+)
+def test_a_worth_is_in_the_highest_band_whose_bound_it_reaches(number: str | None, band: str) -> None:
+    assert worth(20, 60).band(None if number is None else Decimal(number)) == band
+
+
+def test_a_band_is_said_in_words() -> None:
+    assert [worth(20, 60).in_words(band) for band in ("0", "20", "60", "40", "")] == [
+        "worth less than 20",
+        "worth 20 to 60",
+        "worth 60 or more",
+        "",
+        "",
+    ]
+    assert [worth(0.5).in_words(band) for band in ("0", "0.5")] == ["worth less than 0.5", "worth 0.5 or more"]
+
+
+def test_each_band_has_its_priority_and_all_are_normal_if_none_is_named() -> None:
+    graded = worth(20, 60, priorities=["low", "high", "urgent"])
+    assert [graded.priority(band) for band in graded.names()] == [Priority.LOW, Priority.HIGH, Priority.URGENT]
+    plain = worth(20, 60)
+    assert [plain.priority(band) for band in plain.names()] == [Priority.NORMAL] * 3
+
+
 def test_a_rep_is_the_same_however_the_address_is_written() -> None:
     policy = Policy.read(raw(reps={"Anna@Example.com": {}}, rotas={"inbound": {"members": ["ANNA@example.com"]}}))
     assert policy.rotas["inbound"].members == (ANNA,)
@@ -110,6 +177,12 @@ def test_an_owner_id_may_be_a_number_in_the_file() -> None:
 def test_lanes_are_those_that_rules_and_the_catch_all_name() -> None:
     policy = Policy.read(with_rule(skills=["fr", "de"]))
     assert policy.lanes("inbound") == {"any", "de+fr"}
+    assert policy.lanes("nowhere") == frozenset()
+
+
+def test_every_set_of_skills_has_a_lane_for_each_band_of_worth() -> None:
+    policy = Policy.read(with_rule(skills=["fr", "de"]) | {"leads": with_worth(20, 60)})
+    assert policy.lanes("inbound") == {"any@0", "any@20", "any@60", "de+fr@0", "de+fr@20", "de+fr@60"}
     assert policy.lanes("nowhere") == frozenset()
 
 
@@ -127,6 +200,7 @@ def test_properties_are_all_that_a_decision_reads() -> None:
         "when": {"property": "lifecyclestage", "reaches": ["lead"]},
         "closed": [{"property": "hs_lead_status", "reaches": ["BAD_TIMING"]}],
         "show": ["city"],
+        **with_worth(20),
     }
     assert Policy.read(data).properties() == (
         "city",
@@ -134,6 +208,7 @@ def test_properties_are_all_that_a_decision_reads() -> None:
         "hs_lead_status",
         "hubspot_owner_id",
         "lifecyclestage",
+        "score",
     )
 
 
@@ -313,6 +388,27 @@ def test_a_wrong_rep_is_named_with_its_place(rep: Any, said: str) -> None:
         ({"leads": {"cleared": "allot"}}, "leads.cleared: must be leave or allot again"),
         ({"leads": {"cleared": False}}, "leads.cleared: must be leave or allot again"),
         ({"leads": {"show": list("abcdef")}}, "leads.show: must have at most 5"),
+        ({"leads": {"worth": 20}}, "leads.worth: must be a mapping"),
+        ({"leads": {"worth": {"bands": [20]}}}, "leads.worth.property: is missing"),
+        ({"leads": {"worth": {"property": "a"}}}, "leads.worth.bands: is missing"),
+        ({"leads": with_worth()}, "leads.worth.bands: must have at least 1, has 0"),
+        ({"leads": with_worth(1, 2, 3, 4, 5, 6)}, "leads.worth.bands: must have at most 5"),
+        ({"leads": with_worth(0, 20)}, "leads.worth.bands[0]: must be more than 0"),
+        ({"leads": with_worth("20")}, "leads.worth.bands[0]: must be a number, without quotes"),
+        ({"leads": with_worth(10**15)}, "leads.worth.bands[0]: must be a plain number of at most 15 digits"),
+        ({"leads": with_worth(60, 20)}, "leads.worth.bands: each bound must be more than the one before it"),
+        ({"leads": with_worth(20, 20.0)}, "leads.worth.bands: each bound must be more than the one before it"),
+        (
+            {"leads": with_worth(20, priorities=["low"])},
+            "leads.worth.priorities: must have 2, one for each band and the lowest first; has 1",
+        ),
+        ({"leads": with_worth(20, priorities=[])}, "leads.worth.priorities: must have 2"),
+        ({"leads": with_worth(20, priorities=["low", "asap"])}, "leads.worth.priorities[1]: must be urgent, high"),
+        ({"release": 15}, "release: must be 0, minutes such as 15m or hours such as 2h; at most 4h"),
+        *(
+            ({"release": value}, "release: must be 0, minutes")
+            for value in (False, 0.5, -1, None, "", "15", "-1m", "1.5h", "15s", "15 m", "241m", "5h", "999h", "٣m")
+        ),
         ({"rule": []}, "rule: unknown key 'rule', did you mean 'rules'?"),
         ({"otherwise": None}, "otherwise: must be a mapping"),
         ({"otherwise": {"rota": "inbond"}}, "otherwise.rota: unknown rota 'inbond', did you mean 'inbound'?"),
@@ -402,6 +498,70 @@ def test_a_rota_has_at_most_32_lanes() -> None:
 
     Policy.read(policy(MAX_LANES - 1))  # and the catch-all's own
     assert problem(policy(MAX_LANES)).startswith("rotas.inbound: the rules ask for 33 different sets of skills")
+
+
+def test_the_lanes_of_a_rota_are_counted_with_their_bands() -> None:
+    def policy(count: int) -> dict[str, Any]:
+        skills = [f"s{number}" for number in range(count)]
+        when = [{"property": "a", "known": True}]
+        rules = [{"name": skill, "when": when, "rota": "inbound", "skills": [skill]} for skill in skills]
+        return raw(reps={ANNA: {"skills": skills}, BOB: {}}, rules=rules, leads=with_worth(20, 60, 80))
+
+    Policy.read(policy(MAX_LANES // 4 - 1))  # and the catch-all's own
+    assert problem(policy(MAX_LANES // 4)) == (
+        "rotas.inbound: the rules ask for 9 different sets of skills here, in 4 bands of worth each: "
+        "36 lanes; at most 32"
+    )
+
+
+def crowd(reps: int, skills: int) -> dict[str, Any]:
+    """A policy of one rota that has a lane for each of so many skills, and one for those without."""
+    keys = [str(number) for number in range(reps)]
+    names = [f"s{number}" for number in range(skills)]
+    when = [{"property": "a", "known": True}]
+    return {
+        "reps": {key: {"skills": names} for key in keys},
+        "rotas": {"inbound": {"members": keys}},
+        "rules": [{"name": name, "when": when, "rota": "inbound", "skills": [name]} for name in names],
+        "otherwise": {"rota": "inbound"},
+    }
+
+
+def test_a_rota_has_at_most_5000_balances() -> None:
+    assert MAX_CELLS == 5_000
+    assert Policy.read(crowd(500, 9)).cells("inbound") == 5_000
+    assert problem(crowd(455, 10)) == (
+        "rotas.inbound: 455 reps x 11 lanes are 5,005 balances; at most 5,000: "
+        "split the rota, or ask for fewer skills or bands"
+    )
+
+
+def warnings(data: object) -> list[str]:
+    return [str(warning) for warning in Policy.read(data).warnings()]
+
+
+def test_a_rota_of_more_than_1000_balances_is_warned_of() -> None:
+    assert MANY_CELLS == 1_000
+    assert warnings(crowd(500, 1)) == []
+    (only,) = warnings(crowd(91, 10))
+    assert only == (
+        "rotas.inbound: 91 reps x 11 lanes are 1,001 balances, all written with every claim: "
+        "split the rota, or ask for fewer skills or bands"
+    )
+
+
+@pytest.mark.parametrize("name", ["hubspotscore", "hs_predictivecontactscore_v2", "hs_predictivescoringtier"])
+def test_a_worth_that_hubspot_works_out_later_is_warned_of(name: str) -> None:
+    scored = {"worth": {"property": name, "bands": [20]}}
+    (only,) = warnings(raw(leads=scored))
+    assert only.startswith("leads.worth.property: HubSpot works this out only after the lead was created, so the lead")
+    reached = {"when": {"property": "lifecyclestage", "reaches": ["lead"]}}
+    assert warnings(raw(leads=scored | reached)) == []
+
+
+@pytest.mark.parametrize("name", ["score", "annualrevenue", "hs_lead_status", "my_hubspotscore"])
+def test_a_worth_that_may_be_known_at_once_is_not_warned_of(name: str) -> None:
+    assert warnings(raw(leads={"worth": {"property": name, "bands": [20]}})) == []
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -559,11 +719,8 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
         rule: dict[str, Any] = {"name": f"rule {number}"}
         rule["when"] = draw(st.lists(condition_data, min_size=1, max_size=3))
         if draw(st.booleans()):
-            rule |= {
-                "rota": "inbound",
-                "skills": ["fr"],
-                "priority": draw(st.sampled_from(["urgent", "low"])),
-            }
+            rule |= {"rota": "inbound", "skills": ["fr"]}
+            rule |= draw(st.sampled_from([{}, {"priority": "urgent"}, {"priority": "normal"}]))
         else:
             rule["ignore"] = "no buyer"
         rules.append(rule)
@@ -575,7 +732,9 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
             "regret": draw(st.integers(0, 1440)),
             "cleared": draw(st.sampled_from(["leave", "allot again"])),
             "closed": [{"property": "hs_lead_status", "reaches": ["BAD", 0.5]}],
+            **draw(st.sampled_from([{}, with_worth(0.5, 20), with_worth(60, priorities=["low", "high"])])),
         },
+        release=draw(st.sampled_from([0, "15m", "2h"]) | st.integers(0, 240).map("{}m".format)),
         reps={ANNA: {"skills": ["fr"]}, BOB: draw(rep_data)},
         rules=rules,
     )
@@ -589,9 +748,15 @@ def test_a_stored_policy_is_read_back_the_same(data: dict[str, Any]) -> None:
     assert stored(Policy.read(kept)) == kept
 
 
+def test_a_priority_that_nobody_named_stays_unsaid() -> None:
+    kept = Policy.read(stored(Policy.read(with_rule(priority="normal"))))
+    assert [goal.priority for _, goal in kept.goals()] == [Priority.NORMAL, None]
+
+
 def test_a_policy_that_was_stored_without_a_key_is_read_with_its_default() -> None:
-    kept = stored(Policy.read(raw(leads={"regret": 3, "cleared": "allot again", "show": ["city"]})))
-    del kept["leads"]["regret"], kept["leads"]["cleared"]
+    leads = {"regret": 3, "cleared": "allot again", "show": ["city"], **with_worth(20)}
+    kept = stored(Policy.read(raw(leads=leads, release="3m")))
+    del kept["leads"]["regret"], kept["leads"]["cleared"], kept["leads"]["worth"], kept["release"]
     assert Policy.read(kept) == Policy.read(raw(leads={"show": ["city"]}))
 
 

@@ -12,7 +12,7 @@ from fairturn.errors import PolicyInvalid
 from fairturn.events import Kind, Message
 from fairturn.policy import In, Policy
 from fairturn.routing import Ignored, Lead, Route, is_closed, route
-from fairturn_console.policies import MAX_BYTES, load
+from fairturn_console.policies import MAX_BYTES, check, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -158,6 +158,26 @@ def test_a_file_and_its_text_give_the_same(tmp_path: Path) -> None:
 def test_a_problem_has_its_line(before: str, after: str, said: str) -> None:
     assert before in SMALL
     assert any(found.startswith(said) for found in problems(SMALL.replace(before, after, 1)))
+
+
+def test_a_warning_has_its_line() -> None:
+    scored = "leads:\n  worth:\n    property: hubspotscore\n    bands: [20, 60]\nrelease: 2h\n"
+    checked = check(SMALL + scored)
+    assert [str(warning).partition(": ")[0] for warning in checked.warnings] == ["line 14, leads.worth.property"]
+    assert checked.policy == load(SMALL + scored)
+    assert check(SMALL).warnings == ()
+
+
+def test_a_release_is_written_as_0_or_with_its_unit() -> None:
+    assert [load(f"{SMALL}release: {text}").release for text in ("0", "0m", "15m", "2h", '"15m"')] == [
+        0,
+        0,
+        15,
+        120,
+        15,
+    ]
+    assert problem(f"{SMALL}release: 15").startswith("line 12, release: must be 0, minutes such as 15m")
+    assert problem(f"{SMALL}release: false").startswith("line 12, release: must be 0, minutes such as 15m")
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing yet\n", "---\n", "null"])

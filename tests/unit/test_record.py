@@ -35,7 +35,7 @@ from fairturn.record import (
 from fairturn.routing import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 AT: Final = 2_000
 HOUR, DAY = LOOK_AFTER
@@ -67,6 +67,7 @@ def full(state: State) -> Record:
         lane="fr",
         priority="high",
         rule="french",
+        worth="worth 60 or more",
         trace="0 1",
         policy=2,
         claim=6,
@@ -74,6 +75,8 @@ def full(state: State) -> Record:
         claimed_at=950,
         worker="worker 1",
         handed_at=980,
+        had=("3", "4"),
+        spent=True,
         reason="as it was",
         merged_into="4",
         deleted_at=700,
@@ -84,35 +87,49 @@ def full(state: State) -> Record:
 
 
 class Written:
-    """A method that makes a move, and what it writes besides what every move does."""
+    """A method that makes a move, and what it writes besides what every move does.
+
+    A function in place of a value is asked with the record as it was.
+    """
 
     def __init__(self, what: Move, make: Callable[[Record], Record], **own: Any) -> None:
         self.what = what
         self.make = make
-        self.own = own
+        self._own = own
+
+    def own(self, before: Record) -> dict[str, Any]:
+        """What it writes to this record."""
+        return {name: value(before) if callable(value) else value for name, value in self._own.items()}
+
+
+def had(one: Record) -> tuple[str, ...]:
+    """Who had the full record, once it is somebody else's: 7 is among them if it ever was theirs in HubSpot."""
+    return ("3", "4", "7") if one.state in {*GIVEN, State.GONE} else ("3", "4")
 
 
 NO_TURN: Final[Mapping[str, Any]] = {"claim": None, "booked_as": None}
-NOTHING_SHOWN: Final[Mapping[str, Any]] = {"shown": {}, "trace": None}
+NOTHING_SHOWN: Final[Mapping[str, Any]] = {"shown": {}, "trace": None, "worth": None}
 METHODS: Final = {
-    "waiting": Written(Move.WAIT, lambda one: one.waiting("full", AT), rep=None, reason="full", **NO_TURN),
+    "waiting": Written(Move.WAIT, lambda one: one.waiting("full", AT), rep=None, had=had, reason="full", **NO_TURN),
     "claimed": Written(
         Move.CLAIM,
         lambda one: one.claimed("8", 9, "worker 2", AT),
         rep="8",
+        had=had,
         claim=9,
         booked_as=None,
         claimed_at=AT,
         handed_at=None,
         worker="worker 2",
+        spent=False,
         reason=None,
     ),
     "resumed": Written(Move.RESUME, lambda one: one.resumed("worker 2", AT), worker="worker 2"),
     "released": Written(Move.RELEASE, lambda one: one.released(AT)),
     "handed": Written(Move.HAND_OVER, lambda one: one.handed(AT), handed_at=AT),
     "observed": Written(Move.OBSERVE, lambda one: one.observed("8", AT), rep="8", reason=None),
-    "left": Written(Move.LEAVE, lambda one: one.left("8", "chosen", AT), rep="8", reason="chosen"),
-    "cleared": Written(Move.CLEAR, lambda one: one.cleared(AT), rep=None, reason="the owner was taken away"),
+    "left": Written(Move.LEAVE, lambda one: one.left("8", "chosen", AT), rep="8", had=had, reason="chosen"),
+    "cleared": Written(Move.CLEAR, lambda one: one.cleared(AT), rep=None, had=had, reason="the owner was taken away"),
     "closed": Written(Move.CLOSE, lambda one: one.closed(None, AT), reason=None),
     "closed by a rule": Written(
         Move.CLOSE, lambda one: one.closed("a rival", AT, rule="rivals"), reason="a rival", rule="rivals"
@@ -162,7 +179,9 @@ def test_a_move_writes_its_own_fields_and_leaves_all_others(state: State, name: 
     after = method.make(before)
     moved: dict[str, Any] = {"state": after.state, "rev": 5, "changed_at": AT, "round": after.round}
     ends: dict[str, Any] = {"worker": None, "unseen_at": None, "merged_into": None}
-    assert asdict(after) == asdict(before) | moved | ends | method.own
+    if state is State.OBSERVED:
+        ends["rep"] = None  # it was never theirs
+    assert asdict(after) == asdict(before) | moved | ends | method.own(before)
 
 
 def test_a_lead_that_is_claimed_handed_or_somebody_elses_is_never_claimed_again() -> None:
@@ -247,7 +266,7 @@ def test_a_message_may_start_a_claim_only_where_the_table_has_one(state: State) 
 @pytest.mark.parametrize("name", ["gone", "merged", "erased"])
 def test_what_is_no_more_keeps_no_property_of_it(state: State, name: str) -> None:
     after = METHODS[name].make(full(state))
-    assert (after.shown, after.trace) == ({}, None)
+    assert (after.shown, after.trace, after.worth) == ({}, None, None)
 
 
 def test_what_comes_back_is_not_merged_into_anything_any_more() -> None:
@@ -341,9 +360,10 @@ def test_an_older_restore_takes_no_later_one_back() -> None:
 
 
 def test_a_lead_is_routed_to_a_place_and_may_lose_it_again() -> None:
-    way = Route("europe", "fr", Priority.URGENT, "french", "0 1")
+    way = Route("europe", "fr@60", Priority.URGENT, "french", "0 1", "worth 60 or more")
     routed = new("1").routed(way, 3, "5", {"country": "France"})
-    assert routed.place == ("europe", "fr", "urgent")
+    assert routed.place == ("europe", "fr@60", "urgent")
+    assert routed.worth == "worth 60 or more"
     assert (routed.rule, routed.trace, routed.policy, routed.found_owner) == ("french", "0 1", 3, "5")
     assert routed.shown == {"country": "France"}
     assert (routed.state, routed.rev) == (State.NEW, 0)
@@ -384,6 +404,89 @@ def test_a_turn_that_has_gone_back_leaves_no_booking() -> None:
     assert (back.claim, back.booked_as) == (None, None)
     with pytest.raises(ValueError, match="no booking"):
         _ = back.booking
+
+
+@pytest.mark.parametrize("state", [State.ELSEWHERE, State.UNOWNED])
+def test_a_turn_that_stays_spent_leaves_the_booking_and_says_so(state: State) -> None:
+    taken = full(State.HANDED).left("8", "chosen", AT) if state is State.ELSEWHERE else full(State.HANDED).cleared(AT)
+    spent = replace(taken, spent=False).stays_spent()
+    assert spent == replace(taken, spent=True, reason=f"{taken.reason}; the turn stays spent")
+    assert spent.booking == ("contact#2", 6)
+
+
+def test_a_turn_is_spent_until_the_next_claim() -> None:
+    spent = full(State.HANDED).cleared(AT).stays_spent()
+    assert spent.waiting("full", AT).spent
+    assert not spent.claimed("8", 9, "worker 2", AT).spent
+
+
+# Who had it
+
+
+def through(hands: Iterable[str]) -> Record:
+    """A lead that was given to each of these, and taken away from each."""
+    known = new("1")
+    for number, rep in enumerate(hands):
+        known = known.claimed(rep, number + 1, "worker 1", AT).handed(AT).cleared(AT)
+    return known
+
+
+def test_a_lead_that_nobody_ever_had_has_no_owners() -> None:
+    assert new("1").owners == new("1").waiting("full", AT).owners == ()
+
+
+@given(st.lists(st.sampled_from([*"123456789"]), max_size=20))
+def test_the_owners_of_a_lead_are_its_last_five_each_once_and_the_latest_last(hands: list[str]) -> None:
+    each_once = [rep for place, rep in enumerate(hands) if rep not in hands[place + 1 :]]
+    known = through(hands)
+    assert known.owners == known.had == tuple(each_once[-5:])
+
+
+@pytest.mark.parametrize("state", State)
+def test_whoever_has_the_lead_or_had_it_last_is_the_latest_of_its_owners_but_not_by_a_mere_claim(state: State) -> None:
+    theirs = state in {State.HANDED, State.ELSEWHERE, State.CLOSED, State.UNOWNED, State.GONE}
+    assert full(state).owners == (("3", "4", "7") if theirs else ("3", "4"))
+    assert replace(full(state), rep=None).owners == ("3", "4")
+    assert replace(full(state), rep="3").owners == (("4", "3") if theirs else ("3", "4"))
+
+
+def test_a_claim_that_was_never_handed_over_makes_nobody_an_owner() -> None:
+    claimed = through("34").claimed("7", 9, "worker 2", AT)
+    assert claimed.owners == ("3", "4")
+    assert claimed.waiting("HubSpot refuses the owner", AT).claimed("8", 10, "worker 2", AT).had == ("3", "4")
+    assert claimed.refused("no", AT).owners == ("3", "4")
+    chosen = claimed.left("9", "somebody else chose the owner", AT)
+    assert (chosen.had, chosen.owners) == (("3", "4"), ("3", "4", "9"))
+
+
+def test_while_somebody_has_the_lead_those_before_them_are_kept_apart() -> None:
+    handed = through("34").claimed("7", 9, "worker 2", AT).handed(AT)
+    assert (handed.had, handed.owners) == (("3", "4"), ("3", "4", "7"))
+    chosen = handed.left("8", None, AT)
+    assert (chosen.had, chosen.owners) == (("3", "4", "7"), ("3", "4", "7", "8"))
+
+
+def test_whoever_gets_the_lead_again_moves_to_the_end() -> None:
+    chosen = through("347").left("3", None, AT)
+    assert (chosen.had, chosen.owners) == (("4", "7"), ("4", "7", "3"))
+    again = through("347").claimed("3", 9, "worker 2", AT).handed(AT)
+    assert again.owners == ("4", "7", "3")
+
+
+@pytest.mark.parametrize("name", ["closed", "closed by a rule", "gone", "gone unseen"])
+def test_a_lead_that_ended_was_its_last_reps_when_it_comes_again(name: str) -> None:
+    handed = through("3").claimed("7", 9, "worker 2", AT).handed(AT)
+    ended = METHODS[name].make(handed)
+    assert ended.owners == ("3", "7")
+    assert ended.claimed("8", 10, "worker 2", AT).had == ("3", "7")
+    assert ended.waiting("full", AT).claimed("8", 10, "worker 2", AT).had == ("3", "7")
+
+
+def test_a_merge_keeps_who_had_the_lead() -> None:
+    handed = through("34").claimed("7", 9, "worker 2", AT).handed(AT)
+    under = handed.under("9").noted(AT)
+    assert (under.had, under.owners) == (handed.had, handed.owners) == (("3", "4"), ("3", "4", "7"))
+    assert handed.merged("9", AT).owners == ("3", "4", "7")
 
 
 # Following HubSpot

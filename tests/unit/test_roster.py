@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.policy import Rep
-from fairturn.roster import Duty, Owner, duty, refreshed
+from fairturn.roster import Duty, Owner, comes_on_duty, duty, refreshed
 
 OWNER = Owner("5", "anna@example.com", archived=False)
 PARIS, NEW_YORK = "Europe/Paris", "America/New_York"
@@ -58,7 +58,15 @@ def test_a_rep_without_hours_is_on_duty_around_the_clock() -> None:
 )
 def test_nobody_works_whom_hubspot_does_not_take(owner: Owner | None, why: str) -> None:
     away = rep(absences=[{"from": "2026-06-01", "to": "2026-06-01"}], hours={"sun": "01:00-02:00"})
-    assert duty(away, owner, MONDAY_NOON) == Duty(on=False, why=why)
+    assert duty(away, owner, MONDAY_NOON) == Duty(on=False, why=why, has_left=True)
+
+
+def test_who_is_away_or_outside_working_hours_has_not_left() -> None:
+    away = rep(absences=[{"from": "2026-06-01", "to": "2026-06-01"}], hours={"sun": "01:00-02:00"})
+    assert not duty(Rep(), OWNER, MONDAY_NOON).has_left
+    assert not duty(away, OWNER, MONDAY_NOON).has_left
+    assert not duty(away, OWNER, MONDAY_NOON + timedelta(days=1)).has_left
+    assert not duty(Rep(), replace(OWNER, missed=True), MONDAY_NOON).has_left
 
 
 def test_a_moment_without_a_zone_is_refused() -> None:
@@ -218,6 +226,143 @@ def test_an_absence_with_an_offset_needs_no_zone() -> None:
 def test_being_away_says_more_than_being_outside_working_hours() -> None:
     away = rep(hours={"mon": "09:00-10:00"}, absences=[{"from": "2026-06-01", "to": "2026-06-02"}])
     assert duty(away, OWNER, MONDAY_NOON).why == "away until 2026-06-02"
+
+
+# Who comes on duty soon
+
+
+def comes(someone: Rep, moment: datetime, minutes: int, owner: Owner | None = OWNER) -> bool:
+    return comes_on_duty(someone, owner, moment.astimezone(UTC), timedelta(minutes=minutes))
+
+
+def test_a_shift_that_begins_within_brings_a_rep_and_one_that_begins_later_does_not() -> None:
+    office = rep(hours={"mon-fri": "09:00-18:00"})
+    assert comes(office, at("2026-06-01T08:30"), 30)
+    assert not comes(office, at("2026-06-01T08:30"), 29)
+    assert comes(office, at("2026-06-01T05:00"), 240)
+    assert not comes(office, at("2026-06-01T18:00"), 240)
+    assert not comes(office, at("2026-06-05T18:00"), 240)  # Friday
+
+
+def test_a_shift_counts_even_if_it_ends_within_as_well() -> None:
+    short = rep(hours={"mon": "09:00-09:15"})
+    assert comes(short, at("2026-06-01T08:00"), 240)
+    assert not comes(short, at("2026-06-01T09:15"), 240)
+
+
+def test_after_lunch_a_rep_comes_again() -> None:
+    office = rep(hours={"mon": ["09:00-12:00", "13:00-15:00"]})
+    assert comes(office, at("2026-06-01T12:00"), 60)
+    assert not comes(office, at("2026-06-01T12:00"), 59)
+
+
+def test_an_absence_that_ends_within_brings_a_rep_if_they_are_at_work_then() -> None:
+    dentist = {"from": "2026-06-01T14:00", "to": "2026-06-01T15:30"}
+    assert comes(rep(absences=[dentist]), at("2026-06-01T15:00"), 30)
+    assert not comes(rep(absences=[dentist]), at("2026-06-01T15:00"), 29)
+    office = rep(absences=[dentist], hours={"mon": "09:00-15:30"})
+    assert not comes(office, at("2026-06-01T15:00"), 240)
+
+
+def test_an_absence_of_whole_days_ends_at_midnight_by_the_reps_own_clock() -> None:
+    away = rep(NEW_YORK, absences=[{"from": "2026-12-24", "to": "2026-12-31"}])
+    assert comes(away, at("2026-12-31T23:30", NEW_YORK), 30)
+    assert not comes(away, at("2026-12-31T23:30", NEW_YORK), 29)
+    assert not comes(away, at("2026-12-30T23:30", NEW_YORK), 240)
+
+
+def test_an_absence_with_an_offset_ends_when_it_says() -> None:
+    away = Rep.model_validate({"absences": [{"from": "2026-06-01T14:00+02:00", "to": "2026-06-01T15:00+02:00"}]})
+    assert comes(away, datetime(2026, 6, 1, 12, 30, tzinfo=UTC), 30)
+    assert not comes(away, datetime(2026, 6, 1, 12, 30, tzinfo=UTC), 29)
+
+
+def test_a_shift_that_begins_in_an_absence_brings_nobody() -> None:
+    away = rep(hours={"mon-fri": "09:00-18:00"}, absences=[{"from": "2026-06-01", "to": "2026-06-01"}])
+    assert not comes(away, at("2026-06-01T08:30"), 240)
+    assert comes(away, at("2026-06-02T08:30"), 30)
+
+
+def test_a_night_shift_may_begin_before_midnight_or_after_it() -> None:
+    nights = rep(hours={"fri": "22:00-06:00"})
+    assert comes(nights, at("2026-06-05T21:00"), 60)
+    assert not comes(nights, at("2026-06-05T21:00"), 59)
+    assert not comes(nights, at("2026-06-06T21:00"), 240)  # Saturday
+    early = rep(hours={"sat": "00:30-06:00"})
+    assert comes(early, at("2026-06-05T23:00"), 90)
+    assert not comes(early, at("2026-06-05T23:00"), 89)
+
+
+def test_who_comes_back_from_an_absence_into_a_night_shift_that_began_yesterday_comes() -> None:
+    nights = rep(hours={"fri": "22:00-06:00"}, absences=[{"from": "2026-06-05", "to": "2026-06-05"}])
+    assert comes(nights, at("2026-06-05T23:00"), 60)
+    assert not comes(nights, at("2026-06-05T23:00"), 59)
+
+
+def test_a_shift_after_a_change_of_the_clocks_begins_by_the_clock_of_its_own_day() -> None:
+    early = rep(hours={"sun": "04:00-10:00"})
+    assert comes(early, at("2026-03-29T01:30"), 90)  # the hour from 02:00 is skipped
+    assert not comes(early, at("2026-03-29T01:30"), 89)
+    assert comes(early, at("2026-10-25T01:30"), 210)  # the hour from 02:00 is there twice
+    assert not comes(early, at("2026-10-25T01:30"), 209)
+
+
+def test_a_shift_that_begins_in_the_skipped_hour_is_awaited_until_the_clock_jumps() -> None:
+    early = rep(hours={"sun": "02:30-10:00"})
+    assert comes(early, at("2026-03-29T01:30"), 30)
+    assert not comes(early, at("2026-03-29T01:30"), 29)
+
+
+def test_a_shift_that_begins_in_the_doubled_hour_is_awaited_until_it_comes_first() -> None:
+    early = rep(hours={"sun": "02:30-10:00"})
+    assert comes(early, at("2026-10-25T01:30"), 60)
+    assert not comes(early, at("2026-10-25T01:30"), 59)
+
+
+@pytest.mark.parametrize("minutes", [1, 240])
+def test_who_is_on_duty_and_stays_so_is_on_duty_at_some_moment_within(minutes: int) -> None:
+    assert comes(Rep(), MONDAY_NOON, minutes)
+    assert comes(rep(hours={"mon": "09:00-18:00"}), at("2026-06-01T10:00"), minutes)
+
+
+def test_who_goes_off_duty_within_does_not_come_on_duty() -> None:
+    assert not comes(rep(hours={"mon": "09:00-18:00"}), at("2026-06-01T17:30"), 60)
+
+
+def test_nobody_comes_within_no_time() -> None:
+    assert not comes(rep(hours={"mon": "09:00-18:00"}), at("2026-06-01T09:00"), 0)
+    assert not comes(Rep(), MONDAY_NOON, 0)
+
+
+@pytest.mark.parametrize("owner", [None, replace(OWNER, archived=True), replace(OWNER, unavailable=True)])
+def test_nobody_is_awaited_whom_hubspot_does_not_take(owner: Owner | None) -> None:
+    assert not comes(rep(hours={"mon-fri": "09:00-18:00"}), at("2026-06-01T08:30"), 240, owner)
+    assert not comes(Rep(), MONDAY_NOON, 240, owner)
+
+
+def clock(minutes: int) -> str:
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
+@given(
+    zone=st.sampled_from([PARIS, NEW_YORK, "Australia/Lord_Howe", "America/Santiago", "Asia/Kolkata"]),
+    day=st.sampled_from([f"2026-{day}" for day in ("03-08", "03-29", "04-05", "06-01", "09-06", "10-04", "10-25")]),
+    begins=st.integers(0, 71),
+    lasts=st.integers(3, 36),
+    back_at=st.none() | st.integers(0, 71),
+    looked_at=st.integers(-6, 71),
+    within=st.integers(1, 12),
+)
+def test_whoever_is_off_duty_comes_if_and_only_if_some_moment_within_finds_them_on_duty(
+    zone: str, day: str, begins: int, lasts: int, back_at: int | None, looked_at: int, within: int
+) -> None:
+    start, end = begins * 20, (begins + lasts) * 20 % 1440
+    back = None if back_at is None else {"from": f"{day}T00:00", "to": f"{day}T{clock(back_at * 20 + 10)}"}
+    someone = rep(zone, hours={"mon-sun": f"{clock(start)}-{clock(end)}"}, absences=[] if back is None else [back])
+    now = at(f"{day}T00:00", zone).astimezone(UTC) + timedelta(minutes=20 * looked_at)
+    if not on(someone, now):
+        moments = (now + timedelta(minutes=5 * step) for step in range(1, 4 * within + 1))
+        assert comes(someone, now, 20 * within) is any(on(someone, moment) for moment in moments)
 
 
 # Whom HubSpot has

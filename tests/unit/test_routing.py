@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fairturn.events import BULK_SOURCES, Kind, Message
 from fairturn.policy import Policy, Priority, leaves
-from fairturn.routing import Ignored, Lead, Route, describe, is_closed, route
+from fairturn.routing import Ignored, Lead, Route, describe, is_closed, route, worth_in_words
 
 REP = "anna@example.com"
 
@@ -200,6 +200,63 @@ def test_a_closed_record_is_told_apart_and_routed_as_if_it_were_open() -> None:
 def test_a_lead_has_an_owner_only_if_hubspot_names_one(owner: str | None, found: str | None) -> None:
     assert lead(hubspot_owner_id=owner).owner == found
     assert lead().owner is None
+
+
+# What a lead is worth
+
+WORTH = {"property": "score", "bands": [20, 60]}
+
+
+@pytest.mark.parametrize(
+    ("score", "lane", "words"),
+    [
+        ("60", "any@60", "worth 60 or more"),
+        (" 1e400 ", "any@60", "worth 60 or more"),
+        ("59.99", "any@20", "worth 20 to 60"),
+        ("20.0", "any@20", "worth 20 to 60"),
+        ("19.99", "any@0", "worth less than 20"),
+        ("-5", "any@0", "worth less than 20"),
+        ("", "any@0", "worth less than 20"),
+        ("1,000", "any@0", "worth less than 20"),
+        (None, "any@0", "worth less than 20"),
+    ],
+)
+def test_a_lead_goes_to_the_lane_of_what_it_is_worth(score: str | None, lane: str, words: str) -> None:
+    found = route(lead(score=score), policy(leads={"worth": WORTH}))
+    assert found == Route("inbound", lane, Priority.NORMAL, "otherwise", "", words)
+
+
+def test_the_band_comes_behind_the_skills() -> None:
+    rules = policy({"name": "all", "skills": ["fr", "de"]}, leads={"worth": WORTH})
+    assert route(lead(score="70"), rules) == Route(
+        "europe", "de+fr@60", Priority.NORMAL, "all", "-", "worth 60 or more"
+    )
+
+
+def test_the_worth_gives_the_priority_only_of_leads_whose_rule_names_none() -> None:
+    rules = policy(
+        {"name": "french", "when": [is_("France")], "priority": "normal"},
+        {"name": "german", "when": [is_("Germany")]},
+        leads={"worth": WORTH | {"priorities": ["low", "high", "urgent"]}},
+    )
+
+    def priority(country: str, score: str) -> str:
+        found = route(lead(country=country, score=score), rules)
+        assert isinstance(found, Route)
+        return found.priority.value
+
+    assert [priority("France", score) for score in ("0", "20", "60")] == ["normal", "normal", "normal"]
+    assert [priority("Germany", score) for score in ("0", "20", "60")] == ["low", "high", "urgent"]
+    assert [priority("Peru", score) for score in ("0", "20", "60")] == ["low", "high", "urgent"]
+
+
+def test_a_lanes_band_is_said_in_words_if_the_policy_has_it() -> None:
+    banded = policy(leads={"worth": WORTH})
+    assert worth_in_words("de+fr@60", banded) == "worth 60 or more"
+    assert worth_in_words("any@0", banded) == "worth less than 20"
+    assert worth_in_words("any@40", banded) == ""
+    assert worth_in_words("any", banded) == ""
+    assert worth_in_words("any@60", policy()) == ""
 
 
 # Bulk sources

@@ -14,7 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from fairturn.claim import Candidate, seat
+from fairturn.claim import Candidate, Undoing, seat
 from fairturn.consumer import Settled
 from fairturn.errors import (
     ContactUnseen,
@@ -32,7 +32,19 @@ from fairturn.handover import write_moves
 from fairturn.ledger import allot, settle
 from fairturn.policy import Mode
 from fairturn.queues import Letter
-from fairturn.record import ENDED, GIVEN, READS_LAG, Record, Seen, State, follow, milliseconds
+from fairturn.record import (
+    ENDED,
+    GIVEN,
+    MOST_UNSEEN,
+    READS_LAG,
+    UNSEEN_FOR,
+    Record,
+    Seen,
+    State,
+    follow,
+    milliseconds,
+)
+from fairturn.roster import duty
 from fairturn.routing import Ignored, Lead, Route, is_closed, route
 from fairturn.telemetry import Metric, count, logger
 
@@ -50,11 +62,6 @@ if TYPE_CHECKING:
 
 ROUNDS: Final = 4
 """How often one batch is decided anew: a newer policy came into force, or HubSpot refused a rep."""
-UNSEEN_FOR: Final = 15 * 60_000
-"""Milliseconds since a message was first received, in which HubSpot may not show what is there, or still show what is
-not."""
-MOST_UNSEEN: Final = 3
-"""If HubSpot shows none of more leads than that, its answer says nothing."""
 MAX_SHOWN: Final = 60
 """Bytes of a shown value that a record keeps."""
 
@@ -69,7 +76,7 @@ class Step:
     """Its claim is to be handed over."""
     move: tuple[Record, Record] | None = None
     """Its record moves, and no turn with it."""
-    undone: tuple[Record, Record] | None = None
+    undone: Undoing | None = None
     """Its record moves, and the turn of its claim goes back."""
     lead: Message | None = None
     """It comes again, under the id that a merge has given it."""
@@ -141,7 +148,11 @@ class Assign:
 
         Raises Unavailable.
         """
-        latest = {message.key: message for message in sorted(messages, key=lambda each: (each.round, each.occurred_at))}
+        latest: dict[str, Message] = {}
+        for message in sorted(messages, key=lambda each: (each.round, each.occurred_at)):
+            first = latest.get(message.key, message).received_at
+            received = [at for at in (first, message.received_at) if at is not None]
+            latest[message.key] = message.model_copy(update={"received_at": min(received, default=None)})
         settled = Settled()
         try:
             for _ in range(ROUNDS):
@@ -178,10 +189,12 @@ class Assign:
             logger.info("policy superseded", extra={"reason": str(newer)})
             self.in_force.forget()
             return Settled(failed=failed), list(steps)
-        taken = [*steps.values(), *waiting]
-        write_moves(self.store, [step.move for step in taken if step.move is not None])
-        for step in taken:
-            _tell(step)
+        moves = [step.move for step in (*steps.values(), *waiting) if step.move is not None]
+        written = {record.key for record in write_moves(self.store, moves)}
+        missed = {record.key for record, _ in moves} - written
+        for step in (*steps.values(), *waiting):
+            if step.move is None or step.move[0].key not in missed:
+                _tell(step)
         outcome = self.handover.hand_over(
             [booking for each in claimed for booking in each.bookings],
             [step.resumed for step in steps.values() if step.resumed is not None],
@@ -193,8 +206,9 @@ class Assign:
         if outcome.again:
             self.in_force.forget()
         later = {key: step.later for key, step in steps.items() if step.later is not None}
-        rivals = {record.key: self._under_way(record) for each in claimed for record in each.taken}
-        return Settled(outcome.refused, {**later, **rivals, **outcome.later}, failed), outcome.again
+        moved = {record.key: self._under_way(record) for each in claimed for record in each.moved}
+        moved |= dict.fromkeys(missed, Contended("the record has moved"))
+        return Settled(outcome.refused, {**later, **moved, **outcome.later}, failed), outcome.again
 
     def _look(self, messages: Sequence[Message], deadline: Deadline) -> View:
         """Ask HubSpot about the leads, then the table. All are of one type: contacts are the only one so far."""
@@ -242,8 +256,9 @@ class Assign:
         """What would be done: nothing but the records is written."""
         terms, now = view.terms, self.now()
         members = seat(rota, terms, view.snapshot.loads, now)
-        ledger = settle(view.snapshot.ledgers[rota], members, terms.policy.lanes(rota))
-        bookings = allot(ledger, [each.route.lane for each in candidates], members).bookings
+        lanes = terms.policy.lanes(rota)
+        ledger = settle(view.snapshot.ledgers[rota], members, lanes)
+        bookings = allot(ledger, [each.offer(terms.policy.release) for each in candidates], members, lanes).bookings
         count(Metric.LEADS_OBSERVED, len(candidates), rota=rota)
         steps = []
         for each, booking in zip(candidates, bookings, strict=True):
@@ -251,7 +266,8 @@ class Assign:
             ids = {"lead": each.record.key, "rota": rota, "lane": each.route.lane, "rep": rep}
             # A lead that waits for a rep goes on waiting, and one that came to an end stays in its load.
             stays = each.record.state in ENDED or (each.record.state is State.WAITING and each.record.rota is not None)
-            move = None if stays else (each.record, each.routed.observed(rep, milliseconds(now)))
+            after = each.record.noted(view.at) if stays else each.routed.observed(rep, milliseconds(now))
+            move = None if stays and each.record.look_at is None else (each.record, after)
             steps.append(Step(move=move, told=("observed", ids)))
         return steps
 
@@ -274,9 +290,11 @@ class Assign:
         seen = Seen(lead.owner, is_closed(lead.properties, view.terms.policy))
         if not record.may_start(message.round):
             tells_more = not BRINGS.issuperset(message.kinds)
-            return _known(message, to_track=tells_more and follow(record, seen, view.at) is not None)
+            is_news = record.state in ENDED or follow(record, seen, view.at) is not None
+            return _known(message, to_track=tells_more and is_news)
         if record.arrived(message).is_deleted(message.occurred_at) and _is_early(message, view):
             return Step(later=HubSpotUnavailable("HubSpot still shows what was deleted"))
+        record = record.told(restored_at=record.deleted_at)  # it is shown long after that, so it was restored
         if seen.closed or _is_kept(lead, record, view.terms):
             return self._leave(lead, record, seen, view)
         if record.state in {State.CLOSED, State.GONE} and view.is_young(record):
@@ -288,16 +306,16 @@ class Assign:
         `observe`, only what was counted before follows."""
         ids = {"lead": record.key, "reason": "closed already" if seen.closed else "has an owner", "owner": lead.owner}
         done = Step(told=("dropped", ids), counted=Metric.LEADS_DROPPED)
-        if record.state is State.CLOSED if seen.closed else record.holder == seen.owner:
+        if seen.closed and record.state is State.CLOSED:
             return done
         if record.rev and view.is_young(record):
             return Step(later=HubSpotUnavailable("HubSpot may show the lead as it was before"))
         if view.terms.policy.mode is Mode.OBSERVE and not record.is_counted:
             return done
         arrived = record.arrived(lead.message)
-        closed = seen.closed or seen.owner is None
-        after = arrived.closed(None, view.at) if closed else arrived.left(seen.owner or "", None, view.at)
-        return replace(done, move=(record, after))
+        if seen.closed or seen.owner is None:
+            return replace(done, move=(record, arrived.closed(None, view.at)))
+        return replace(done, move=(record, arrived.left(seen.owner, None, view.at)))
 
     def _start(self, lead: Lead, record: Record, view: View) -> Step:
         """A lead that is to be given to somebody, if a rule says so."""
@@ -305,7 +323,7 @@ class Assign:
         if isinstance(decision, Ignored):
             ids = {"lead": record.key, "reason": decision.reason, "rule": decision.rule}
             told = ("dropped", ids)
-            if record.state not in {State.WAITING, State.OBSERVED, State.REFUSED}:
+            if record.state not in {State.WAITING, State.OBSERVED, State.REFUSED} and record.look_at is None:
                 return Step(told=told, counted=Metric.LEADS_DROPPED)  # it leaves no record of its own
             closed = record.arrived(lead.message).closed(decision.reason, view.at, rule=decision.rule)
             return Step(move=(record, closed), told=told, counted=Metric.LEADS_DROPPED)
@@ -318,9 +336,14 @@ class Assign:
 
     def _claimed_before(self, message: Message, record: Record, view: View) -> Step:
         """A claim that nobody is at: it is handed over, unless its rep has left HubSpot meanwhile."""
-        if view.owner(message) == record.rep or view.terms.is_owner(record.rep):
-            return Step(resumed=record)  # HubSpot has been told already, or may be told
-        return Step(undone=(record, record.waiting("the owner has left", view.at)))
+        if view.owner(message) == record.rep:
+            return Step(resumed=record)  # HubSpot has been told already
+        rep = record.rep or ""
+        rules, owner = view.terms.policy.reps.get(rep), view.terms.owners.get(rep)
+        # Who has left the policy meanwhile had the lead before that.
+        if view.terms.is_owner(rep) if rules is None else duty(rules, owner, self.now()).on:
+            return Step(resumed=record)
+        return Step(undone=Undoing(record, record.waiting("the owner is away, or has left", view.at)))
 
     def _missing(self, message: Message, record: Record, view: View) -> Step:
         """A lead that HubSpot does not show: merged, deleted, or there all the same."""
@@ -331,7 +354,8 @@ class Assign:
         if into is not None:
             return self._go_on(message, record, into, view)
         if record.arrived(message).is_deleted(message.occurred_at) and record.state is not State.CLAIMED:
-            return _known(message)
+            ended = record.state is State.GONE
+            return replace(_known(message), move=None if ended else (record, record.gone("deleted", view.at)))
         why = "HubSpot does not show the contact"
         if record.look_at is not None and message.received_at is None:
             return Step(move=(record, record.gone(why, view.at, unseen_at=record.unseen_at)))
@@ -342,16 +366,16 @@ class Assign:
         after = record.arrived(message).gone(why, view.at, unseen_at=view.at)
         done = Step(told=("gone", {"lead": record.key, "reason": why}), counted=Metric.LEADS_UNSEEN)
         if record.state is State.CLAIMED:
-            return replace(done, undone=(record, after))
+            return replace(done, undone=Undoing(record, after))
         return replace(done, move=(record, after))
 
     def _go_on(self, message: Message, record: Record, into: str, view: View) -> Step:
         """A lead that a merge has taken along comes again under the id that it has now."""
-        if record.state is State.CLAIMED:
-            return Step(undone=(record, record.merged(into, view.at)))  # and is looked at again right away
+        if record.state is State.CLAIMED:  # and is looked at again right away
+            return Step(undone=Undoing(record, record.waiting("its contact was merged", view.at)))
         on = message.model_copy(update={"id": into, "kinds": (Kind.MERGE,), "round": 1})
         told = ("merged", {"lead": record.key, "merged_into": into})
-        known = record.state in {State.NEW, State.GONE}
+        known = record.state is State.NEW or record.merged_into is not None
         return Step(lead=on, move=None if known else (record, record.merged(into, view.at)), told=told)
 
     # What can't be decided now
@@ -407,10 +431,11 @@ def _known(message: Message, *, to_track: bool = False) -> Step:
 
 
 def _wait(candidate: Candidate, reason: str, at: int) -> Step:
-    """Let a lead wait; one that waits already, and as before, costs no write."""
+    """Let a lead wait. For one that waits already, and as before, sweep writes nothing; a message is noted, because it
+    may be a dead letter that was redriven."""
     record, routed = candidate.record, candidate.routed
     if record.state is State.WAITING and record.place == routed.place:
-        return Step()
+        return Step() if candidate.lead.message.received_at is None else Step(move=(record, record.noted(at)))
     ids = {"lead": record.key, "rota": routed.rota, "lane": routed.lane, "reason": reason}
     move = (record, routed.waiting(reason, at))
     return Step(move=move, told=("waiting", ids), counted=Metric.LEADS_WAITING, rota=routed.rota)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fairturn.errors import ClaimRefused, Contended, PolicySuperseded
-from fairturn.ledger import Claim, GivingBack, Ledger, Member, allot, give_back, settle
+from fairturn.ledger import Claim, Given, GivingBack, Ledger, Member, Offer, Returned, allot, give_back, settle
+from fairturn.policy import Priority
 from fairturn.record import Record, State, milliseconds
-from fairturn.roster import duty
+from fairturn.roster import comes_on_duty, duty
 from fairturn.store import MAX_RECORDS
 from fairturn.telemetry import Metric, count, logger
 
@@ -47,11 +49,26 @@ class Candidate:
         key = self.record.key
         return self.route.priority.rank, self.lead.message.occurred_at, len(key), key
 
+    def offer(self, release: int) -> Offer:
+        """As the ledger sees it. A lead that waits, and is not urgent, may be kept `release` minutes for somebody."""
+        waits = self.record.state is State.WAITING and self.route.priority is not Priority.URGENT
+        return Offer(self.route.lane, self.record.owners, is_patient=waits and release > 0)
+
     @property
     def routed(self) -> Record:
         """Its record with what the message tells and the route says, about to move."""
         arrived = self.record.arrived(self.lead.message)
         return arrived.routed(self.route, self.policy, self.lead.owner, self.shown)
+
+
+class Undoing(NamedTuple):
+    """A claim that is to be undone, or the turn of a lead that was handed over and taken away."""
+
+    record: Record
+    after: Record
+    """The record once that is done."""
+    is_regret: bool = False
+    """Somebody else took the lead away after the handover: its turn comes back only by grace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +77,8 @@ class Claimed:
 
     bookings: Sequence[tuple[Record, Booking]] = ()
     """Records that are claimed now."""
-    taken: Sequence[Record] = ()
-    """Records that somebody else has claimed meanwhile."""
+    moved: Sequence[Record] = ()
+    """Records that somebody else has moved meanwhile: these leads are to be read anew."""
     waiting: Sequence[Candidate] = ()
     """Nobody can take these now."""
     loads: Mapping[str, int] = field(default_factory=dict)
@@ -88,19 +105,20 @@ class Claims:
 
         Raises PolicySuperseded when the ledger has seen a newer policy, Contended when it keeps moving.
         """
-        taken: list[Record] = []
+        moved: list[Record] = []
         for attempt in range(ATTEMPTS):
             if ledger.policy > terms.number:
                 raise PolicySuperseded(f"the rota {rota} has been allotted under version {ledger.policy}")
             now = self.now()
             members = seat(rota, terms, loads, now)
             lanes = terms.policy.lanes(rota)
-            allotment = allot(settle(ledger, members, lanes), [each.route.lane for each in candidates], members)
+            offers = [each.offer(terms.policy.release) for each in candidates]
+            allotment = allot(settle(ledger, members, lanes), offers, members, lanes)
             decided = list(zip(candidates, allotment.bookings, strict=True))
             booked = [(each, booking) for each, booking in decided if booking is not None]
             waiting = [each for each, booking in decided if booking is None]
             if not booked:
-                return Claimed((), taken, waiting, loads)
+                return Claimed((), moved, waiting, loads)
             at = milliseconds(now)
             journal = Claim(
                 before=ledger,
@@ -108,7 +126,9 @@ class Claims:
                 at=at,
                 lanes=lanes,
                 members=members,
-                leads=tuple((each.record.key, booking.lane, booking.winner) for each, booking in booked),
+                leads=tuple(
+                    Given(each.record.key, booking.lane, booking.winner, each.record.owners) for each, booking in booked
+                ),
             )
             moves = [
                 (each.record, each.routed.claimed(booking.winner, journal.version, self.worker, at))
@@ -121,51 +141,57 @@ class Claims:
                 count(Metric.CLAIMS_REFUSED, rota=rota)
                 ledger = ledger if refused.ledger is None else refused.ledger
                 loads = loads if refused.loads is None else refused.loads
-                anew = [replace(each, record=refused.records.get(each.record.key, each.record)) for each in candidates]
-                taken += [each.record for each in anew if each.record.state is State.CLAIMED]
-                candidates = [each for each in anew if each.record.may_start(each.lead.message.round)]
+                moved += refused.records.values()
+                candidates = [each for each in candidates if each.record.key not in refused.records]
                 self.sleep(0.05 * (attempt + 1) * self.jitter())
                 continue
             won = [(record, booking) for (_, booking), (_, record) in zip(booked, moves, strict=True)]
-            return Claimed(won, taken, waiting, _after(loads, journal))
+            return Claimed(won, moved, waiting, _after(loads, journal))
         raise Contended(f"the ledger of the rota {rota} kept moving")
 
-    def undo(self, moves: Iterable[tuple[Record, Record]]) -> list[Record]:
+    def undo(self, undone: Iterable[Undoing]) -> list[Record]:
         """Give the turns of claims back, exactly as they were booked; each record makes its move, loads with it.
 
-        Those whose record has moved meanwhile are left as they are; returns the others, as written. Those of one
-        rota share one transaction.
+        A regret comes back only to a rep who has the grace for it; else the turn stays spent. Those whose record has
+        moved meanwhile are left as they are; returns the others, as written. Those of one rota share one transaction.
         """
         written: list[Record] = []
-        by_rota: defaultdict[str, list[tuple[Record, Record]]] = defaultdict(list)
-        for record, after in moves:
-            by_rota[record.rota or ""].append((record, after.given_back()))
+        by_rota: defaultdict[str, list[Undoing]] = defaultdict(list)
+        for each in undone:
+            by_rota[each.record.rota or ""].append(each)
         for rota, rows in sorted(by_rota.items()):
             for start in range(0, len(rows), MAX_RECORDS):
                 written += self._undo(rota, rows[start : start + MAX_RECORDS])
         return written
 
-    def _undo(self, rota: str, moves: Sequence[tuple[Record, Record]]) -> list[Record]:
-        bookings = bookings_of(self.store, [record for record, _ in moves])
+    def _undo(self, rota: str, undone: Sequence[Undoing]) -> list[Record]:
+        bookings = bookings_of(self.store, [each.record for each in undone])
+        order = {lead: place for place, lead in enumerate(bookings)}
+        undone = sorted(undone, key=lambda each: order[each.record.key])
         ledger = self.store.read([rota], []).ledgers[rota]
         for attempt in range(ATTEMPTS):
-            if not moves:
+            if not undone:
                 return []
-            returned = give_back(ledger, [bookings[record.key] for record, _ in moves])
+            returned, came_back = give_back(ledger, [(bookings[each.record.key], each.is_regret) for each in undone])
             after = replace(returned, version=ledger.version + 1)
             at = milliseconds(self.now())
-            entry = GivingBack(ledger.version, at, tuple(record.booking for record, _ in moves))
+            leads = tuple(Returned(*each.record.booking, each.is_regret) for each in undone)
+            moves = [
+                (each.record, each.after.given_back() if back else each.after.stays_spent())
+                for each, back in zip(undone, came_back, strict=True)
+            ]
             try:
-                self.store.give_back(rota, entry, after, moves)
+                self.store.give_back(rota, GivingBack(ledger.version, at, leads), after, moves)
             except ClaimRefused as refused:
                 ledger = ledger if refused.ledger is None else refused.ledger
-                moves = [pair for pair in moves if pair[0].key not in refused.records]
+                undone = [each for each in undone if each.record.key not in refused.records]
                 self.sleep(0.05 * (attempt + 1) * self.jitter())
                 continue
-            count(Metric.CLAIMS_UNDONE, len(moves), rota=rota)
-            for record, moved in moves:
+            count(Metric.CLAIMS_UNDONE, sum(came_back), rota=rota)
+            for (record, moved), back in zip(moves, came_back, strict=True):
                 ids = {"lead": record.key, "rota": rota, "rep": record.rep, "claim": record.claim}
-                logger.info("claim undone", extra={**ids, "state": moved.state, "reason": moved.reason})
+                what = "claim undone" if back else "turn stays spent"
+                logger.info(what, extra={**ids, "state": moved.state, "reason": moved.reason})
             return [moved for _, moved in moves]
         raise Contended(f"the ledger of the rota {rota} kept moving")
 
@@ -177,16 +203,20 @@ class Claims:
 
 
 def seat(rota: str, terms: Terms, loads: Mapping[str, int], now: datetime) -> dict[str, Member]:
-    """Every rep of the rota as he stands now: on duty or why not, his skills, load and capacity."""
+    """Every rep of the rota as they stand now: on duty or why not, their skills, load and capacity."""
     members = {}
+    release = timedelta(minutes=terms.policy.release)
     for rep in terms.policy.rotas[rota].members:
-        rules = terms.policy.reps[rep]
-        verdict = duty(rules, terms.owners.get(rep), now)
+        rules, owner = terms.policy.reps[rep], terms.owners.get(rep)
+        verdict = duty(rules, owner, now)
         members[rep] = Member(
             weight=rules.weight,
             skills=frozenset(rules.skills),
             on_duty=verdict.on,
             why=verdict.why,
+            has_left=verdict.has_left,
+            is_due=not verdict.on and bool(release) and comes_on_duty(rules, owner, now, release),
+            came_lately=verdict.on and bool(release) and not duty(rules, owner, now - release).on,
             load=loads.get(rep, 0),
             capacity=terms.policy.capacity(rota, rep),
         )
@@ -194,24 +224,28 @@ def seat(rota: str, terms: Terms, loads: Mapping[str, int], now: datetime) -> di
 
 
 def bookings_of(store: Store, records: Iterable[Record]) -> dict[str, Booking]:
-    """How claimed leads were booked, recomputed from the journals: each claim is read and recomputed once."""
-    claims: defaultdict[tuple[str, int], list[tuple[str, str]]] = defaultdict(list)
+    """How claimed leads were booked, in the order in which they were, recomputed from the journals: each claim is read
+    and recomputed once."""
+    claims: defaultdict[tuple[str, int], dict[str, str]] = defaultdict(dict)
     for record in records:
         booked_as, claim = record.booking
-        claims[record.rota or "", claim].append((record.key, booked_as))
+        claims[record.rota or "", claim][booked_as] = record.key
     bookings: dict[str, Booking] = {}
-    for (rota, version), leads in claims.items():
+    for (rota, version), leads in sorted(claims.items()):
         journal = store.journal(rota, version)
         if not isinstance(journal, Claim):
             raise TypeError(f"version {version} of {rota} is a giving back, not a claim")
         booked = journal.bookings()
-        bookings |= {lead: booked[booked_as] for lead, booked_as in leads}
+        missing = leads.keys() - booked.keys()
+        if missing:
+            raise KeyError(f"version {version} of {rota} booked no {sorted(missing)}")
+        bookings |= {leads[booked_as]: booking for booked_as, booking in booked.items() if booked_as in leads}
     return bookings
 
 
 def _after(loads: Mapping[str, int], journal: Claim) -> dict[str, int]:
     """The loads once a claim is true."""
     after = dict(loads)
-    for *_, winner in journal.leads:
-        after[winner] = after.get(winner, 0) + 1
+    for given in journal.leads:
+        after[given.winner] = after.get(given.winner, 0) + 1
     return after

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
-from fairturn.errors import MessageRejected, Mistake, Unavailable, attempt
+from fairturn.errors import MessageRejected, Mistake, OutOfTime, Unavailable, attempt
 from fairturn.events import Message
 from fairturn.queues import Letter, growing_delay
 from fairturn.record import MAX_REASON, milliseconds
@@ -28,6 +28,8 @@ MOST_TRIES: Final = 5
 RESERVE: Final = 9.0
 """Seconds kept at the end of a run for what comes after the settling, putting back and dead-lettering: as long as SQS
 may take to say nothing."""
+LAST_WORDS: Final = 1.0
+"""Seconds kept for the answer itself."""
 LEAST: Final = 2.0
 """Seconds without which no part of a batch is begun."""
 
@@ -107,11 +109,15 @@ class Consumer:
             try:
                 messages[received] = Message.read(received.body, received.first_at)
             except MessageRejected as error:
-                done |= self._bury({received: str(error)}, {})
+                done |= self._bury({received: str(error)}, {}, deadline)
         parts = self._parts(list(messages))
         for place, part in enumerate(parts):
+            if deadline.left() < RESERVE:  # then nothing more is begun
+                rest = [received for each in parts[place:] for received in each]
+                self._put_back(dict.fromkeys(rest, OutOfTime("no time is left in this run")), deadline)
+                break
             if place:  # a message that kills the process takes none of them along that are done
-                self._forget(done)
+                self._forget(done, deadline)
             done |= self._bring({received: messages[received] for received in part}, settle, deadline)
         return [received for received in batch if received not in done]
 
@@ -151,8 +157,8 @@ class Consumer:
                 again[received] = fate
             elif fate is not None:
                 buried[received] = fate
-        self._put_back(again)
-        taken = self._bury(buried, {received: messages[received].key for received in buried})
+        self._put_back(again, deadline)
+        taken = self._bury(buried, {received: messages[received].key for received in buried}, deadline)
         return (messages.keys() - again.keys() - buried.keys()) | taken
 
     def _note_try(self, message: Message, mistake: Mistake) -> Unavailable | str:
@@ -166,7 +172,7 @@ class Consumer:
             return f"failed {tries} times, last with {mistake.what}"
         return Unavailable(f"try {tries} failed: {mistake.what}")
 
-    def _put_back(self, messages: Mapping[Received, Unavailable]) -> None:
+    def _put_back(self, messages: Mapping[Received, Unavailable], deadline: Deadline) -> None:
         """Let messages be received again after growing delays."""
         if not messages:
             return
@@ -181,11 +187,13 @@ class Consumer:
             for received, error in messages.items()
         ]
         try:
-            self.queue.put_back(delays)
+            self.queue.put_back(delays, deadline.less(LAST_WORDS))
         except Unavailable as down:  # they come back by themselves when their visibility ends
             logger.warning("delays not set", extra={"reason": str(down)})
 
-    def _bury(self, reasons: Mapping[Received, str], leads: Mapping[Received, str]) -> set[Received]:
+    def _bury(
+        self, reasons: Mapping[Received, str], leads: Mapping[Received, str], deadline: Deadline
+    ) -> set[Received]:
         """Dead-letter messages, bodies unchanged; returns those that the queue took.
 
         `leads` names the lead of each message that could be read.
@@ -203,7 +211,7 @@ class Consumer:
             for received, reason in reasons.items()
         ]
         try:
-            self.dead_letters.send(letters)
+            self.dead_letters.send(letters, deadline.less(LAST_WORDS))
         except Unavailable as error:
             logger.error("not dead-lettered", extra={"messages": len(letters), "reason": str(error)})
             return set()
@@ -214,8 +222,8 @@ class Consumer:
             )
         return set(reasons)
 
-    def _forget(self, done: Collection[Received]) -> None:
+    def _forget(self, done: Collection[Received], deadline: Deadline) -> None:
         try:
-            self.queue.delete(list(done))
+            self.queue.delete(list(done), deadline.less(LAST_WORDS))
         except Unavailable as error:  # they come again and are found done
             logger.warning("not deleted", extra={"messages": len(done), "reason": str(error)})

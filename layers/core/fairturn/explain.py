@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fairturn.ledger import ANY, TURN
+from fairturn.ledger import ANY, BAND, TURN
 from fairturn.policy import OTHERWISE
 from fairturn.routing import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fairturn.ledger import Booking, Claim, Member
     from fairturn.policy import Policy
@@ -25,7 +25,7 @@ PROPERTIES = (
     "fairturn_priority",
     "fairturn_assigned_at",
 )
-"""The properties of a HubSpot record that tell its owner why it is his."""
+"""The properties of a HubSpot record that tell its owners why it is theirs."""
 
 CHOSEN_BEFORE = dict.fromkeys(PROPERTIES, "") | {
     "fairturn_reason": "Somebody had chosen this owner just before Fairturn wrote another one; the choice was restored."
@@ -42,24 +42,33 @@ def explanation(record: Record, booking: Booking) -> dict[str, str]:
     return {
         "fairturn_rota": record.rota or "",
         "fairturn_rule": record.rule or "",
-        "fairturn_reason": reason(record.rota or "", booking),
+        "fairturn_reason": reason(record, booking),
         "fairturn_priority": record.priority or "",
         "fairturn_assigned_at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
 
 
-def reason(rota: str, booking: Booking) -> str:
+def reason(record: Record, booking: Booking) -> str:
     """One sentence that a salesperson understands, without anybody's name."""
-    fit = "on duty with room for it" + ("" if booking.lane == ANY else f" and the skill {_listed(booking.lane)}")
-    if len(booking.owed) == 1:
-        return f"The owner was the only rep of {rota} {fit}."
-    able = f"the {len(booking.owed)} reps of {rota} {fit}"
-    most = booking.owed[booking.winner]
-    rivals = sum(abs(sum(owed) - sum(most)) < LEVEL for owed in booking.owed.values()) - 1
-    if rivals:
-        level = f"level with {rivals} more" if rivals > 1 else "level with one more"
-        return f"Of {able}, the owner was owed the most ({_turns(most[0])}), {level}, and had waited longest."
-    return f"Of {able}, the owner was owed the most ({_turns(most[0])})."
+    skills = _skills(booking.lane)
+    fit = f"on duty with room for {f'a lead {record.worth}' if record.worth else 'it'}"
+    fit += f" and the skill {_listed(skills)}" if skills else ""
+    fit += ", who had not had it before" if booking.passed_over else ""
+    if len(booking.books) == 1:
+        return f"The owner was the only rep of {record.rota} {fit}."
+    able = f"Of the {len(booking.books)} reps of {record.rota} {fit}"
+    owed = f"({_turns(booking.totals[booking.winner])})"
+    near = booking.considered
+    if len(near) == 1:
+        return f"{able}, the owner was owed the most of such leads ({_turns(booking.book(booking.winner))})."
+    most = f"the owner was owed the most {owed}"
+    if len(near) < len(booking.books):
+        most = f"{len(near)} were owed the most of such leads, and of these the owner was owed the most in all {owed}"
+    scores = {rep: booking.lanes * booking.totals[rep] + booking.books[rep] for rep in near}
+    level = sum(abs(score - scores[booking.winner]) < booking.lanes * LEVEL for score in scores.values()) - 1
+    if level:
+        return f"{able}, {most}, level with {level if level > 1 else 'one'} more, and had waited longest."
+    return f"{able}, {most}."
 
 
 def story(record: Record, claim: Claim, policy: Policy, names: Mapping[str, str]) -> list[str]:
@@ -70,12 +79,13 @@ def story(record: Record, claim: Claim, policy: Policy, names: Mapping[str, str]
     booked_as, _ = record.booking
     booking = claim.bookings()[booked_as]
     taken: Counter[str] = Counter()
-    for lead, _, winner in claim.leads:
-        if lead == booked_as:
+    for given in claim.leads:
+        if given.lead == booked_as:
             break
-        taken[winner] += 1
+        taken[given.winner] += 1
     came = datetime.fromtimestamp(record.occurred_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    wanted = "" if booking.lane == ANY else f", needs {_listed(booking.lane)}"
+    skills = _skills(booking.lane)
+    wanted = (f", needs {_listed(skills)}" if skills else "") + (f", {record.worth}" if record.worth else "")
     lines = [
         f"{record.key} came {came} ({record.source or 'source unknown'}), decided under policy version {claim.policy}.",
         *(f"  Its {name} was {value}." for name, value in sorted(record.shown.items())),
@@ -85,7 +95,11 @@ def story(record: Record, claim: Claim, policy: Policy, names: Mapping[str, str]
     for rep, member in claim.members.items():
         then = replace(member, load=member.load + taken[rep])
         lines.append(f"  {names.get(rep, rep)}: {verdict(then, booking, rep)}.")
-    lines.append(f"It went to {names.get(booking.winner, booking.winner)}. {reason(record.rota or '', booking)}")
+    lines.append(f"It went to {names.get(booking.winner, booking.winner)}. {reason(record, booking)}")
+    if record.spent:
+        lines.append(
+            "Somebody else took it away soon after that. The turn stays spent: too many have come back lately."
+        )
     return lines
 
 
@@ -103,21 +117,28 @@ def _rules_tried(record: Record, policy: Policy) -> list[str]:
 def verdict(member: Member, booking: Booking, rep: str) -> str:
     """How a rep stood when the lead was allotted, in words."""
     limit = "" if member.capacity is None else f" of {member.capacity}"
-    if rep in booking.owed:
-        total, lane = booking.owed[rep]
-        owed = f"owed {_turns(total)} in all, {_turns(lane)} in this lane"
+    if rep in booking.books:
+        owed = f"owed {_turns(booking.totals[rep])} in all, {_turns(booking.book(rep))} of such leads"
         return f"could take it: {member.load}{limit} open leads, {owed}"
+    if rep in booking.passed_over:
+        return "had it before, and others could take it"
     if not member.on_duty:
         return member.why
     if not member.fits(booking.lane):
-        return f"lacks {_listed('+'.join(sorted(set(booking.lane.split('+')) - member.skills)))}"
+        return f"lacks {_listed(sorted(set(_skills(booking.lane)) - member.skills))}"
     return f"full: {member.load}{limit} open leads"
 
 
-def _turns(units: int) -> str:
+def _turns(units: float) -> str:
     turns = units / TURN
     return f"{turns:.2f} of a turn" if abs(turns) < 1 else f"{turns:.2f} turns"
 
 
-def _listed(lane: str) -> str:
-    return " and ".join(lane.split("+"))
+def _skills(lane: str) -> list[str]:
+    """The skills that a lane asks for, sorted."""
+    skills, _, _ = lane.partition(BAND)
+    return [] if skills == ANY else skills.split("+")
+
+
+def _listed(skills: Sequence[str]) -> str:
+    return " and ".join(skills)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fairturn.claim import bookings_of
+from fairturn.claim import Undoing, bookings_of
 from fairturn.crm import OwnerWrite, Refusal
 from fairturn.errors import Contended, HubSpotUnavailable, RecordsMoved, Unavailable
 from fairturn.explain import explanation
@@ -79,7 +79,7 @@ class Handover:
         later |= unread
         at = milliseconds(self.now())
         ready: dict[str, Record] = {}
-        undone: list[tuple[Record, Record]] = []
+        undone: list[Undoing] = []
         for record in records:
             owner = owners.get(record.key)
             if record.key in later:
@@ -87,8 +87,8 @@ class Handover:
             if owner is None or owner in {record.found_owner, record.rep}:
                 ready[record.id] = record
             else:
-                undone.append((record, record.left(owner, "somebody else chose the owner", at)))
-        taken = [record.key for record, _ in undone]
+                undone.append(Undoing(record, record.left(owner, "somebody else chose the owner", at)))
+        taken = [each.record.key for each in undone]
         written = self._write(ready, bookings, deadline)
         later |= {ready[id_].key: failure for id_, failure in written.put_off.items()}
         at = milliseconds(self.now())
@@ -104,14 +104,15 @@ class Handover:
             record = ready[id_]
             if kind is Refusal.OWNER:
                 again.append(record.key)
-                undone.append((record, record.waiting("HubSpot refuses the owner", at)))
+                undone.append(Undoing(record, record.waiting("HubSpot refuses the owner", at)))
             elif kind is Refusal.GONE:  # or merged, as a later reading will tell
                 later[record.key] = HubSpotUnavailable("HubSpot shows the record, but does not find it")
-                undone.append((record, record.waiting(why, at)))
+                undone.append(Undoing(record, record.waiting(why, at)))
             else:
                 refused[record.key] = f"HubSpot refuses to give this lead an owner: {why}"
                 reason = refused[record.key]
-                undone.append((record, record.refused(reason, at) if self.gives_up else record.waiting(reason, at)))
+                after = record.refused(reason, at) if self.gives_up else record.waiting(reason, at)
+                undone.append(Undoing(record, after))
         self.claims.undo(undone)
         handed = [record for record in moved if record.state is State.HANDED]
         return Outcome(handed, taken, again, refused, later)

@@ -1,31 +1,45 @@
 """Who is owed the next turn: the two-book ledger of a rota. Pure, and exact in integers.
 
-For each lead of a lane, every rep who may take it is credited his share of one turn in that lane, by weight.
-The lead goes to whoever is owed most, total and lane together, and costs him one turn in that lane. Who is
-away, full or lacks the skill is credited nothing and loses nothing, so nobody is flooded on his return.
+For each lead of a lane, every rep who may take it is credited their share of one turn in that lane, by weight. The
+lead costs whoever gets it one turn in that lane. Who is away, full or lacks the skill is credited nothing and loses
+nothing, so nobody is flooded on their return.
 
-With one lane this is the greedy rule for the carpool problem (Fagin & Williams, 1983; Ajtai et al., 1998):
-nobody is ever further from his fair share than g(n - 1)/2 turns, g being the largest sum of two shares in
-one lead and n the number of reps who were ever in the rota. The total alone would let single lanes drift
-when skills overlap; that is why the lane counts too.
+A rep's *book* in a lane is what they are owed there, and that lane's part of what they are still owed from lanes that
+are no more. The lead goes to whoever is owed most, total and book together, among those whose book in its lane is
+within 1.5 turns of the largest. With one lane and no past this is the greedy rule for the carpool problem (Fagin &
+Williams, 1983; Ajtai et al., 1998), and nobody is ever further from their fair share than g(n - 1)/2 turns: g is the
+largest sum of two shares in one lead, n the number of reps who were ever in the rota. With more lanes every book stays
+within (g + 1.5)(n - 1)/2, plus what widened it. docs/fairness.md has the proofs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-TURN = 1 << 24
-"""One lead's worth of entitlement, in the units of every balance."""
+TURN: Final = 232_792_560
+"""One lead's worth of entitlement, in the units of every balance: lcm(1, …, 20), so that up to twenty equal shares of a
+turn are whole."""
+
+GUARD: Final = 3 * TURN // 2
+"""Units by which a rep's book may be behind the largest, for the lead to go to them all the same: 1.5 turns."""
+
+MOST_GRACE: Final = 20
+"""Quarters of a turn that may come back to a rep for leads that were taken away: five turns at once."""
+GRACE_OF_A_TURN: Final = 4
+"""Quarters that one such turn costs. Each turn that a rep gets earns them one: so one in four comes back."""
 
 ANY = "any"
 """The lane of the leads that ask for no skill."""
 
 PAST = "past"
-"""The row that keeps what was owed in lanes which are no more. It counts in totals, like a lane."""
+"""The row that keeps what was owed in lanes which are no more. It counts in totals, and in each lane's book in part."""
+
+BAND = "@"
+"""What stands in a lane's name between its skills and the band of worth. No skill may contain it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +53,12 @@ class Ledger:
     turns: int = 0
     """Leads allotted so far: the rota's own clock, by which `last` is told."""
     balances: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Lane → rep → units owed to him (negative: he is ahead). Zeros are left out."""
+    """Lane → rep → units owed to them (negative: they are ahead). Zeros are left out."""
     last: Mapping[str, int] = field(default_factory=dict)
-    """Rep → the value of `turns` when he last got a lead. Who never got one is absent."""
+    """Rep → the value of `turns` when they last got a lead. Who never got one is absent."""
+    grace: Mapping[str, int] = field(default_factory=dict)
+    """Rep → how many quarters of a turn may still come back to them for leads that were taken away, 0 to 19. Who is
+    absent has all 20."""
 
     def total(self, rep: str) -> int:
         """All that the rep is owed, in units, over every lane and the past."""
@@ -54,29 +71,59 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A rep of the rota as he stands when a claim is made."""
+    """A rep of the rota as they stand when a claim is made."""
 
     weight: int = 1
     skills: frozenset[str] = frozenset()
     on_duty: bool = True
     why: str = "on duty"
     """The verdict of the roster, in words."""
+    has_left: bool = False
+    """HubSpot does not know them, has deactivated them or refuses them: the ledger owes them nothing."""
+    is_due: bool = False
+    """They are not on duty, and will be within the policy's `release`."""
+    came_lately: bool = False
+    """They are on duty, and have been for less than `release`."""
     load: int = 0
-    """His open leads before the claim."""
+    """Their open leads before the claim."""
     capacity: int | None = None
-    """The load from which on he gets no more; None is no limit."""
+    """The load from which on they get no more; None is no limit."""
 
     def fits(self, lane: str) -> bool:
-        """Whether he has every skill that the lane asks for."""
-        return lane == ANY or self.skills.issuperset(lane.split("+"))
+        """Whether they have every skill that the lane asks for."""
+        skills, _, _ = lane.partition(BAND)
+        return skills == ANY or self.skills.issuperset(skills.split("+"))
 
     def has_room(self, taken: int = 0) -> bool:
-        """Whether he may take one more lead after `taken` in this claim."""
+        """Whether they may take one more lead after `taken` in this claim."""
         return self.capacity is None or self.load + taken < self.capacity
 
     def can_take(self, lane: str, taken: int = 0) -> bool:
-        """Whether he may get a lead of this lane after `taken` in this claim."""
-        return self.on_duty and self.fits(lane) and self.has_room(taken)
+        """Whether they may get a lead of this lane after `taken` in this claim."""
+        return self.on_duty and not self.has_left and self.fits(lane) and self.has_room(taken)
+
+    def will_take(self, lane: str, taken: int = 0) -> bool:
+        """Whether they may get a lead of this lane as soon as they are on duty."""
+        return self.is_due and not self.has_left and self.fits(lane) and self.has_room(taken)
+
+
+class Offer(NamedTuple):
+    """A lead that is to be allotted."""
+
+    lane: str
+    had: tuple[str, ...] = ()
+    """Who had it lately: they get it again only if nobody else can take it now."""
+    is_patient: bool = False
+    """Whether it waits for those who come on duty within `release`, if one of them is owed more."""
+
+
+class Given(NamedTuple):
+    """One lead of a claim, as its journal keeps it."""
+
+    lead: str
+    lane: str
+    winner: str
+    had: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +133,23 @@ class Booking:
     lane: str
     winner: str
     shares: Mapping[str, int]
-    owed: Mapping[str, tuple[int, int]]
-    """Everyone who could take it → units owed to him in all, and in this lane, this lead's share included."""
+    totals: Mapping[str, int]
+    """Everyone who could take it → units owed to them in all, this lead's share included."""
+    books: Mapping[str, int]
+    """The same for their books, in units times `lanes`."""
+    lanes: int
+    """How many lanes the rota had."""
+    passed_over: tuple[str, ...] = ()
+    """Who could have taken it and had had it before."""
+
+    def book(self, rep: str) -> float:
+        """The rep's book in the lead's lane, in units."""
+        return self.books[rep] / self.lanes
+
+    @property
+    def considered(self) -> list[str]:
+        """Whose book was near enough to the largest for the lead to go to them."""
+        return _within_guard(self.books, self.lanes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +172,8 @@ class Claim:
     lanes: frozenset[str]
     """The lanes that the policy named for the rota."""
     members: Mapping[str, Member]
-    leads: tuple[tuple[str, str, str], ...]
-    """Lead, lane and winner, in the order in which they were allotted."""
+    leads: tuple[Given, ...]
+    """The leads in the order in which they were allotted."""
 
     @property
     def version(self) -> int:
@@ -120,25 +182,36 @@ class Claim:
 
     def recompute(self) -> Allotment:
         """Decide everything once more, from nothing but the journal."""
-        lanes = [lane for _, lane, _ in self.leads]
-        allotment = allot(settle(self.before, self.members, self.lanes), lanes, self.members)
+        offers = [Offer(given.lane, given.had) for given in self.leads]
+        allotment = allot(settle(self.before, self.members, self.lanes), offers, self.members, self.lanes)
         return replace(allotment, ledger=replace(allotment.ledger, version=self.version, policy=self.policy))
 
     def bookings(self) -> dict[str, Booking]:
         """How each lead of the claim was booked."""
-        booked = zip((key for key, _, _ in self.leads), self.recompute().bookings, strict=True)
-        return {key: booking for key, booking in booked if booking is not None}
+        booked = zip((given.lead for given in self.leads), self.recompute().bookings, strict=True)
+        return {lead: booking for lead, booking in booked if booking is not None}
+
+
+class Returned(NamedTuple):
+    """One lead of a giving back, as its journal keeps it."""
+
+    lead: str
+    """Its name in the journal of its claim."""
+    claim: int
+    is_regret: bool = False
+    """Somebody else took the lead away after its handover: the turn comes back only if the rep has the grace for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GivingBack:
-    """The journal of turns that went back: which leads, each with the claim in which it was booked."""
+    """The journal of turns that were to go back: which leads, each with the claim in which it was booked."""
 
     before: int
     """The version of the ledger that was read; giving back moves it to the next."""
     at: int
     """Epoch milliseconds."""
-    leads: tuple[tuple[str, int], ...]
+    leads: tuple[Returned, ...]
+    """In the order in which they were booked."""
 
     @property
     def version(self) -> int:
@@ -146,76 +219,67 @@ class GivingBack:
         return self.before + 1
 
 
-def allot(ledger: Ledger, lanes: Sequence[str], members: Mapping[str, Member]) -> Allotment:
-    """Decide who gets each of the leads, given by their lanes, in this order.
+def allot(ledger: Ledger, offers: Sequence[Offer], members: Mapping[str, Member], lanes: Iterable[str]) -> Allotment:
+    """Decide who gets each of the leads, in this order; `lanes` are all that the rota has.
 
-    Allotting k leads at once gives what allotting them one by one gives, with the loads carried along. The
-    version and the policy of the ledger stay as they are: the claim moves them.
+    Allotting k leads at once gives what allotting them one by one gives, with the loads carried along. The version and
+    the policy of the ledger stay as they are: the claim moves them.
     """
-    balances = {lane: dict(row) for lane, row in ledger.balances.items()}
-    totals = {rep: ledger.total(rep) for rep in members}
-    last = dict(ledger.last)
-    turns = ledger.turns
-    taken = dict.fromkeys(members, 0)
-    bookings: list[Booking | None] = []
-    for lane in lanes:
-        weights = {rep: member.weight for rep, member in members.items() if member.can_take(lane, taken[rep])}
-        if not weights:
-            bookings.append(None)
-            continue
-        row = balances.setdefault(lane, {})
-        waited = sorted(weights, key=lambda rep: (last.get(rep, 0), _rank(rep)))
-        shares = share_out(TURN, weights, waited)
-        for rep, share in shares.items():
-            row[rep] = row.get(rep, 0) + share
-            totals[rep] += share
-        owed = {rep: (totals[rep], row[rep]) for rep in waited}
-        winner = max(waited, key=lambda rep: sum(owed[rep]))  # the first of equals has waited longest
-        row[winner] -= TURN
-        totals[winner] -= TURN
-        taken[winner] += 1
-        turns += 1
-        last[winner] = turns
-        bookings.append(Booking(lane, winner, shares, owed))
-    return Allotment(replace(ledger, turns=turns, balances=_without_zeros(balances), last=last), tuple(bookings))
+    books = _Books(ledger, members, lanes)
+    bookings = tuple([books.allot(offer) for offer in offers])
+    return Allotment(books.closed(), bookings)
 
 
 def settle(ledger: Ledger, members: Mapping[str, Member], lanes: Iterable[str]) -> Ledger:
     """Bring the ledger in line with a rota's present members and lanes; nothing changes where they agree.
 
-    What is owed to somebody who left the rota, or lost a lane's skill, goes by weight to that lane's members.
-    A lane that no rule names any more, or that has no member left, is folded into the past; the past's
-    members are all of the rota.
+    What is owed to somebody who left the rota or HubSpot, or lost a lane's skill, goes by weight to the lane's members.
+    A lane that no rule names any more, or that has no member left, is folded into the past; the past's members are all
+    of the rota.
     """
     named = frozenset(lanes)
+    staying = {rep: member for rep, member in members.items() if not member.has_left}
     past = dict(ledger.balances.get(PAST, {}))
     balances: dict[str, dict[str, int]] = {}
     for lane, row in ledger.balances.items():
         if lane == PAST:
             continue
-        weights = {rep: member.weight for rep, member in members.items() if member.fits(lane)}
+        weights = {rep: member.weight for rep, member in staying.items() if member.fits(lane)}
         if lane in named and weights:
             balances[lane] = _pass_on(row, weights)
         else:
             for rep, units in row.items():
                 past[rep] = past.get(rep, 0) + units
-    balances[PAST] = _pass_on(past, {rep: member.weight for rep, member in members.items()})
-    last = {rep: turn for rep, turn in ledger.last.items() if rep in members}
-    return replace(ledger, balances=_without_zeros(balances), last=last)
+    balances[PAST] = _pass_on(past, {rep: member.weight for rep, member in staying.items()})
+    last = {rep: turn for rep, turn in ledger.last.items() if rep in staying}
+    grace = {rep: quarters for rep, quarters in ledger.grace.items() if rep in staying}
+    return replace(ledger, balances=_without_zeros(balances), last=last, grace=grace)
 
 
-def give_back(ledger: Ledger, bookings: Iterable[Booking]) -> Ledger:
-    """Reverse bookings exactly: each share is taken back, and the winner gets his turn again.
+def give_back(ledger: Ledger, returns: Iterable[tuple[Booking, bool]]) -> tuple[Ledger, tuple[bool, ...]]:
+    """Reverse bookings exactly: each share is taken back, and the winner gets their turn again. Tells of each whether
+    it came back.
 
-    Somebody who has left meanwhile gets a balance by it; the next `settle` passes that on.
+    With each booking goes whether it is a regret. That comes back only to a winner who has four quarters of grace, and
+    costs them those; else the turn stays spent. All others come back, and leave the grace alone. Somebody who has left
+    meanwhile gets a balance by it; the next `settle` passes that on.
     """
     balances = {lane: dict(row) for lane, row in ledger.balances.items()}
-    for booking in bookings:
+    grace = dict(ledger.grace)
+    came_back: list[bool] = []
+    for booking, is_regret in returns:
+        if is_regret:
+            quarters = grace.get(booking.winner, MOST_GRACE)
+            if quarters < GRACE_OF_A_TURN:
+                came_back.append(False)
+                continue
+            grace[booking.winner] = quarters - GRACE_OF_A_TURN
         row = balances.setdefault(booking.lane, {})
         for rep, share in booking.shares.items():
             row[rep] = row.get(rep, 0) - share
         row[booking.winner] = row.get(booking.winner, 0) + TURN
-    return replace(ledger, balances=_without_zeros(balances))
+        came_back.append(True)
+    return replace(ledger, balances=_without_zeros(balances), grace=grace), tuple(came_back)
 
 
 def share_out(units: int, weights: Mapping[str, int], order: Sequence[str]) -> dict[str, int]:
@@ -225,6 +289,84 @@ def share_out(units: int, weights: Mapping[str, int], order: Sequence[str]) -> d
     for rep in order[: units - sum(shares.values())]:
         shares[rep] += 1
     return shares
+
+
+class _Books:
+    """A ledger while leads are allotted from it."""
+
+    def __init__(self, ledger: Ledger, members: Mapping[str, Member], lanes: Iterable[str]) -> None:
+        self._ledger = ledger
+        self._members = members
+        self._lanes = max(len(frozenset(lanes)), 1)
+        self._balances = {lane: dict(row) for lane, row in ledger.balances.items()}
+        self._past = ledger.balances.get(PAST, {})
+        self._totals = {rep: ledger.total(rep) for rep in members}
+        self._last, self._grace, self._turns = dict(ledger.last), dict(ledger.grace), ledger.turns
+        self._taken = dict.fromkeys(members, 0)
+
+    def allot(self, offer: Offer) -> Booking | None:
+        """Give one lead to somebody, and book it; None if nobody can take it, or if it is kept for somebody."""
+        lane = offer.lane
+        able = self._in_turn(rep for rep, member in self._members.items() if member.can_take(lane, self._taken[rep]))
+        asked = [rep for rep in able if rep not in offer.had] or able
+        if not asked or (offer.is_patient and self._is_awaited(offer, asked)):
+            return None
+        shares = share_out(TURN, {rep: self._members[rep].weight for rep in asked}, asked)
+        row = self._balances.setdefault(lane, {})
+        for rep, share in shares.items():
+            row[rep] = row.get(rep, 0) + share
+            self._totals[rep] += share
+        totals, books = {rep: self._totals[rep] for rep in asked}, self._books_of(lane, asked)
+        winner = self._most_owed(lane, asked)
+        row[winner] -= TURN
+        self._totals[winner] -= TURN
+        self._taken[winner] += 1
+        self._turns += 1
+        self._last[winner] = self._turns
+        if winner in self._grace:
+            self._grace[winner] += 1
+        passed_over = tuple(rep for rep in able if rep not in asked)
+        return Booking(lane, winner, shares, totals, books, self._lanes, passed_over)
+
+    def closed(self) -> Ledger:
+        """The ledger after that."""
+        grace = {rep: quarters for rep, quarters in self._grace.items() if quarters < MOST_GRACE}
+        balances = _without_zeros(self._balances)
+        return replace(self._ledger, turns=self._turns, balances=balances, last=self._last, grace=grace)
+
+    def _in_turn(self, reps: Iterable[str]) -> list[str]:
+        """Whoever has waited longest for a lead comes first, then the smaller id."""
+        return sorted(reps, key=lambda rep: (self._last.get(rep, 0), _rank(rep)))
+
+    def _books_of(self, lane: str, reps: Iterable[str]) -> dict[str, int]:
+        row = self._balances.get(lane, {})
+        return {rep: self._lanes * row.get(rep, 0) + self._past.get(rep, 0) for rep in reps}
+
+    def _most_owed(self, lane: str, in_turn: Sequence[str]) -> str:
+        """Of those whose book is within the guard, whoever is owed most in total and book; of equals the first."""
+        books = self._books_of(lane, in_turn)
+        considered = _within_guard(books, self._lanes)
+        return max(considered, key=lambda rep: self._lanes * self._totals[rep] + books[rep])
+
+    def _is_awaited(self, offer: Offer, asked: Sequence[str]) -> bool:
+        """Whether a lead is kept for somebody who comes on duty soon and is owed more than anybody who is there.
+
+        Never if one of those has been there for longer than `release`: then it has waited long enough.
+        """
+        if not all(self._members[rep].came_lately for rep in asked):
+            return False
+        due = [
+            rep
+            for rep, member in self._members.items()
+            if rep not in offer.had and member.will_take(offer.lane, self._taken[rep])
+        ]
+        return bool(due) and self._most_owed(offer.lane, self._in_turn([*asked, *due])) in due
+
+
+def _within_guard(books: Mapping[str, int], lanes: int) -> list[str]:
+    """Whose book is near enough to the largest, in the order of `books`."""
+    largest = max(books.values())
+    return [rep for rep, book in books.items() if book >= largest - lanes * GUARD]
 
 
 def _pass_on(row: Mapping[str, int], weights: Mapping[str, int]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from enum import StrEnum
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -45,6 +45,12 @@ MAX_REPS = 1000
 MAX_ROTAS = 100
 MAX_MEMBERS = 500
 MAX_LANES = 32
+MAX_CELLS = 5_000
+"""Reps x lanes of one rota: its ledger is written whole with every claim."""
+MANY_CELLS = 1_000
+"""Reps x lanes of one rota from which on its claims are dear."""
+MAX_BANDS = 5
+MAX_RELEASE = 4 * 60  # minutes
 MAX_RULES = 100
 MAX_LEAVES = 400
 MAX_DEPTH = 8
@@ -93,9 +99,13 @@ class Cleared(StrEnum):
     ALLOT_AGAIN = "allot again"
 
 
-def lane(skills: Iterable[str]) -> str:
-    """Name the lane of the leads that ask for these skills: `"de+enterprise"`, or `"any"` for none."""
-    return "+".join(sorted(set(skills))) or ANY
+def lane(skills: Iterable[str], band: str | None = None) -> str:
+    """Name the lane of the leads that ask for these skills: `"de+enterprise"`, or `"any"` for none.
+
+    With a band of worth, it comes last: `"de+enterprise@60"`. No skill contains an `@`.
+    """
+    name = "+".join(sorted(set(skills))) or ANY
+    return name if band is None else f"{name}@{band}"
 
 
 def fold(text: str) -> str:
@@ -313,6 +323,28 @@ def _range(bounds: tuple[Decimal, Decimal]) -> tuple[Decimal, Decimal]:
     return bounds
 
 
+def _positive(number: Decimal) -> Decimal:
+    if number <= 0:
+        raise _wrong("must be more than 0; the lowest band begins there")
+    return number
+
+
+def _ascending(bounds: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
+    if any(low >= high for low, high in pairwise(bounds)):
+        raise _wrong("each bound must be more than the one before it, such as [20, 60]")
+    return bounds
+
+
+def _minutes(value: object) -> int:
+    text = "0m" if type(value) is int and value == 0 else value
+    found = re.fullmatch(r"([0-9]{1,3})([mh])", text) if isinstance(text, str) else None
+    if found is not None:
+        minutes = int(found[1]) * (60 if found[2] == "h" else 1)
+        if minutes <= MAX_RELEASE:
+            return minutes
+    raise _wrong(f"must be 0, minutes such as 15m or hours such as 2h; at most {MAX_RELEASE // 60}h")
+
+
 def _sorted(skills: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(skills)))
 
@@ -340,6 +372,8 @@ Capacity = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 Value = Annotated[bool | Decimal | str, PlainValidator(_value), PlainSerializer(_stored)]
 Values = Annotated[tuple[Value, ...], Field(min_length=1, max_length=MAX_VALUES)]
 Number = Annotated[Decimal, PlainValidator(_number), PlainSerializer(_stored)]
+Bound = Annotated[Number, AfterValidator(_positive)]
+Minutes = Annotated[int, PlainValidator(_minutes), PlainSerializer(lambda minutes: f"{minutes}m")]
 Text = Annotated[str, PlainValidator(_text)]
 Yes = Annotated[Literal[True], PlainValidator(_yes)]
 
@@ -655,6 +689,50 @@ class Reached(_Strict):
     reaches: Values
 
 
+class Worth(_Strict):
+    """How much leads are worth, told by a number of HubSpot's, and the bands in which they are shared out.
+
+    A band is named by its lower bound: `"20"`, `"60"`, and `"0"` for the lowest.
+    """
+
+    property: Property
+    bands: Annotated[tuple[Bound, ...], Field(min_length=1, max_length=MAX_BANDS), AfterValidator(_ascending)]
+    """The lower bounds of all bands but the lowest, ascending."""
+    priorities: tuple[Priority, ...] | None = None
+    """One for each band, the lowest first, for leads whose rule names none; None is `normal` for all."""
+
+    @model_validator(mode="after")
+    def _one_for_each(self) -> Self:
+        wanted = len(self.bands) + 1
+        if self.priorities is not None and len(self.priorities) != wanted:
+            what = f"must have {wanted}, one for each band and the lowest first; has {len(self.priorities)}"
+            raise _wrong(what, at="priorities")
+        return self
+
+    def names(self) -> tuple[str, ...]:
+        """Every band, the lowest first."""
+        return ("0", *(f"{bound:f}" for bound in self.bands))
+
+    def band(self, number: Decimal | None) -> str:
+        """The band of a lead that is worth this much; None is unknown, and in the lowest."""
+        return self.names()[sum(number is not None and number >= bound for bound in self.bands)]
+
+    def priority(self, band: str) -> Priority:
+        """The priority of a lead in this band whose rule names none."""
+        return Priority.NORMAL if self.priorities is None else self.priorities[self.names().index(band)]
+
+    def in_words(self, band: str) -> str:
+        """Say a band in words: `worth 20 to 60`; an empty text if there is no such band."""
+        names = self.names()
+        if band not in names:
+            return ""
+        if band == names[0]:
+            return f"worth less than {names[1]}"
+        if band == names[-1]:
+            return f"worth {band} or more"
+        return f"worth {band} to {names[names.index(band) + 1]}"
+
+
 def _kind_of_start(data: object) -> str:
     return "<created>" if isinstance(data, str) else "<reached>"
 
@@ -672,6 +750,8 @@ class Leads(_Strict):
     """For how many minutes after the handover a rep whose lead somebody else takes away gets his turn back."""
     cleared: Cleared = Cleared.LEAVE
     """What becomes of a lead whose owner somebody takes away without naming another."""
+    worth: Worth | None = None
+    """None shares out all leads of a lane alike, whatever they are worth."""
     closed: Annotated[tuple[Reached, ...], Field(max_length=MAX_RULES)] = ()
     """What makes a lead closed: it counts in nobody's load any more."""
     show: Annotated[tuple[Property, ...], Field(max_length=MAX_SHOWN)] = ()
@@ -698,7 +778,8 @@ class Otherwise(_Strict):
 
     rota: RotaName
     skills: SkillsAsked = ()
-    priority: Priority = Priority.NORMAL
+    priority: Priority | None = None
+    """None is unsaid: the lead's worth decides, see `Worth.priority`; without it, `normal`."""
 
 
 Conditions = Annotated[tuple[Condition, ...], BeforeValidator(_shallow)]
@@ -747,6 +828,9 @@ class Policy(_Strict):
     mode: Mode = Mode.LIVE
     leads: Leads = Leads()
     flood: Flood = Flood()
+    release: Minutes = 15
+    """Minutes, 0 to 240, for which waiting leads are kept for reps who come on duty within them and are owed more; 0 is
+    not at all."""
     reps: Annotated[
         dict[RepKey, Annotated[Rep, BeforeValidator(_all_defaults)]],
         Field(max_length=MAX_REPS),
@@ -803,13 +887,25 @@ class Policy(_Strict):
         names = {OWNER, *self.leads.show, *(closed.property for closed in self.leads.closed)}
         if isinstance(self.leads.when, Reached):
             names.add(self.leads.when.property)
+        if self.leads.worth is not None:
+            names.add(self.leads.worth.property)
         for rule in self.rules:
             names |= {leaf.property for leaf in leaves(rule.when) if not isinstance(leaf, FromSource)}
         return tuple(sorted(names))
 
     def lanes(self, rota: str) -> frozenset[str]:
-        """Every lane that a rule, or the catch-all, names for this rota."""
-        return frozenset(lane(goal.skills) for _, goal in self.goals() if goal.rota == rota)
+        """Every lane that a rule, or the catch-all, names for this rota, in every band of worth."""
+        skills = {goal.skills for _, goal in self.goals() if goal.rota == rota}
+        bands = (None,) if self.leads.worth is None else self.leads.worth.names()
+        return frozenset(lane(asked, band) for asked in skills for band in bands)
+
+    def cells(self, rota: str) -> int:
+        """How many balances the ledger of this rota may hold: its reps x its lanes."""
+        return len(self.rotas[rota].members) * len(self.lanes(rota))
+
+    def warnings(self) -> list[Problem]:
+        """What is allowed and yet hardly meant, with its place."""
+        return list(_warnings(self))
 
     def capacity(self, rota: str, rep: str) -> int | None:
         """How many open leads the rep may have when he gets one of this rota; None is without limit."""
@@ -871,8 +967,42 @@ def _contradictions_of_goals(policy: Policy) -> Iterator[Problem]:
         elif goal.skills and not any(set(goal.skills) <= skills.get(member, set()) for member in rota.members):
             what = f"nobody in rota {goal.rota!r} has {' and '.join(goal.skills)}: nobody could take the lead"
             yield Problem(place([*path, "skills"]), what)
+    yield from _contradictions_of_lanes(policy)
+
+
+def _contradictions_of_lanes(policy: Policy) -> Iterator[Problem]:
+    worth = policy.leads.worth
     for name in policy.rotas:
         count = len(policy.lanes(name))
-        if count > MAX_LANES:
-            what = f"the rules ask for {count} different sets of skills here; at most {MAX_LANES}"
+        where = place(["rotas", name])
+        if count > MAX_LANES and worth is None:
+            yield Problem(where, f"the rules ask for {count} different sets of skills here; at most {MAX_LANES}")
+        elif count > MAX_LANES and worth is not None:
+            bands = len(worth.names())
+            what = f"the rules ask for {count // bands} different sets of skills here, in {bands} bands of worth each"
+            yield Problem(where, f"{what}: {count} lanes; at most {MAX_LANES}")
+        elif policy.cells(name) > MAX_CELLS:
+            yield Problem(where, f"{_size(policy, name)}; at most {MAX_CELLS:,}: {_SMALLER}")
+
+
+_SMALLER = "split the rota, or ask for fewer skills or bands"
+
+
+def _size(policy: Policy, rota: str) -> str:
+    reps, lanes = len(policy.rotas[rota].members), len(policy.lanes(rota))
+    return f"{reps} reps x {lanes} lanes are {policy.cells(rota):,} balances"
+
+
+_CALCULATED = re.compile(r"hubspotscore|hs_.*scor.*")
+"""Scores that HubSpot works out some time after a contact was created."""
+
+
+def _warnings(policy: Policy) -> Iterator[Problem]:
+    worth = policy.leads.worth
+    if worth is not None and policy.leads.when == "created" and _CALCULATED.fullmatch(worth.property):
+        what = "HubSpot works this out only after the lead was created, so the lead counts in the lowest band"
+        yield Problem(place(["leads", "worth", "property"]), what)
+    for name in policy.rotas:
+        if policy.cells(name) > MANY_CELLS:
+            what = f"{_size(policy, name)}, all written with every claim: {_SMALLER}"
             yield Problem(place(["rotas", name]), what)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from fairturn.events import CONTACT, Kind, lead_key
+from fairturn.events import CONTACT, UNKNOWN_SOURCE, Kind, lead_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,8 +25,15 @@ KEPT_FOR: Final = 120 * 24 * 3600
 READS_LAG: Final = 20_000
 """Milliseconds by which HubSpot's reads may be behind what has happened there, our own writes included; readings were
 seen up to 15 seconds old, and HubSpot's clock may differ from ours."""
+UNSEEN_FOR: Final = 15 * 60_000
+"""Milliseconds since a message was first received, in which HubSpot may not show what is there, or still show what is
+not."""
+MOST_UNSEEN: Final = 3
+"""If HubSpot shows none of more records than that, its answer says nothing."""
 LOOK_AFTER: Final = (3_600_000, 86_400_000)
 """Milliseconds after which a lead that HubSpot did not show is looked for again: an hour, and a day."""
+MOST_OWNERS: Final = 5
+"""Owners that a record remembers: they get the lead again only if nobody else can take it."""
 MAX_REASON: Final = 256
 """Characters of a reason that a record keeps."""
 
@@ -150,6 +157,8 @@ class Record:
     lane: str | None = None
     priority: str | None = None
     rule: str | None = None
+    worth: str | None = None
+    """What it is worth, in words; None where the policy doesn't say."""
     trace: str | None = None
     """The outcome of each condition tried, to be read with the policy's version."""
     policy: int | None = None
@@ -161,6 +170,10 @@ class Record:
     worker: str | None = None
     """Who is handing the claim over, since `changed_at`; None: nobody."""
     handed_at: int | None = None
+    had: tuple[str, ...] = ()
+    """Its last five owners before this one, the latest last."""
+    spent: bool = False
+    """It was taken away so soon that its turn would have come back, but the rep had no grace left: it stays spent."""
     reason: str | None = None
     """Why it is in its state, in words; None where that says enough."""
     merged_into: str | None = None
@@ -197,6 +210,13 @@ class Record:
     def holder(self) -> str | None:
         """The rep in whose load this record counts."""
         return self.rep if self.state in HELD else None
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Its last five owners, the latest last: a claim that was never handed over made nobody its owner."""
+        if self.rep is None or self.state not in {*GIVEN, State.GONE}:
+            return self.had
+        return (*(rep for rep in self.had if rep != self.rep), self.rep)[-MOST_OWNERS:]
 
     @property
     def is_counted(self) -> bool:
@@ -240,7 +260,9 @@ class Record:
     def arrived(self, message: Message) -> Record:
         """With what the message tells that brought it."""
         told = self.told(restored_at=message.occurred_at if Kind.RESTORE in message.kinds else 0)
-        return replace(told, occurred_at=message.occurred_at, source=message.change_source)
+        says_source = message.change_source != UNKNOWN_SOURCE or not self.source
+        source = message.change_source if says_source else self.source
+        return replace(told, occurred_at=message.occurred_at, source=source)
 
     def routed(self, route: Route, policy: int, owner: str | None, shown: Mapping[str, str]) -> Record:
         """With the place that a version of the policy gives it; `owner` and `shown` are what HubSpot has of it."""
@@ -250,6 +272,7 @@ class Record:
             lane=route.lane,
             priority=route.priority.value,
             rule=route.rule,
+            worth=route.worth,
             trace=route.trace,
             policy=policy,
             found_owner=owner,
@@ -277,7 +300,7 @@ class Record:
     def waiting(self, reason: str, at: int) -> Record:
         """Nobody can take it now, or its claim is undone."""
         after = self._moved(Move.WAIT, at)
-        return replace(after, rep=None, claim=None, booked_as=None, reason=reason[:MAX_REASON])
+        return replace(after, rep=None, had=self.owners, claim=None, booked_as=None, reason=reason[:MAX_REASON])
 
     def claimed(self, rep: str, claim: int, worker: str, at: int) -> Record:
         """Given to a rep by a claim that this worker makes and will hand over."""
@@ -285,11 +308,13 @@ class Record:
         return replace(
             after,
             rep=rep,
+            had=self.owners,
             claim=claim,
             booked_as=None,
             claimed_at=at,
             handed_at=None,
             worker=worker,
+            spent=False,
             reason=None,
         )
 
@@ -311,11 +336,12 @@ class Record:
 
     def left(self, owner: str, reason: str | None, at: int) -> Record:
         """To the owner whom somebody else chose."""
-        return replace(self._moved(Move.LEAVE, at), rep=owner, reason=reason)
+        had = tuple(rep for rep in self.owners if rep != owner)
+        return replace(self._moved(Move.LEAVE, at), rep=owner, had=had, reason=reason)
 
     def cleared(self, at: int) -> Record:
         """Without an owner, as somebody took him away."""
-        return replace(self._moved(Move.CLEAR, at), rep=None, reason="the owner was taken away")
+        return replace(self._moved(Move.CLEAR, at), rep=None, had=self.owners, reason="the owner was taken away")
 
     def closed(self, reason: str | None, at: int, *, rule: str | None = None) -> Record:
         """Nobody's work any more; or a rule's, by which it is nobody's lead."""
@@ -346,6 +372,10 @@ class Record:
         """Without the claim whose turn goes back with this move."""
         return replace(self, claim=None, booked_as=None)
 
+    def stays_spent(self) -> Record:
+        """With the claim whose turn would go back with this move, if the rep had the grace for it."""
+        return replace(self, spent=True, reason=f"{self.reason}; the turn stays spent")
+
     def _moved(self, what: Move, at: int) -> Record:
         """Raises MoveImpossible where the table has no such move."""
         try:
@@ -359,6 +389,7 @@ class Record:
             state=state,
             rev=self.rev + 1,
             changed_at=at,
+            rep=None if self.state is State.OBSERVED else self.rep,  # it was never theirs
             round=self.round + comes_back,
             worker=None,
             merged_into=merged_into,
@@ -367,7 +398,7 @@ class Record:
 
     def _ended(self, what: Move, at: int) -> Record:
         """What is no more keeps no property's value, in whatever order a deletion and an erasure are told."""
-        return replace(self._moved(what, at), shown={}, trace=None)
+        return replace(self._moved(what, at), shown={}, trace=None, worth=None)
 
 
 def new(id: str, type: str = CONTACT) -> Record:  # noqa: A002 - HubSpot's words

@@ -33,6 +33,8 @@ class Duty:
 
     on: bool
     why: str
+    has_left: bool = False
+    """HubSpot does not know them, has deactivated them or refuses them."""
 
 
 def refreshed(known: Mapping[str, Owner], listed: Iterable[Owner], named: Collection[str]) -> list[Owner]:
@@ -54,11 +56,11 @@ def duty(rep: Rep, owner: Owner | None, at: datetime) -> Duty:
     if at.tzinfo is None:
         raise ValueError("a moment needs a time zone")
     if owner is None:
-        return Duty(on=False, why="not known to HubSpot")
+        return Duty(on=False, why="not known to HubSpot", has_left=True)
     if owner.archived:
-        return Duty(on=False, why="deactivated in HubSpot")
+        return Duty(on=False, why="deactivated in HubSpot", has_left=True)
     if owner.unavailable:
-        return Duty(on=False, why="refused by HubSpot")
+        return Duty(on=False, why="refused by HubSpot", has_left=True)
     now = at.astimezone(ZoneInfo(rep.zone) if rep.zone else UTC)
     for absence in rep.absences:
         if _is_away(absence, now):
@@ -66,6 +68,27 @@ def duty(rep: Rep, owner: Owner | None, at: datetime) -> Duty:
     if rep.hours is not None and not any(_is_at_work(shift, now) for shift in rep.hours):
         return Duty(on=False, why="outside working hours")
     return Duty(on=True, why="on duty")
+
+
+def comes_on_duty(rep: Rep, owner: Owner | None, at: datetime, within: timedelta) -> bool:
+    """Tell whether a rep will be on duty at some moment after `at` and not later than `within` after it.
+
+    Only where a shift begins or an absence ends does anybody come on duty, so only those moments are looked at.
+    """
+    at = at.astimezone(UTC)
+    until = at + within
+    now = at.astimezone(ZoneInfo(rep.zone) if rep.zone else UTC)
+    moments = [until]
+    for day in (now.date(), now.date() + timedelta(days=1)):
+        midnight = datetime.combine(day, time(), now.tzinfo)
+        moments += [
+            midnight + timedelta(minutes=shift.start) for shift in rep.hours or () if shift.day == day.weekday()
+        ]
+    for absence in rep.absences:
+        end = absence.end
+        last = end if isinstance(end, datetime) else datetime.combine(end + timedelta(days=1), time())
+        moments.append(last if last.tzinfo else last.replace(tzinfo=now.tzinfo))
+    return any(duty(rep, owner, moment).on for moment in moments if at < moment <= until)
 
 
 def _is_away(absence: Absence, now: datetime) -> bool:

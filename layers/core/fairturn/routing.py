@@ -27,6 +27,7 @@ from fairturn.policy import (
     In,
     Known,
     Not,
+    Priority,
     Reached,
     RoutingRule,
     StartsWith,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from fairturn.events import Message
-    from fairturn.policy import Comparison, Condition, Leaf, Policy, Priority, Rule, Value
+    from fairturn.policy import Comparison, Condition, Leaf, Policy, Rule, Value
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
 """What counts as a number in HubSpot; the bounds keep every comparison quick."""
@@ -70,6 +71,8 @@ class Route:
     """For each rule tried, in order, the outcome of each of its conditions as 0 or 1 in the order of
     `policy.leaves`, or `-` for a rule without any; blanks between rules. The last one is the rule that took
     the lead, unless that is the catch-all, which has no place in the trace."""
+    worth: str | None = None
+    """What the lead is worth, in words; None if the policy has no `worth`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,21 @@ def route(lead: Lead, policy: Policy) -> Route | Ignored:
         return Ignored(taker.ignore, taker.name, trace)
     goal = taker or policy.otherwise
     name = taker.name if taker else OTHERWISE
-    return Route(goal.rota, lane(goal.skills), goal.priority, name, trace)
+    worth = policy.leads.worth
+    if worth is None:
+        return Route(goal.rota, lane(goal.skills), goal.priority or Priority.NORMAL, name, trace)
+    band = worth.band(facts.number(worth.property))
+    priority = goal.priority or worth.priority(band)
+    return Route(goal.rota, lane(goal.skills, band), priority, name, trace, worth.in_words(band))
+
+
+def worth_in_words(lane: str, policy: Policy) -> str:
+    """Say a lane's band of worth in words: `worth 20 to 60`.
+
+    An empty text if the lane has no band, or one that this version of the policy doesn't know.
+    """
+    worth = policy.leads.worth
+    return "" if worth is None else worth.in_words(lane.partition("@")[2])
 
 
 def is_closed(properties: Mapping[str, str | None], policy: Policy) -> bool:

@@ -4,7 +4,7 @@ One method is one request with one named condition. A refusal carries the items 
 was refused decides anew without reading again. Which items there are, and what each is for:
 
     pk                  sk                 what it holds
-    ROTA#<rota>         LEDGER             version, policy, turns, balances, last
+    ROTA#<rota>         LEDGER             version, policy, turns; balances, last turns and grace, packed
     ROTA#<rota>         CLAIM#<version>    the journal of the claim or giving back that made this version
     LOADS               LOADS              one attribute per rep: his open leads
     LEAD#<type>#<id>    RECORD             the lead's record
@@ -51,7 +51,7 @@ from fairturn.errors import (
     TableUnavailable,
 )
 from fairturn.events import CONTACT, lead_key
-from fairturn.ledger import Claim, GivingBack, Ledger, Member
+from fairturn.ledger import Claim, Given, GivingBack, Ledger, Member, Returned
 from fairturn.policy import Policy, Priority
 from fairturn.record import Record, State, load_changes, new
 from fairturn.roster import Owner
@@ -495,8 +495,7 @@ class Store:
             "version": version + 1,
             "policy": after.policy,
             "turns": after.turns,
-            "balances": after.balances,
-            "last": after.last,
+            "books": _packed({"balances": after.balances, "last": after.last, "grace": after.grace}),
         }
         return {
             "Put": {
@@ -662,7 +661,8 @@ def _record_item(record: Record) -> Item:
         item["due_lane"] = UNSEEN
         item["due"] = f"{record.look_at:013d}"
     item["ttl"] = record.expires_at
-    return {name: value for name, value in item.items() if value not in (None, {}, 0)}
+    item["had"] = list(record.had)
+    return {name: value for name, value in item.items() if value not in (None, {}, [], 0)}
 
 
 def _to_records(items: Mapping[str, Item]) -> Records:
@@ -681,13 +681,14 @@ def _to_record(item: Item) -> Record:
     known = {field.name for field in fields(Record)}
     try:
         state = State(item["state"])
-        return Record(**{name: value for name, value in item.items() if name in known} | {"state": state})
+        facts = {name: value for name, value in item.items() if name in known}
+        return Record(**facts | {"state": state, "had": tuple(item.get("had", ()))})
     except (KeyError, TypeError, ValueError) as error:
         raise RecordUnreadable(f"this version cannot read the record of this lead ({type(error).__name__})") from error
 
 
 def _to_ledger(item: Item) -> Ledger:
-    return Ledger(item["version"], item["policy"], item["turns"], item["balances"], item["last"])
+    return Ledger(item["version"], item["policy"], item["turns"], **_unpacked(item["books"]))
 
 
 def _to_loads(item: Item) -> dict[str, int]:
@@ -705,7 +706,7 @@ def _claim_item(claim: Claim) -> Item:
         "kind": "claim",
         "policy": claim.policy,
         "at": claim.at,
-        "leads": [list(lead) for lead in claim.leads],
+        "leads": [[given.lead, given.lane, given.winner, *given.had] for given in claim.leads],
         "lanes": sorted(claim.lanes),
         "members": _packed(members),
         "before": _packed(asdict(claim.before)),
@@ -722,16 +723,16 @@ def _to_claim(item: Item) -> Claim:
             rep: Member(**member | {"skills": frozenset(member["skills"])})
             for rep, member in _unpacked(item["members"]).items()
         },
-        leads=tuple((lead, lane, winner) for lead, lane, winner in item["leads"]),
+        leads=tuple(Given(lead, lane, winner, tuple(had)) for lead, lane, winner, *had in item["leads"]),
     )
 
 
 def _giving_back_item(entry: GivingBack) -> Item:
-    return {"kind": "giving back", "at": entry.at, "leads": [list(lead) for lead in entry.leads]}
+    return {"kind": "giving back", "at": entry.at, "leads": [list(returned) for returned in entry.leads]}
 
 
 def _to_giving_back(item: Item, version: int) -> GivingBack:
-    return GivingBack(version - 1, item["at"], tuple((lead, claim) for lead, claim in item["leads"]))
+    return GivingBack(version - 1, item["at"], tuple(Returned(*returned) for returned in item["leads"]))
 
 
 # Failures

@@ -15,17 +15,20 @@ from fairturn.claim import LONGEST_RUN, seat
 from fairturn.consumer import MOST_TRIES, settle_apart
 from fairturn.errors import (
     ContactUnseen,
+    HubSpotUnavailable,
     Mistake,
     PolicyInvalid,
     PolicyMissing,
     RosterMoved,
+    TableUnavailable,
     Unavailable,
     attempt,
 )
 from fairturn.events import UNKNOWN_SOURCE, Kind, Message, lead_key
+from fairturn.handover import write_moves
 from fairturn.policy import Mode
 from fairturn.queues import Letter
-from fairturn.record import Record, State, milliseconds
+from fairturn.record import UNSEEN_FOR, Record, State, milliseconds
 from fairturn.roster import refreshed
 from fairturn.store import CLAIMED, HELD_BACK, MAX_RECORDS, UNSEEN, due_lane
 from fairturn.telemetry import Metric, count, logger
@@ -46,6 +49,8 @@ CLAIM_LATE_AFTER: Final = LONGEST_RUN * 1000 + 10_000
 """Milliseconds after which a claim that is not handed over is taken up: whoever was at it is not any more."""
 RESERVE: Final = 5.0
 """Seconds kept at the end of a run for what could not be settled."""
+TRIED_AGAIN_AFTER: Final = 24 * 3_600_000
+"""Milliseconds after which a lead whose message was given up is brought again."""
 LEAST: Final = 5.0
 """Seconds without which no further work is begun."""
 COUNTING_UNTIL: Final = 35.0
@@ -68,8 +73,8 @@ class Sweep:
     """An aware datetime."""
 
     def run(self, deadline: Deadline) -> None:
-        """Do all that is due, as far as it goes in one run. Each kind of work is for itself: what holds one up is left
-        for the next run. The sign of life is given last, and only if all was gone through."""
+        """Do all that is due, as far as there is time. Each kind of work is for itself: what holds one up is left for
+        the next run. The sign of life is given last, and only if nothing held any of them up."""
         try:
             pointer, terms = self.store.pointer(), self.in_force.current()
         except (PolicyMissing, PolicyInvalid) as error:
@@ -128,10 +133,11 @@ class Sweep:
 
     def _finish_late_claims(self, _pointer: Pointer, _terms: Terms, deadline: Deadline) -> None:
         late = milliseconds(self.now()) - CLAIM_LATE_AFTER
-        self._bring(self.store.due(CLAIMED, MAX_RECORDS, late), State.CLAIMED, deadline)
+        self._bring_all(self.store.due(CLAIMED, MAX_RECORDS * MAX_BATCHES, late), State.CLAIMED, deadline)
 
     def _look_for_the_unseen(self, _pointer: Pointer, _terms: Terms, deadline: Deadline) -> None:
-        self._bring(self.store.due(UNSEEN, MAX_RECORDS, milliseconds(self.now())), State.GONE, deadline)
+        due = self.store.due(UNSEEN, MAX_RECORDS * MAX_BATCHES, milliseconds(self.now()))
+        self._bring_all(due, State.GONE, deadline)
 
     def _allot_waiting(self, pointer: Pointer, _terms: Terms, deadline: Deadline) -> None:
         terms = self.in_force.current()  # the owners may have been refreshed
@@ -141,6 +147,12 @@ class Sweep:
             if deadline.left() < LEAST:
                 return  # the next run goes on
             self._bring(batch, State.WAITING, deadline)
+
+    def _bring_all(self, due: Sequence[tuple[str, str]], state: State, deadline: Deadline) -> None:
+        for start in range(0, len(due), MAX_RECORDS):
+            if deadline.left() < LEAST:
+                return
+            self._bring(due[start : start + MAX_RECORDS], state, deadline)
 
     def _batches(self, pointer: Pointer, terms: Terms) -> Iterator[list[tuple[str, str]]]:
         """The leads of the lanes in which there is something to do, at most 97 at a time.
@@ -184,32 +196,42 @@ class Sweep:
     def _bring(self, due: Sequence[tuple[str, str]], state: State, deadline: Deadline) -> None:
         """Bring leads that are still in this state as far as they go.
 
-        What is refused, can't be read, fails or is not shown goes to the leads queue, unless its message has been
-        given up since; what a neighbour holds up is due again in the next run.
+        What is refused, can't be read, fails or is not shown for long goes to the leads queue, unless its message has
+        been given up since; what a neighbour holds up is due again in the next run. Raises Unavailable if that is all.
         """
         if not due:
             return
         records = self.store.records(due)
         tries = self.store.tries(due)
-        tried = {lead: each.at for lead, each in tries.items() if each.number >= MOST_TRIES}
-        messages = {
-            record.key: _message(record)
+        at = milliseconds(self.now())
+        given_up = {lead: each.at for lead, each in tries.items() if each.number >= MOST_TRIES}
+        tried = {lead: last for lead, last in given_up.items() if last > at - TRIED_AGAIN_AFTER}
+        known = {
+            record.key: record
             for record in records.known.values()
             if record.state is state and tried.get(record.key, 0) < record.changed_at
         }
-        at = milliseconds(self.now())
+        messages = {lead: _message(record) for lead, record in known.items()}
         unreadable = [lead for lead in due if lead_key(*lead) in records.unreadable.keys() - tried.keys()]
         messages |= {lead_key(*lead): _unknown(lead, at) for lead in unreadable}
         if not messages:
             return
         logger.info("swept", extra={"leads": sorted(messages), "state": state})
         settled = settle_apart(list(messages.values()), self.assign.settle, deadline)
-        unseen = {lead for lead, why in settled.later.items() if isinstance(why, ContactUnseen)}
-        if left := settled.later.keys() - unseen:
+        unseen = [
+            known[lead] for lead, why in settled.later.items() if isinstance(why, ContactUnseen) and lead in known
+        ]
+        long_unseen = [record for record in unseen if at - record.changed_at >= UNSEEN_FOR]
+        if left := settled.later.keys() - {record.key for record in long_unseen}:
             reasons = sorted({str(settled.later[lead]) for lead in left})
             logger.warning("left for the next run", extra={"leads": sorted(left), "reasons": reasons})
-        on = sorted(settled.refused.keys() | settled.failed.keys() | unseen)
+        # The record tells that a message is on its way, so that not every run sends another.
+        sent = write_moves(self.store, [(record, record.noted(at)) for record in long_unseen])
+        on = sorted(settled.refused.keys() | settled.failed.keys() | {record.key for record in sent})
         self.leads.send([Letter(messages[lead].body()) for lead in on])
+        down = [why for why in settled.later.values() if isinstance(why, (HubSpotUnavailable, TableUnavailable))]
+        if len(down) == len(messages) and not unseen:
+            raise down[0]
 
     # What those who run it should know
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from fairturn.brake import count as count_bulk
+from fairturn.claim import Undoing
 from fairturn.consumer import Settled
 from fairturn.crm import HISTORY_LIMIT, OwnerWrite
 from fairturn.errors import (
@@ -43,7 +44,17 @@ from fairturn.explain import CHOSEN_BEFORE
 from fairturn.handover import write_moves
 from fairturn.policy import OWNER, Cleared, Mode, Reached
 from fairturn.queues import Letter
-from fairturn.record import ENDED, READS_LAG, Record, Seen, State, follow, milliseconds
+from fairturn.record import (
+    ENDED,
+    MOST_UNSEEN,
+    READS_LAG,
+    UNSEEN_FOR,
+    Record,
+    Seen,
+    State,
+    follow,
+    milliseconds,
+)
 from fairturn.routing import Ignored, Lead, Route, is_closed, route
 from fairturn.store import MAX_RECORDS
 from fairturn.telemetry import Metric, count, logger
@@ -64,10 +75,6 @@ ASSIGNED_AT: Final = "hubspot_owner_assigneddate"
 """When somebody last became the record's owner, in HubSpot's own books."""
 BY_HAND: Final = frozenset({"CRM_UI", "CRM_UI_BULK_ACTION", "MOBILE_ANDROID", "MOBILE_IOS"})
 """Change sources behind which there is a person."""
-UNSEEN_FOR: Final = 15 * 60_000
-"""Milliseconds since a message was first received, in which HubSpot may not show what is there."""
-MOST_UNSEEN: Final = 3
-"""If HubSpot shows none of more records than that, its answer says nothing."""
 EXPOSED_FOR: Final = READS_LAG + 10_000
 """Milliseconds before a claim within which somebody may have chosen an owner whom our reading did not show yet."""
 SKEW: Final = 5_000
@@ -100,7 +107,7 @@ class Change:
     merged: frozenset[str]
     """The ids that have been merged into this one."""
     received_at: int | None
-    """When the last of the messages was first received, epoch milliseconds."""
+    """When the first of the messages was first received, epoch milliseconds."""
 
     @property
     def key(self) -> str:
@@ -125,8 +132,15 @@ class Change:
 
     @property
     def returns(self) -> bool:
-        """Whether it brings a contact back that may be older, rather than a new one."""
-        return brings_back(self.kinds)
+        """Whether it brings a contact that may be older, rather than a new one."""
+        return bool(self.merged) or brings_back(self.kinds)
+
+    def under(self, id: str) -> Change:  # noqa: A002 - HubSpot's word
+        """The same, after a merge, of the record that has this id. What ended or restored the old id did not happen to
+        that one."""
+        ended = {Kind.DELETION, Kind.RESTORE, Kind.PRIVACY_DELETION}
+        told = frozenset((at, Kind.MERGE if kind in ended else kind, source) for at, kind, source in self.told)
+        return replace(self, id=id, told=told, merged=self.merged | {self.id})
 
     def last(self, kind: Kind) -> int:
         """When something of this kind happened last, epoch milliseconds; 0: it did not."""
@@ -192,19 +206,22 @@ class Step:
     """The moves of records, each for itself."""
     inheritance: Sequence[tuple[Record, Record]] = ()
     """The moves of a lead from one id to another, which belong together."""
-    undone: Sequence[tuple[Record, Record]] = ()
-    """The moves with which turns go back."""
+    undone: Sequence[Undoing] = ()
+    """The moves with which turns go back, or would."""
     is_overwritten: bool = False
     """The lead was taken from its rep right after the handover, and by no person."""
     is_suspected: bool = False
     """Our handover may have overwritten somebody's choice."""
     later: Unavailable | None = None
     """Now is too early."""
+    again: Unavailable | None = None
+    """It is done, and to be looked at once more."""
 
     @property
     def keys(self) -> set[str]:
         """The records that it moves."""
-        return {after.key for _, after in (*self.moves, *self.inheritance, *self.undone)}
+        moved = {after.key for _, after in (*self.moves, *self.inheritance)}
+        return moved | {each.record.key for each in self.undone}
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +267,10 @@ class Track:
                 continue
             touched |= keys
             step = self._step(case, terms)
-            if step.later is not None:
-                settled |= _put_off([case.change], step.later)
-            else:
+            if step.later is None:
                 steps.append(step)
+            if (why := step.later or step.again) is not None:
+                settled |= _put_off([case.change], why)
         histories, late = self._histories(steps, deadline)
         steps, not_restored = self._restore([step for step in steps if step not in late], histories, deadline)
         settled |= _put_off([step.case.change for step in late], Unavailable("too many histories at once"))
@@ -286,7 +303,7 @@ class Track:
             if change.id in found.unreadable:
                 settled |= _put_off([change], found.unreadable[change.id])
             elif into := found.merged.get(change.id) or (stored and stored.merged_into):
-                again.append(replace(change, id=into, merged=change.merged | {change.id}))
+                again.append(change.under(into))
             else:
                 try:
                     cases.append(_case(change, records, found.records.get(change.id), terms, at))
@@ -331,16 +348,20 @@ class Track:
             return Step(case, later=HubSpotUnavailable("HubSpot may show the record as it was before"))
         if after is None and not wanted and (case.is_fresh or (record.rev and case.is_young)):
             return Step(case, later=HubSpotUnavailable("HubSpot may not show yet what has happened"))
+        # What it shows is news, and yet it may not show all that is told.
+        again = HubSpotUnavailable("HubSpot may not show yet all that has happened") if case.is_fresh else None
         if after is None:
-            moves = [] if wanted else self._noted(case, terms, at)  # its message tells assign of the restore
-            return Step(case, moves, is_suspected=_may_have_overwritten(case))
+            # A message tells assign of the restore, but none goes out for a lead that waits where it should.
+            moves = [] if wanted and record.state is not State.WAITING else self._noted(case, terms, at)
+            return Step(case, moves, is_suspected=_may_have_overwritten(case), again=again)
         if not _is_ours_to_follow(case, record, terms):
             logger.info("not followed", extra={"lead": record.key, "state": after.state})
-            return Step(case)
+            return Step(case, again=again)
         if after.state in {State.ELSEWHERE, State.UNOWNED} and self._is_regretted(case, seen, terms):
             by_app = any(source not in BY_HAND for _, _, source in case.change.told)
-            return Step(case, undone=[(record, after)], is_overwritten=by_app)
-        return Step(case, [(record, _brought(case, after))])
+            undone = [Undoing(record, after, is_regret=True)]
+            return Step(case, undone=undone, is_overwritten=by_app, again=again)
+        return Step(case, [(record, _brought(case, after))], again=again)
 
     def _noted(self, case: Case, terms: Terms, at: int) -> list[tuple[Record, Record]]:
         """What is written down though nothing moves: a contact that comes to us closed, so that its reopening is
@@ -376,7 +397,13 @@ class Track:
         logger.warning("not shown by HubSpot, so not followed", extra={"lead": case.change.key})
         if any(each.state is State.CLAIMED for each in case.lost):
             return Step(case, later=Unavailable("a claim is to be handed over first"))
-        return self._merge(case, terms, at) if case.lost else Step(case)
+        if case.lost:
+            return self._merge(case, terms, at)
+        record = case.record
+        if record.state is State.NEW and case.change.kinds & BRINGS:  # sweep looks for it again, as for any lead
+            gone = record.gone("HubSpot does not show the contact", at, unseen_at=at)
+            return Step(case, [(record, _brought(case, gone))])
+        return Step(case)
 
     def _merge(self, case: Case, terms: Terms, at: int) -> Step:
         """One of the leads lives on under the id that HubSpot answers to, the others end. Ids that we don't know leave
@@ -395,7 +422,7 @@ class Track:
 
     def _write(self, steps: Sequence[Step]) -> dict[str, Record]:
         """Make the moves; gives the records as written. What has moved meanwhile is missing."""
-        undone = [pair for step in steps for pair in step.undone]
+        undone = [each for step in steps for each in step.undone]
         moves = [pair for step in steps for pair in step.moves]
         written = [*self.claims.undo(undone), *write_moves(self.store, moves)]
         for step in steps:
@@ -454,7 +481,7 @@ class Track:
                 ids = {"lead": record.key, "rep": record.rep, "owner": chosen[id_]}
                 logger.info("a choice is restored", extra=ids)
                 after = record.left(chosen[id_], "somebody had chosen before us", at)
-                taken.append(Step(step.case, undone=[(record, after)]))
+                taken.append(Step(step.case, undone=[Undoing(record, after)]))
             else:
                 taken.append(step)
         return taken, settled
@@ -553,7 +580,7 @@ def _gathered(changes: Iterable[Change]) -> list[Change]:
         named = frozenset[str]().union(*(change.named for change in same))
         merged = frozenset[str]().union(*(change.merged for change in same)) - {id_}
         received = [change.received_at for change in same if change.received_at is not None]
-        gathered.append(Change(id_, named, told, merged, max(received, default=None)))
+        gathered.append(Change(id_, named, told, merged, min(received, default=None)))
     return sorted(gathered, key=lambda change: (change.occurred_at, int(change.id)))
 
 
@@ -584,8 +611,8 @@ def _ending(case: Case, after: Record | None, at: int) -> Step:
     moves = [(each, each.merged(case.change.id, at)) for each in case.lost]
     if after is not None:
         moves.append((case.record, after))
-    claimed = [pair for pair in moves if pair[0].state is State.CLAIMED]
-    return Step(case, [pair for pair in moves if pair not in claimed], undone=claimed)
+    claimed = [Undoing(*pair) for pair in moves if pair[0].state is State.CLAIMED]
+    return Step(case, [pair for pair in moves if pair[0].state is not State.CLAIMED], undone=claimed)
 
 
 def _tell(step: Step, written: Mapping[str, Record]) -> None:
@@ -702,6 +729,8 @@ def _message(change: Change, record: Record) -> Message:
     """The message that brings a lead to assign. A lead that has come before keeps the source that first brought it, one
     that waits its place, and one that has ended begins another round."""
     brings = change.kinds & {Kind.CREATION, Kind.PROPERTY_CHANGE, Kind.RESTORE, Kind.MERGE}
+    if change.merged:
+        brings = brings - {Kind.CREATION} | {Kind.MERGE}
     return Message(
         id=change.id,
         kinds=tuple(sorted(brings or {Kind.RESTORE})),

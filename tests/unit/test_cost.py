@@ -1,0 +1,119 @@
+"""What a claim is said to cost before there is one, and what it costs."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from fairturn.ledger import MOST_GRACE, PAST, TURN, Claim, Given, Ledger, Member, Offer, allot
+from fairturn.policy import Policy, Priority
+from fairturn.record import Record, new
+from fairturn.routing import Route
+from fairturn.store import Store
+from fairturn_console.cost import TRANSACTIONAL, UNIT, write_units
+
+
+def policy(reps: int, bands: int = 0) -> Policy:
+    keys = [str(number) for number in range(reps)]
+    worth = {"property": "score", "bands": list(range(1, bands))} if bands else None
+    return Policy.read(
+        {
+            "leads": {"worth": worth},
+            "reps": dict.fromkeys(keys),
+            "rotas": {"inbound": {"members": keys}},
+            "otherwise": {"rota": "inbound"},
+        }
+    )
+
+
+def test_a_claim_in_a_small_rota_writes_four_items_of_one_unit_twice_each() -> None:
+    assert write_units(policy(5), "inbound") == 8
+
+
+def test_every_lead_of_a_claim_adds_its_record_and_its_part_of_the_journal() -> None:
+    assert write_units(policy(5), "inbound", leads=10) == 8 + 9 * 2
+    assert write_units(policy(5), "inbound", leads=25) == 8 + 24 * 2 + 2
+
+
+@pytest.mark.parametrize(("reps", "bands"), [(100, 5), (500, 2), (500, 6)])
+def test_each_number_is_written_as_about_nine_bytes_to_the_ledger_and_to_the_journal(reps: int, bands: int) -> None:
+    numbers = reps * (bands + 2)  # a balance in each lane and one from the past, and when they last got a lead
+    # The journal also says how each rep stood.
+    units = write_units(policy(reps, bands), "inbound")
+    assert units == pytest.approx(4 + 2 * (2 * numbers + reps) * 9 / 1024, rel=0.15)
+
+
+def test_the_same_policy_always_costs_the_same() -> None:
+    assert len({write_units(policy(200, 6), "inbound") for _ in range(3)}) == 1
+
+
+class Scales:
+    """A client of DynamoDB that only tells how large the items of a transaction are."""
+
+    def __init__(self) -> None:
+        self.puts: list[int] = []
+
+    def transact_write_items(self, **request: Any) -> None:
+        self.puts = [weight({"M": item["Put"]["Item"]}) - 3 for item in request["TransactItems"] if "Put" in item]
+
+
+def weight(value: dict[str, Any]) -> int:
+    """The bytes that DynamoDB counts for a value."""
+    ((kind, inside),) = value.items()
+    match kind:
+        case "S":
+            return len(inside.encode())
+        case "N":
+            return (len(inside) + 1) // 2 + 1
+        case "B":
+            return len(inside)
+        case "L":
+            return 3 + sum(1 + weight(each) for each in inside)
+        case "M":
+            return 3 + sum(len(name) + weight(each) for name, each in inside.items())
+    return 1
+
+
+@pytest.mark.parametrize(("reps", "bands"), [(5, 0), (20, 3), (100, 5), (200, 6), (500, 2), (500, 6)])
+@pytest.mark.parametrize("leads", [1, 10, 50])
+def test_what_is_said_is_what_a_claim_writes_but_for_a_few_in_a_hundred(reps: int, bands: int, leads: int) -> None:
+    rules, random = policy(reps, bands), Random(reps + bands)
+    lanes, members = rules.lanes("inbound"), [str(number) for number in random.sample(range(10**8), reps)]
+    balances = {
+        lane: dict(zip(members, (random.randint(-TURN, TURN) for _ in members), strict=True))
+        for lane in (*sorted(lanes), PAST)
+    }
+    last = {rep: random.randint(119_000, 120_000) for rep in members}
+    grace = {rep: random.randrange(MOST_GRACE) for rep in members[::3]}
+    before = Ledger(90_000, 20, 120_000, balances, last, grace)
+    seated = {
+        rep: Member(
+            weight=random.choice((1, 1, 2)),
+            on_duty=random.random() < 0.7,
+            why=random.choice(("on duty", "outside working hours", "away until 2026-12-31")),
+            load=random.randrange(40),
+        )
+        for rep in members
+    }
+    seated[members[0]] = Member(load=7)
+    names = [str(70_000_000_000 + number) for number in range(leads)]
+    offers = [Offer(random.choice(sorted(lanes))) for _ in names]
+    allotment = allot(before, offers, seated, lanes)
+    booked = [(new(name), booking) for name, booking in zip(names, allotment.bookings, strict=True) if booking]
+    assert len(booked) == leads
+    given = tuple(Given(record.key, booking.lane, booking.winner) for record, booking in booked)
+    claim = Claim(before, 20, 1_795_424_400_000, lanes, seated, given)
+
+    def claimed(record: Record, lane: str, rep: str) -> Record:
+        placed = record.routed(Route("inbound", lane, Priority.NORMAL, "otherwise", ""), 20, None, {})
+        return placed.claimed(rep, claim.version, "worker 1", claim.at)
+
+    moves = [(record, claimed(record, booking.lane, booking.winner)) for record, booking in booked]
+    scales: Any = Scales()
+    Store(scales, "fairturn").claim("inbound", claim, allotment.ledger, moves, {})
+    ledger, journal, *records = (-(-size // UNIT) for size in scales.puts)
+    assert records == [1] * leads
+    real = TRANSACTIONAL * (ledger + journal + 1 + leads)  # and the loads
+    assert write_units(rules, "inbound", leads) == pytest.approx(real, abs=2 * TRANSACTIONAL, rel=0.06)
