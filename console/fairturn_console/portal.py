@@ -35,7 +35,7 @@ MERGED_IDS: Final = "hs_merged_object_ids"
 PROPERTIES: Final = """
     annualrevenue associatedcompanyid city company country email firstname hs_analytics_source hs_language
     hs_latest_source hs_lead_status hubspot_owner_id hubspotscore industry jobtitle lastname lifecyclestage
-    message mobilephone numemployees phone state website zip
+    message mobilephone numemployees phone seats state website zip
 """.split()  # noqa: SIM905 - a list of words
 READ_ONLY: Final = """
     createdate hs_email_domain hs_is_unworked hs_merged_object_ids hs_object_id hs_object_source

@@ -174,9 +174,12 @@ class Report:
                 if booking.lane.endswith(f"{BAND}{band}"):
                     got[booking.winner] += sign
                     credited.update({rep: sign * share for rep, share in booking.shares.items()})
+            if not got:
+                continue
             shares = [
                 f"{self._names.get(rep, rep)} {got[rep]} (fair share {credited[rep] / TURN:.1f})"
                 for rep in self._terms.policy.rotas[rota].members
+                if credited[rep]
             ]
             words = worth.in_words(band) if worth else ""
             console.print(f"Of the {got.total()} leads {words}: {', '.join(shares)}.", soft_wrap=True)

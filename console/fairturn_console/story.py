@@ -51,14 +51,14 @@ MOMENTS: Final = 20_000
 """Steps of the clock, at most, until the day is over."""
 
 VISITORS: Final[Mapping[str, tuple[int, dict[str, str]]]] = {
-    "French": (20, {"country": "France", "numemployees": "25-50"}),
+    "French": (20, {"country": "France", "numemployees": "25-50", "seats": "30"}),
     "from Réunion": (4, {"country": "reunion ", "numemployees": "5-25"}),
-    "German": (12, {"country": "GERMANY", "numemployees": "50-100"}),
+    "German": (12, {"country": "GERMANY", "numemployees": "50-100", "seats": "70"}),
     "Austrian": (4, {"country": "Austria"}),
     "American": (27, {"country": "United States", "numemployees": "5-25"}),
-    "British": (14, {"country": "United Kingdom"}),
-    "a large company": (8, {"country": "United States", "numemployees": "1000+"}),
-    "Italian": (4, {"country": "Italia"}),
+    "British": (14, {"country": "United Kingdom", "seats": "25"}),
+    "a large company": (8, {"country": "United States", "numemployees": "1000+", "seats": "400"}),
+    "Italian": (4, {"country": "Italia", "seats": "8"}),
     "a student": (4, {"country": "Ireland", "jobtitle": "Student"}),
     "a competitor": (3, {"country": "Spain"}),
 }

@@ -144,10 +144,10 @@ def forget() -> None:
         service.cache_clear()
 
 
-def waiting(contact: str) -> tuple[Record, Record]:
+def waiting(contact: str, lane: str = "any") -> tuple[Record, Record]:
     """The move of a lead that nobody could take so far."""
     at, record = now_ms(), new(contact)
-    arrived = replace(record, rota=ROTA, lane="any", occurred_at=at, source="FORM")
+    arrived = replace(record, rota=ROTA, lane=lane, occurred_at=at, source="FORM")
     return record, arrived.waiting("nobody can take it now", at)
 
 

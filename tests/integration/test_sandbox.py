@@ -312,7 +312,7 @@ def test_the_stored_change_is_followed_and_at_the_stored_tick_a_waiting_lead_get
         record = store.records([("contact", CONTACT)]).of(CONTACT)
         assert (record.state, record.rep) == (State.ELSEWHERE, other)
         lead = portal.create_contact({"email": "waiting@example.net"})
-        store.move([waiting(lead)])
+        store.move([waiting(lead, "any@0")])
         with told(variables, "SweepFunction"):
             assert sweep.handler(events.load("sweep"), CONTEXT) is None
         assert portal.contact(lead).properties[OWNER] in portal.owners

@@ -65,11 +65,12 @@ def test_the_example_sends_leads_where_its_head_says() -> None:
         assert isinstance(found, Route)
         return found.rota, found.lane, str(found.priority)
 
-    assert way(numemployees="1000+", country="France") == ("key-accounts", "enterprise", "urgent")
-    assert way(country="REUNION ") == ("europe", "fr", "high")
-    assert way(country="austria") == ("europe", "de", "normal")
-    assert way() == ("inbound", "any", "normal")
-    assert way("IMPORT", message="A demo, please", country="France") == ("inbound", "any", "low")
+    assert way(numemployees="1000+", country="France") == ("key-accounts", "enterprise@0", "urgent")
+    assert way(country="REUNION ") == ("europe", "fr@0", "high")
+    assert way(country="austria") == ("europe", "de@0", "normal")
+    assert way() == ("inbound", "any@0", "normal")
+    assert way(seats="25") == ("inbound", "any@20", "normal")
+    assert way("IMPORT", message="A demo, please", country="France") == ("inbound", "any@0", "low")
 
 
 def test_the_example_ignores_what_its_head_says() -> None:
