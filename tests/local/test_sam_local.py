@@ -69,6 +69,6 @@ def test_a_persons_choice_is_followed_and_a_waiting_lead_gets_an_owner(tmp_path:
         record = store.records([("contact", CONTACT)]).of(CONTACT)
         assert (record.state, record.rep) == (State.ELSEWHERE, chosen)
         lead = portal.create_contact({"email": "waiting@example.net"})
-        store.move([waiting(lead)])
+        store.move([waiting(lead, "any@0")])
         assert invoke("SweepFunction", events.load("sweep"), variables) is None
         assert portal.contact(lead).properties[OWNER] in portal.owners
