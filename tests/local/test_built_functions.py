@@ -169,7 +169,7 @@ def test_a_person_whom_somebody_chooses_before_a_lead_is_assigned_keeps_it(house
 
 
 def test_a_waiting_lead_gets_an_owner_at_the_next_tick(house: House) -> None:
-    house.store.move([waiting(CONTACT)])
+    house.store.move([waiting(CONTACT, "any@0")])
     assert house.invoke("SweepFunction", events.load("sweep")) is None
     record = house.record()
     assert record is not None
@@ -179,7 +179,7 @@ def test_a_waiting_lead_gets_an_owner_at_the_next_tick(house: House) -> None:
 
 def test_how_many_leads_wait_is_told_as_its_alarm_expects_it(house: House) -> None:
     house.portal.refuse_owners(CONTACT, "no")
-    house.store.move([waiting(CONTACT)])
+    house.store.move([waiting(CONTACT, "any@0")])
     alarm = Template().resources("AWS::CloudWatch::Alarm")["LeadsDueAlarm"]
     emitted = [line for line in house.run("SweepFunction", events.load("sweep")) if alarm["MetricName"] in (line or {})]
     assert [line["_aws"]["CloudWatchMetrics"][0]["Namespace"] for line in emitted] == [alarm["Namespace"]] * 2
