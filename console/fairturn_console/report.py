@@ -103,7 +103,7 @@ class Report:
             Finding("every lane of every ledger sums to 0", all(sum(row.values()) == 0 for row in rows)),
             Finding(
                 "every decision can be recomputed from its journal, from the first to the last",
-                all(holds for _, _, holds in self._replays.values()),
+                all(holds for *_, holds in self._replays.values()),
             ),
             Finding(
                 f"{webhooks.duplicated} duplicates and {resent} redeliveries came and changed nothing",
@@ -185,7 +185,7 @@ class Report:
             console.print(f"Of the {got.total()} leads {words}: {', '.join(shares)}.", soft_wrap=True)
 
     def _print_spent(self, console: Console) -> None:
-        spent = sum(record.spent for record in self._records.values())
+        spent = sum(spent for _, _, spent, _ in self._replays.values())
         if spent:
             what = "Turns that stay spent, because too many leads of the rep were taken away lately"
             console.print(f"{what}: {spent}.", soft_wrap=True)
@@ -261,10 +261,11 @@ class Report:
         last = self._snapshot.ledgers[rota].version
         return [self._store.journal(rota, version) for version in range(1, last + 1)]
 
-    def _replay(self, rota: str) -> tuple[Ledger, list[tuple[int, Booking]], bool]:
+    def _replay(self, rota: str) -> tuple[Ledger, list[tuple[int, Booking]], int, bool]:
         """What an empty ledger becomes by the rota's journals; every booking, with 1 where it was made and -1 where it
-        was given back; and whether each claim decides the same again and begins where the one before it ended."""
-        ledger, holds = Ledger(), True
+        was given back; how many turns stay spent; and whether each claim decides the same again and begins where the
+        one before it ended."""
+        ledger, spent, holds = Ledger(), 0, True
         claims: dict[int, dict[str, Booking]] = {}
         booked: list[tuple[int, Booking]] = []
         for journal in self._journals[rota]:
@@ -280,7 +281,8 @@ class Report:
                 ledger, came_back = give_back(ledger, returns)
                 ledger = replace(ledger, version=journal.version)
                 booked += [(-1, booking) for (booking, _), back in zip(returns, came_back, strict=True) if back]
-        return ledger, booked, holds and ledger == self._snapshot.ledgers[rota]
+                spent += came_back.count(False)
+        return ledger, booked, spent, holds and ledger == self._snapshot.ledgers[rota]
 
     def _owner(self, contact: str) -> str | None:
         return self._portal.contact(contact).properties.get(OWNER) or None

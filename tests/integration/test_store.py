@@ -90,7 +90,7 @@ def claim_of(
         ),
     )
     moves = []
-    for (key, lane, winner, _), id_ in zip(journal.leads, leads, strict=True):
+    for (key, lane, winner, *_), id_ in zip(journal.leads, leads, strict=True):
         before = (records or {}).get(key, new(id_))
         moves.append((before, placed(before, lane=lane).claimed(winner, journal.version, "worker 1", 1_000)))
     return journal, replace(allotment.ledger, version=journal.version, policy=1), moves
@@ -195,7 +195,10 @@ def test_a_journal_comes_back_from_the_table_as_it_was_written_with_all_that_the
         grace={"101": 3},
     )
     lanes = frozenset({"de+fr@0", "de+fr@60"})
-    leads = (Given("contact#1", "de+fr@60", "101"), Given("contact#2", "de+fr@0", "101", ("102", "900")))
+    leads = (
+        Given("contact#1", "de+fr@60", "101", is_patient=True),
+        Given("contact#2", "de+fr@0", "101", ("102", "900")),
+    )
     journal = Claim(before, 1, 1_000, lanes, members, leads)
     after = journal.recompute().ledger
     assert after.grace == {"101": 5}  # each turn earns a quarter

@@ -75,7 +75,7 @@ def claim_of(
     )
     journal = Claim(ledger, 1, 1_000, frozenset(lanes), members, given)
     moves: Moves = []
-    for id_, (_, lane, winner, _) in zip(leads, given, strict=True):
+    for id_, (_, lane, winner, *_) in zip(leads, given, strict=True):
         before = replace(new(id_), had=had)
         routed = before.routed(Route(ROTA, lane, Priority.NORMAL, "otherwise", ""), 1, None, {})
         moves.append((before, routed.claimed(winner, journal.version, "worker 1", 1_000)))
@@ -174,7 +174,7 @@ def test_the_largest_rotas_are_claimed_for_read_and_recomputed(
     }
     had = tuple(REPS[:MOST_OWNERS])
     journal, after, moves = claim_of(ledger, ids(MAX_RECORDS), members, names, had)
-    assert not {winner for _, _, winner, _ in journal.leads} & {*had}
+    assert not {winner for _, _, winner, *_ in journal.leads} & {*had}
     store.claim(ROTA, journal, after, moves, {})
     assert store.read([ROTA], [("contact", id_) for id_ in ids(MAX_RECORDS)]).ledgers[ROTA] == after
     kept = store.journal(ROTA, 1)

@@ -202,7 +202,11 @@ class Machine(RuleBasedStateMachine):
             at=self._time(),
             lanes=frozenset(LANES),
             members=members,
-            leads=tuple(Given(record.key, each.lane, each.winner, record.owners) for record, each in booked),
+            leads=tuple(
+                Given(record.key, lane, each.winner, record.owners, record.state is State.WAITING)
+                for (record, lane), each in zip(wanted, allotment.bookings, strict=True)
+                if each
+            ),
         )
         moves: Moves = [
             (record, _placed(record, rota, each.lane).claimed(each.winner, journal.version, "worker", self._time()))

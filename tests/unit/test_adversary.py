@@ -18,7 +18,7 @@ from fairturn import ledger as ledger_module
 from fairturn.ledger import GUARD, TURN, Ledger, Member, Offer, allot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 LONGER: Final = int(os.environ.get("SEARCH", "1"))
 """How many times as many leads as in a short search."""
@@ -114,9 +114,9 @@ def test_the_search_finds_bad_cases_and_gets_further_without_the_guard(monkeypat
 
 
 def test_the_search_breaks_the_bound_of_a_ledger_that_looks_at_totals_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def most_owed(books: ledger_module._Books, _lane: str, in_turn: Sequence[str]) -> str:
-        return max(in_turn, key=books._totals.__getitem__)
+    def most_owed(totals: Mapping[str, int], _books: Mapping[str, int], _lanes: int) -> str:
+        return max(totals, key=totals.__getitem__)
 
-    monkeypatch.setattr(ledger_module._Books, "_most_owed", most_owed)
+    monkeypatch.setattr(ledger_module, "_most_owed", most_owed)
     game = GAMES["8 reps, 3 lanes"]
     assert search(game, for_a_book).book > game.bound

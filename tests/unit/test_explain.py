@@ -284,3 +284,20 @@ def test_the_story_of_a_lead_that_was_taken_away_says_when_its_turn_stays_spent(
         *told,
         "Somebody else took it away soon after that. The turn stays spent: too many have come back lately.",
     ]
+
+
+def test_the_story_of_a_lead_that_waited_says_who_shared_in_it_because_they_come_on_duty_soon() -> None:
+    members = {
+        "101": Member(came_lately=True),
+        "102": Member(on_duty=False, why="outside working hours", is_due=True),
+        "103": Member(on_duty=False, why="outside working hours"),
+    }
+    leads = (Given("contact#55", ANY, "101", is_patient=True),)
+    owed = "0 open leads, owed 0.50 of a turn in all, 0.50 of a turn of such leads"
+    told = story(RECORD, Claim(Ledger(), 1, 1, frozenset({ANY}), members, leads), POLICY, {})
+    assert [line.strip() for line in told if line.startswith("  10")] == [
+        f"101: could take it: {owed}.",
+        f"102: will be on duty soon, so shares in it: {owed}.",
+        "103: outside working hours.",
+    ]
+    assert "Of the 2 reps of europe on duty now or soon with room for it" in told[-1]

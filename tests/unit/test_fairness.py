@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, permutations
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -327,20 +327,41 @@ def test_each_band_of_worth_is_shared_out_by_itself() -> None:
     assert office.worst_total <= 1.4
 
 
-def test_who_begins_within_a_minute_of_each_other_shares_the_leads_that_waited() -> None:
+def a_morning(ledger: Ledger, order: Sequence[str]) -> tuple[Counter[str], Ledger]:
+    """300 leads have waited, and four reps begin in this order; who is not there yet is due. Who got how many."""
     waiting = [Offer(ANY, is_patient=True)] * 300
-    given, ledger = Counter[str](), Ledger()
+    given = Counter[str]()
     for there in range(1, 5):
-        rota = {
-            str(number): Member(on_duty=number <= there, came_lately=number <= there, is_due=number > there)
-            for number in range(1, 5)
-        }
-        allotment = allot(settle(ledger, rota, [ANY]), waiting, rota, [ANY])
-        ledger = allotment.ledger
-        given.update(booking.winner for booking in allotment.bookings if booking)
-        waiting = [lead for lead, booking in zip(waiting, allotment.bookings, strict=True) if booking is None]
+        for _ in range(2):  # sweep comes by more often than reps
+            rota = {
+                rep: Member(on_duty=rep in order[:there], came_lately=rep in order[:there], is_due=rep in order[there:])
+                for rep in "1234"
+            }
+            allotment = allot(settle(ledger, rota, [ANY]), waiting, rota, [ANY])
+            ledger = allotment.ledger
+            given.update(booking.winner for booking in allotment.bookings if booking)
+            waiting = [lead for lead, booking in zip(waiting, allotment.bookings, strict=True) if booking is None]
     assert not waiting
-    assert all(abs(given[rep] - 75) <= 1 for rep in "1234")
+    return given, ledger
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_who_begins_within_a_minute_of_each_other_shares_the_leads_that_waited(before: int) -> None:
+    """Whoever is owed more or less than the others when the morning begins, and whoever comes first."""
+    ledger = allot(Ledger(), [Offer(ANY)] * before, reps(1, 1, 1, 1), [ANY]).ledger
+    for order in permutations("1234"):
+        given, _ = a_morning(ledger, order)
+        assert all(abs(given[rep] - 75) <= 1 for rep in "1234"), order
+
+
+def test_mornings_stay_even_when_everybody_is_sometimes_away() -> None:
+    dice, ledger = random.Random(1), Ledger()
+    for _ in range(30):
+        for _ in range(20):
+            rota = {rep: Member(on_duty=dice.random() < 0.8) for rep in "1234"}
+            ledger = allot(settle(ledger, rota, [ANY]), [Offer(ANY)], rota, [ANY]).ledger
+        given, ledger = a_morning(ledger, dice.sample("1234", 4))
+        assert all(abs(given[rep] - 75) <= 1 for rep in "1234")
 
 
 HERE, EARLIER, DUE = Member(came_lately=True), Member(), Member(on_duty=False, is_due=True)

@@ -305,7 +305,8 @@ def test_who_had_a_lead_gets_and_earns_nothing_from_it_while_anybody_else_can_ta
         able = {rep for rep, member in rota.items() if member.can_take(lead.lane)}
         if booking is not None:
             fresh = able.difference(lead.had)
-            assert booking.shares.keys() == (fresh or able)
+            assert booking.shares.keys() - booking.awaited == (fresh or able)
+            assert not set(booking.awaited) & {*able, *lead.had}
             assert set(booking.passed_over) == (able - fresh if fresh else set())
 
 
@@ -317,10 +318,10 @@ def test_a_lead_waits_for_the_next_shift_only_if_it_is_patient_and_nobody_has_be
     for lead in leads:
         (booking,) = allot(ledger, [lead], rota, LANES).bookings
         (at_once,) = allot(ledger, [lead._replace(is_patient=False)], rota, LANES).bookings
-        if booking is None and at_once is not None:
-            assert lead.is_patient
-            assert all(rota[rep].came_lately for rep in at_once.shares)
-            assert any(m.will_take(lead.lane) for rep, m in rota.items() if rep not in lead.had)
+        due = {rep for rep, member in rota.items() if rep not in lead.had and member.will_take(lead.lane)}
+        if lead.is_patient and due and at_once is not None and all(rota[rep].came_lately for rep in at_once.shares):
+            assert booking is None or set(booking.awaited) == due
+            assert booking is None or booking.winner not in due
         else:
             assert booking == at_once
 
@@ -345,14 +346,17 @@ def test_a_claim_can_be_recomputed_from_its_journal_alone(
     before = replace(take(Ledger(), earlier, *past).ledger, version=7, policy=2, grace=grace)
     allotment = take(before, rota, *leads)
     decided = zip(leads, allotment.bookings, strict=True)
-    named = {f"contact#{n}": (lead.had, booking) for n, (lead, booking) in enumerate(decided) if booking}
+    named = {f"contact#{n}": (lead, booking) for n, (lead, booking) in enumerate(decided) if booking}
     claim = Claim(
         before=before,
         policy=3,
         at=1,
         lanes=frozenset(LANES),
         members=rota,
-        leads=tuple(Given(name, booking.lane, booking.winner, had) for name, (had, booking) in named.items()),
+        leads=tuple(
+            Given(name, booking.lane, booking.winner, lead.had, lead.is_patient)
+            for name, (lead, booking) in named.items()
+        ),
     )
     assert claim.recompute().ledger == replace(allotment.ledger, version=8, policy=3)
     assert claim.bookings() == {name: booking for name, (_, booking) in named.items()}

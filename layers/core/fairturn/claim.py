@@ -127,7 +127,9 @@ class Claims:
                 lanes=lanes,
                 members=members,
                 leads=tuple(
-                    Given(each.record.key, booking.lane, booking.winner, each.record.owners) for each, booking in booked
+                    Given(each.record.key, offer.lane, booking.winner, offer.had, offer.is_patient)
+                    for each, offer, booking in zip(candidates, offers, allotment.bookings, strict=True)
+                    if booking is not None
                 ),
             )
             moves = [

@@ -51,7 +51,8 @@ def explanation(record: Record, booking: Booking) -> dict[str, str]:
 def reason(record: Record, booking: Booking) -> str:
     """One sentence that a salesperson understands, without anybody's name."""
     skills = _skills(booking.lane)
-    fit = f"on duty with room for {f'a lead {record.worth}' if record.worth else 'it'}"
+    fit = "on duty now or soon" if booking.awaited else "on duty"
+    fit += f" with room for {f'a lead {record.worth}' if record.worth else 'it'}"
     fit += f" and the skill {_listed(skills)}" if skills else ""
     fit += ", who had not had it before" if booking.passed_over else ""
     if len(booking.books) == 1:
@@ -117,9 +118,10 @@ def _rules_tried(record: Record, policy: Policy) -> list[str]:
 def verdict(member: Member, booking: Booking, rep: str) -> str:
     """How a rep stood when the lead was allotted, in words."""
     limit = "" if member.capacity is None else f" of {member.capacity}"
-    if rep in booking.books:
+    if rep in booking.shares:
         owed = f"owed {_turns(booking.totals[rep])} in all, {_turns(booking.book(rep))} of such leads"
-        return f"could take it: {member.load}{limit} open leads, {owed}"
+        can = "will be on duty soon, so shares in it" if rep in booking.awaited else "could take it"
+        return f"{can}: {member.load}{limit} open leads, {owed}"
     if rep in booking.passed_over:
         return "had it before, and others could take it"
     if not member.on_duty:

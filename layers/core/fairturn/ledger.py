@@ -2,7 +2,7 @@
 
 For each lead of a lane, every rep who may take it is credited their share of one turn in that lane, by weight. The
 lead costs whoever gets it one turn in that lane. Who is away, full or lacks the skill is credited nothing and loses
-nothing, so nobody is flooded on their return.
+nothing, so nobody is flooded on their return. Leads that waited are shared out among those, too, who are about to come.
 
 A rep's *book* in a lane is what they are owed there, and that lane's part of what they are still owed from lanes that
 are no more. The lead goes to whoever is owed most, total and book together, among those whose book in its lane is
@@ -114,7 +114,7 @@ class Offer(NamedTuple):
     had: tuple[str, ...] = ()
     """Who had it lately: they get it again only if nobody else can take it now."""
     is_patient: bool = False
-    """Whether it waits for those who come on duty within `release`, if one of them is owed more."""
+    """Whether those who come on duty within `release` share in it; it waits for them if one of them is owed more."""
 
 
 class Given(NamedTuple):
@@ -124,6 +124,7 @@ class Given(NamedTuple):
     lane: str
     winner: str
     had: tuple[str, ...] = ()
+    is_patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +135,15 @@ class Booking:
     winner: str
     shares: Mapping[str, int]
     totals: Mapping[str, int]
-    """Everyone who could take it → units owed to them in all, this lead's share included."""
+    """Everyone who shared in it → units owed to them in all, this share included."""
     books: Mapping[str, int]
     """The same for their books, in units times `lanes`."""
     lanes: int
     """How many lanes the rota had."""
     passed_over: tuple[str, ...] = ()
     """Who could have taken it and had had it before."""
+    awaited: tuple[str, ...] = ()
+    """Who shared in it because they come on duty soon. None of them was owed more than the winner."""
 
     def book(self, rep: str) -> float:
         """The rep's book in the lead's lane, in units."""
@@ -182,7 +185,7 @@ class Claim:
 
     def recompute(self) -> Allotment:
         """Decide everything once more, from nothing but the journal."""
-        offers = [Offer(given.lane, given.had) for given in self.leads]
+        offers = [Offer(given.lane, given.had, given.is_patient) for given in self.leads]
         allotment = allot(settle(self.before, self.members, self.lanes), offers, self.members, self.lanes)
         return replace(allotment, ledger=replace(allotment.ledger, version=self.version, policy=self.policy))
 
@@ -309,24 +312,26 @@ class _Books:
         lane = offer.lane
         able = self._in_turn(rep for rep, member in self._members.items() if member.can_take(lane, self._taken[rep]))
         asked = [rep for rep in able if rep not in offer.had] or able
-        if not asked or (offer.is_patient and self._is_awaited(offer, asked)):
+        if not asked:
             return None
-        shares = share_out(TURN, {rep: self._members[rep].weight for rep in asked}, asked)
-        row = self._balances.setdefault(lane, {})
-        for rep, share in shares.items():
-            row[rep] = row.get(rep, 0) + share
-            self._totals[rep] += share
-        totals, books = {rep: self._totals[rep] for rep in asked}, self._books_of(lane, asked)
-        winner = self._most_owed(lane, asked)
-        row[winner] -= TURN
-        self._totals[winner] -= TURN
+        awaited = self._awaited(offer, asked)
+        sharing = self._in_turn([*asked, *awaited])
+        shares = share_out(TURN, {rep: self._members[rep].weight for rep in sharing}, sharing)
+        row = self._balances.get(lane, {}) | {rep: self._balance(lane, rep) + share for rep, share in shares.items()}
+        totals = {rep: self._totals[rep] + share for rep, share in shares.items()}
+        books = {rep: self._lanes * row[rep] + self._past.get(rep, 0) for rep in sharing}
+        winner = _most_owed(totals, books, self._lanes)
+        if winner in awaited:
+            return None
+        self._balances[lane] = row | {winner: row[winner] - TURN}
+        self._totals |= totals | {winner: totals[winner] - TURN}
         self._taken[winner] += 1
         self._turns += 1
         self._last[winner] = self._turns
         if winner in self._grace:
             self._grace[winner] += 1
         passed_over = tuple(rep for rep in able if rep not in asked)
-        return Booking(lane, winner, shares, totals, books, self._lanes, passed_over)
+        return Booking(lane, winner, shares, totals, books, self._lanes, passed_over, awaited)
 
     def closed(self) -> Ledger:
         """The ledger after that."""
@@ -338,29 +343,27 @@ class _Books:
         """Whoever has waited longest for a lead comes first, then the smaller id."""
         return sorted(reps, key=lambda rep: (self._last.get(rep, 0), _rank(rep)))
 
-    def _books_of(self, lane: str, reps: Iterable[str]) -> dict[str, int]:
-        row = self._balances.get(lane, {})
-        return {rep: self._lanes * row.get(rep, 0) + self._past.get(rep, 0) for rep in reps}
+    def _balance(self, lane: str, rep: str) -> int:
+        return self._balances.get(lane, {}).get(rep, 0)
 
-    def _most_owed(self, lane: str, in_turn: Sequence[str]) -> str:
-        """Of those whose book is within the guard, whoever is owed most in total and book; of equals the first."""
-        books = self._books_of(lane, in_turn)
-        considered = _within_guard(books, self._lanes)
-        return max(considered, key=lambda rep: self._lanes * self._totals[rep] + books[rep])
+    def _awaited(self, offer: Offer, asked: Sequence[str]) -> tuple[str, ...]:
+        """Who shares in a lead that has waited, because they come on duty soon.
 
-    def _is_awaited(self, offer: Offer, asked: Sequence[str]) -> bool:
-        """Whether a lead is kept for somebody who comes on duty soon and is owed more than anybody who is there.
-
-        Never if one of those has been there for longer than `release`: then it has waited long enough.
+        Nobody does if one of those who are there has been there for longer than `release`: then it has waited enough.
         """
-        if not all(self._members[rep].came_lately for rep in asked):
-            return False
-        due = [
+        if not offer.is_patient or not all(self._members[rep].came_lately for rep in asked):
+            return ()
+        due = (
             rep
             for rep, member in self._members.items()
             if rep not in offer.had and member.will_take(offer.lane, self._taken[rep])
-        ]
-        return bool(due) and self._most_owed(offer.lane, self._in_turn([*asked, *due])) in due
+        )
+        return tuple(self._in_turn(due))
+
+
+def _most_owed(totals: Mapping[str, int], books: Mapping[str, int], lanes: int) -> str:
+    """Of those whose book is within the guard, whoever is owed most in total and book; of equals the first."""
+    return max(_within_guard(books, lanes), key=lambda rep: lanes * totals[rep] + books[rep])
 
 
 def _within_guard(books: Mapping[str, int], lanes: int) -> list[str]:

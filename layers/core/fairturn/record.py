@@ -384,12 +384,13 @@ class Record:
             raise MoveImpossible(f"{what} from {self.state}") from None
         comes_back = self.state in ENDED and state in {State.WAITING, State.CLAIMED}
         merged_into = self.merged_into if state in {State.GONE, State.ERASED} else None
+        never_theirs = self.state is State.OBSERVED or (self.state is State.CLAIMED and state in {*ENDED, State.ERASED})
         return replace(
             self,
             state=state,
             rev=self.rev + 1,
             changed_at=at,
-            rep=None if self.state is State.OBSERVED else self.rep,  # it was never theirs
+            rep=None if never_theirs else self.rep,
             round=self.round + comes_back,
             worker=None,
             merged_into=merged_into,

@@ -706,7 +706,7 @@ def _claim_item(claim: Claim) -> Item:
         "kind": "claim",
         "policy": claim.policy,
         "at": claim.at,
-        "leads": [[given.lead, given.lane, given.winner, *given.had] for given in claim.leads],
+        "leads": [[given.lead, given.lane, given.winner, given.is_patient, *given.had] for given in claim.leads],
         "lanes": sorted(claim.lanes),
         "members": _packed(members),
         "before": _packed(asdict(claim.before)),
@@ -723,7 +723,9 @@ def _to_claim(item: Item) -> Claim:
             rep: Member(**member | {"skills": frozenset(member["skills"])})
             for rep, member in _unpacked(item["members"]).items()
         },
-        leads=tuple(Given(lead, lane, winner, tuple(had)) for lead, lane, winner, *had in item["leads"]),
+        leads=tuple(
+            Given(lead, lane, winner, tuple(had), patient) for lead, lane, winner, patient, *had in item["leads"]
+        ),
     )
 
 
