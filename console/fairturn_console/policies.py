@@ -235,6 +235,6 @@ def _owners(policy: Policy, crm: HubSpot) -> dict[str, Owner]:
     owners = {owner.id: owner for owner in crm.owners(deadline)}
     try:
         policy.resolve(owners)
-    except PolicyInvalid:  # an answer of HubSpot's may lack somebody: before he is told unknown, it is asked again
+    except PolicyInvalid:  # an answer of HubSpot's may lack somebody: before they are told unknown, it is asked again
         owners |= {owner.id: owner for owner in crm.owners(deadline)}
     return owners

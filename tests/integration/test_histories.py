@@ -449,7 +449,7 @@ class History:
                 assert (owner, self.terms.keep_owner) == (
                     found.found_owner,
                     False,
-                )  # his until somebody else can take it
+                )  # theirs until somebody else can take it
                 continue
             assert (found.holder if found is not None else None) == owner
             if owner is not None:

@@ -401,7 +401,7 @@ def test_an_owner_who_was_refused_and_is_missing_stays_refused() -> None:
 def test_only_owners_who_are_known_or_named_are_kept() -> None:
     stranger = Owner("9", "eve@example.com", archived=False)
     assert refreshed(known(OWNER), [OWNER, BRUNO, stranger], {"6"}) == [OWNER, BRUNO]
-    assert refreshed(known(OWNER), [OWNER], ()) == [OWNER]  # no policy names him any more, but leads may be his
+    assert refreshed(known(OWNER), [OWNER], ()) == [OWNER]  # no policy names him any more, but leads may be theirs
     assert refreshed({}, [], {"5"}) == []
 
 

@@ -340,7 +340,7 @@ class Record:
         return replace(self._moved(Move.LEAVE, at), rep=owner, had=had, reason=reason)
 
     def cleared(self, at: int) -> Record:
-        """Without an owner, as somebody took him away."""
+        """Without an owner, as somebody took it away."""
         return replace(self._moved(Move.CLEAR, at), rep=None, had=self.owners, reason="the owner was taken away")
 
     def closed(self, reason: str | None, at: int, *, rule: str | None = None) -> Record:

@@ -24,7 +24,7 @@ class Owner:
     unavailable: bool = False
     """HubSpot has refused to take him as an owner."""
     missed: bool = False
-    """HubSpot's latest list of owners lacked him."""
+    """HubSpot's latest list of owners lacked them."""
 
 
 @dataclass(frozen=True, slots=True)
