@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
+    from fairturn.deadline import Deadline
+
 
 LEADS: Final = 60
 STEPS: Final = 100
@@ -74,16 +76,16 @@ class Shared:
             self._under_way -= len(batch)
             self._waiting.extend(each for each in batch if each in left or self._random.random() < 0.1)
 
-    def send(self, letters: Sequence[Letter]) -> None:
+    def send(self, letters: Sequence[Letter], deadline: Deadline | None = None) -> None:  # noqa: ARG002
         with self._lock:
             for letter in letters:
                 id_ = f"m{next(self._numbers)}"
                 self._waiting.append(Received(id_, id_, letter.body, 0))
 
-    def put_back(self, delays: Sequence[tuple[Received, int]]) -> None:
+    def put_back(self, delays: Sequence[tuple[Received, int]], deadline: Deadline | None = None) -> None:
         """Time is not told here."""
 
-    def delete(self, received: Sequence[Received]) -> None:
+    def delete(self, received: Sequence[Received], deadline: Deadline | None = None) -> None:
         """`answered` knows."""
 
 
