@@ -6,12 +6,12 @@ lane; the loads; and the record of each lead.
 
 from __future__ import annotations
 
-import json
 import zlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from fairturn.ledger import MOST_GRACE, PAST, TURN, Ledger
+from fairturn.store import packed
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,18 +35,13 @@ MEMBER: Final = 9
 def write_units(policy: Policy, rota: str, leads: int = 1) -> int:
     """The write units of one claim of so many leads in a rota whose reps all have a balance in every lane."""
     reps, loads = len(policy.rotas[rota].members), 1
-    ledger = FRAME + len(_packed(_plausible(reps, policy.lanes(rota))))
+    ledger = FRAME + len(packed(asdict(_plausible(reps, policy.lanes(rota)))))
     journal = ledger + MEMBERS + MEMBER * reps + LEAD * leads
     return TRANSACTIONAL * (_units(ledger) + _units(journal) + loads + leads)
 
 
 def _units(size: int) -> int:
     return -(-size // UNIT)
-
-
-def _packed(ledger: Ledger) -> bytes:
-    """Pack a ledger as the table keeps it."""
-    return zlib.compress(json.dumps(asdict(ledger), separators=(",", ":")).encode())
 
 
 def _plausible(reps: int, lanes: Collection[str]) -> Ledger:

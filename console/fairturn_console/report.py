@@ -19,7 +19,7 @@ from fairturn.record import State
 from fairturn.routing import is_closed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console
 
@@ -140,12 +140,7 @@ class Report:
 
     def _table(self, rota: str) -> Table:
         ledger = self._snapshot.ledgers[rota]
-        credited: Counter[str] = Counter()
-        got: Counter[str] = Counter()
-        for sign, booking in self._replays[rota][1]:
-            got[booking.winner] += sign
-            for rep, share in booking.shares.items():
-                credited[rep] += sign * share
+        got, credited = _tally(self._replays[rota][1])
         waiting = sum(record.state is State.WAITING and record.rota == rota for record in self._records.values())
         table = Table(title=f"Rota {rota}: {got.total()} leads, {waiting} waiting", title_justify="left")
         for name in ("rep", "on duty, or why not", "weight", "leads", "fair share", "owed", "load/capacity"):
@@ -168,12 +163,9 @@ class Report:
         """How the leads of each band of worth were shared out, the most worth first."""
         worth = self._terms.policy.leads.worth
         for band in reversed(worth.names() if worth else ()):
-            got: Counter[str] = Counter()
-            credited: Counter[str] = Counter()
-            for sign, booking in self._replays[rota][1]:
-                if booking.lane.endswith(f"{BAND}{band}"):
-                    got[booking.winner] += sign
-                    credited.update({rep: sign * share for rep, share in booking.shares.items()})
+            got, credited = _tally(
+                (sign, booking) for sign, booking in self._replays[rota][1] if booking.lane.endswith(f"{BAND}{band}")
+            )
             if not got:
                 continue
             shares = [
@@ -289,6 +281,16 @@ class Report:
 
     def _dead_leads(self) -> set[str]:
         return {str(json.loads(body).get("id")) for body, _ in self._dead}
+
+
+def _tally(booked: Iterable[tuple[int, Booking]]) -> tuple[Counter[str], Counter[str]]:
+    """Each rep's leads, and the units of their fair share, over bookings made (1) and given back (-1)."""
+    got: Counter[str] = Counter()
+    credited: Counter[str] = Counter()
+    for sign, booking in booked:
+        got[booking.winner] += sign
+        credited.update({rep: sign * share for rep, share in booking.shares.items()})
+    return got, credited
 
 
 def _quantile(values: Sequence[float], percent: int) -> float:

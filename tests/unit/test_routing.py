@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fairturn.events import BULK_SOURCES, Kind, Message
 from fairturn.policy import Policy, Priority, leaves
-from fairturn.routing import Ignored, Lead, Route, describe, is_closed, route, worth_in_words
+from fairturn.routing import Ignored, Lead, Route, describe, is_closed, route
 
 REP = "anna@example.com"
 
@@ -250,13 +250,13 @@ def test_the_worth_gives_the_priority_only_of_leads_whose_rule_names_none() -> N
     assert [priority("Peru", score) for score in ("0", "20", "60")] == ["low", "high", "urgent"]
 
 
-def test_a_lanes_band_is_said_in_words_if_the_policy_has_it() -> None:
-    banded = policy(leads={"worth": WORTH})
-    assert worth_in_words("de+fr@60", banded) == "worth 60 or more"
-    assert worth_in_words("any@0", banded) == "worth less than 20"
-    assert worth_in_words("any@40", banded) == ""
-    assert worth_in_words("any", banded) == ""
-    assert worth_in_words("any@60", policy()) == ""
+def test_a_band_is_said_in_words_if_the_policy_has_it() -> None:
+    worth = policy(leads={"worth": WORTH}).leads.worth
+    assert worth is not None
+    assert worth.in_words("60") == "worth 60 or more"
+    assert worth.in_words("0") == "worth less than 20"
+    assert worth.in_words("40") == ""
+    assert worth.in_words("") == ""
 
 
 # Bulk sources

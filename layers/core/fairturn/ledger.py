@@ -317,7 +317,8 @@ class _Books:
         awaited = self._awaited(offer, asked)
         sharing = self._in_turn([*asked, *awaited])
         shares = share_out(TURN, {rep: self._members[rep].weight for rep in sharing}, sharing)
-        row = self._balances.get(lane, {}) | {rep: self._balance(lane, rep) + share for rep, share in shares.items()}
+        before = self._balances.get(lane, {})
+        row = before | {rep: before.get(rep, 0) + share for rep, share in shares.items()}
         totals = {rep: self._totals[rep] + share for rep, share in shares.items()}
         books = {rep: self._lanes * row[rep] + self._past.get(rep, 0) for rep in sharing}
         winner = _most_owed(totals, books, self._lanes)
@@ -342,9 +343,6 @@ class _Books:
     def _in_turn(self, reps: Iterable[str]) -> list[str]:
         """Whoever has waited longest for a lead comes first, then the smaller id."""
         return sorted(reps, key=lambda rep: (self._last.get(rep, 0), _rank(rep)))
-
-    def _balance(self, lane: str, rep: str) -> int:
-        return self._balances.get(lane, {}).get(rep, 0)
 
     def _awaited(self, offer: Offer, asked: Sequence[str]) -> tuple[str, ...]:
         """Who shares in a lead that has waited, because they come on duty soon.

@@ -111,15 +111,6 @@ def route(lead: Lead, policy: Policy) -> Route | Ignored:
     return Route(goal.rota, lane(goal.skills, band), priority, name, trace, worth.in_words(band))
 
 
-def worth_in_words(lane: str, policy: Policy) -> str:
-    """Say a lane's band of worth in words: `worth 20 to 60`.
-
-    An empty text if the lane has no band, or one that this version of the policy doesn't know.
-    """
-    worth = policy.leads.worth
-    return "" if worth is None else worth.in_words(lane.partition("@")[2])
-
-
 def is_closed(properties: Mapping[str, str | None], policy: Policy) -> bool:
     """Tell whether a record counts in nobody's load any more."""
     facts = _Facts(properties)

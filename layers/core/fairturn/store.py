@@ -495,7 +495,7 @@ class Store:
             "version": version + 1,
             "policy": after.policy,
             "turns": after.turns,
-            "books": _packed({"balances": after.balances, "last": after.last, "grace": after.grace}),
+            "books": packed({"balances": after.balances, "last": after.last, "grace": after.grace}),
         }
         return {
             "Put": {
@@ -708,8 +708,8 @@ def _claim_item(claim: Claim) -> Item:
         "at": claim.at,
         "leads": [[given.lead, given.lane, given.winner, given.is_patient, *given.had] for given in claim.leads],
         "lanes": sorted(claim.lanes),
-        "members": _packed(members),
-        "before": _packed(asdict(claim.before)),
+        "members": packed(members),
+        "before": packed(asdict(claim.before)),
     }
 
 
@@ -803,7 +803,8 @@ def _deserialize(item: Mapping[str, Any]) -> Item:
     return {name: _plain(_deserializer.deserialize(value)) for name, value in item.items()}
 
 
-def _packed(data: Mapping[str, Any]) -> bytes:
+def packed(data: Mapping[str, Any]) -> bytes:
+    """A value as the table keeps ledgers and journals, in few bytes."""
     return zlib.compress(json.dumps(data, separators=(",", ":")).encode())
 
 
