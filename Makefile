@@ -56,6 +56,7 @@ search: $(INSTALLED) ## look for bad cases of the ledger for two minutes, and sh
 
 plots: $(INSTALLED) ## draw the pictures of docs/ anew
 	@$(BIN)/python docs/plots.py
+	@$(BIN)/python docs/dashboard.py
 
 $(INSTALLED): pyproject.toml tests/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Fairturn needs Python 3.11 or later: make PYTHON=python3.13 ..." >&2; exit 1; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import boto3
@@ -17,6 +18,7 @@ from fairturn_console.sandbox import Sandbox
 from fairturn_console.story import START, Story
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from rich.console import Console
@@ -30,6 +32,24 @@ def run(seed: int, leads: int, policy: Policy, log: Path, console: Console) -> b
     The functions' logs go to `log`.
     """
     console.print(f"Seed {seed}. The functions log to {log}.")
+    with day(seed, leads, policy, log, console.print) as (report, _):
+        report.print(console)
+        findings = report.findings()
+    console.print()
+    for finding in findings:
+        console.print(f"{'held' if finding.held else 'BROKEN':>6}  {finding.what}")
+    console.print()
+    console.print("What to try next: change policy.yaml and run it again (fairturn policy check tells what is wrong);")
+    console.print(f"make demo SEED={seed} LEADS={leads} repeats this day; {log} has every decision.")
+    console.print(report.last_line())
+    return all(finding.held for finding in findings)
+
+
+@contextmanager
+def day(
+    seed: int, leads: int, policy: Policy, log: Path, say: Callable[[str], None]
+) -> Iterator[tuple[Report, Sandbox]]:
+    """Let the day of this seed happen. Gives its books, and the sandbox at its end."""
     # Both jitter and the portal's chance follow the seed.
     random.seed(seed)
     chance = random.Random(seed)
@@ -41,16 +61,6 @@ def run(seed: int, leads: int, policy: Policy, log: Path, console: Console) -> b
         portal,
         Sandbox(portal, start=START, log=logs, parameters=parameters) as sandbox,
     ):
-        day = Story(portal, sandbox, policy, chance, console.print, leads).tell()
+        story = Story(portal, sandbox, policy, chance, say, leads).tell()
         store = Store(boto3.client("dynamodb"), settings().table)
-        report = Report(day, store, InForce(store).current(), portal, sandbox)
-        report.print(console)
-        findings = report.findings()
-    console.print()
-    for finding in findings:
-        console.print(f"{'held' if finding.held else 'BROKEN':>6}  {finding.what}")
-    console.print()
-    console.print("What to try next: change policy.yaml and run it again (fairturn policy check tells what is wrong);")
-    console.print(f"make demo SEED={seed} LEADS={leads} repeats this day; {log} has every decision.")
-    console.print(report.last_line())
-    return all(finding.held for finding in findings)
+        yield Report(story, store, InForce(store).current(), portal, sandbox), sandbox

@@ -112,6 +112,8 @@ class Portal:
         self.app_id = app_id
         self.token = token
         """The access token that the API takes."""
+        self.lacking: set[str] = set()
+        """The scopes that the token has not."""
         self.owners: dict[str, PortalOwner] = {}
         self.records: dict[str, dict[str, Record]] = {"contacts": {}, "companies": {}, "users": {}}
         self.properties: dict[str, Property] = {}

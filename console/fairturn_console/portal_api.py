@@ -30,6 +30,13 @@ HISTORY_LIMIT: Final = 50
 SEARCH_LIMIT: Final = 200
 SEARCH_CAP: Final = 10_000
 OWNERS_LIMIT: Final = 500
+SCOPES: Final = {
+    ("POST", "read"): "crm.objects.contacts.read",
+    ("POST", "search"): "crm.objects.contacts.read",
+    ("POST", "update"): "crm.objects.contacts.write",
+    ("GET", "owners"): "crm.objects.owners.read",
+}
+"""Method and last word of the path → the scope that the call needs."""
 ALWAYS_READ: Final = ("hs_object_id", "createdate", "lastmodifieddate")
 
 
@@ -136,6 +143,11 @@ class PortalApi:
             return Response(fault.body, fault.status, dict(fault.headers))
         if request.headers.get("Authorization") != f"Bearer {portal.token}":
             raise RefusedError(401, "INVALID_AUTHENTICATION", "The access token is not valid.")
+        scope = SCOPES.get((request.method, request.path.rstrip("/").rpartition("/")[2]))
+        if scope in portal.lacking:
+            context = {"requiredGranularScopes": [scope]}
+            errors = [{"message": "The app lacks a scope.", "context": context}]
+            raise RefusedError(403, "MISSING_SCOPES", "The app lacks a scope.", errors=errors)
         return None
 
     def _refuse(self, refused: RefusedError) -> tuple[Response, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from statistics import quantiles
 from typing import TYPE_CHECKING, Final
 
@@ -17,9 +18,11 @@ from fairturn.ledger import BAND, TURN, Claim, Ledger, give_back
 from fairturn.policy import OWNER
 from fairturn.record import State
 from fairturn.routing import is_closed
+from fairturn_console.story import START
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from rich.console import Console
 
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 90
 """Records read in one request."""
+LOOK_EVERY: Final = timedelta(minutes=5)
+"""How often the alarms of the day are looked at."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,7 @@ class Report:
         self.assigned, self.waiting, self.dead, self.dropped = (
             ends[end] for end in ("assigned", "waiting", "dead-lettered", "dropped")
         )
-        self.gap = max(
-            (abs(ledger.total(rep)) / TURN for ledger in self._snapshot.ledgers.values() for rep in ledger.reps()),
-            default=0.0,
-        )
+        self.gap = max((ledger.gap() for ledger in self._snapshot.ledgers.values()), default=0.0)
 
     def findings(self) -> list[Finding]:
         """Everything that has to hold at the end of a day."""
@@ -100,6 +102,10 @@ class Report:
                 f"dead letters that were redriven ({len(day.redriven)}) ended with an owner",
                 all(self._is_assigned(self._records.get(lead_key("contact", lead))) for lead in day.redriven),
             ),
+            Finding(
+                "no function failed or ran out of time",
+                not any(function.failed for function in self._sandbox.functions.values()),
+            ),
             Finding("every lane of every ledger sums to 0", all(sum(row.values()) == 0 for row in rows)),
             Finding(
                 "every decision can be recomputed from its journal, from the first to the last",
@@ -127,6 +133,7 @@ class Report:
         self._print_times(console)
         self._print_spent(console)
         self._print_dead_letters(console)
+        self._print_alarms(console)
         self._print_a_story(console)
 
     def last_line(self) -> str:
@@ -203,6 +210,26 @@ class Report:
         console.print(f"Dead letters: {len(self._dead)}")
         for body, reason in self._dead:
             console.print(f"  contact {json.loads(body).get('id', '?')}: {reason}", soft_wrap=True)
+
+    def _print_alarms(self, console: Console) -> None:
+        """Which alarms rang during the day, and when."""
+        console.print()
+        rang = self._alarms()
+        console.print(f"Alarms that rang: {len(rang)} of {len(self._sandbox.alarms)}")
+        for name, (first, last) in rang.items():
+            console.print(f"  {name.removesuffix('Alarm')}, from {first:%H:%M} to {last:%H:%M}")
+
+    def _alarms(self) -> dict[str, tuple[datetime, datetime]]:
+        """Alarm → when it rang first and last. Those that are about news which does not come ring until the first of
+        it is there, as after an installation: the first minutes are left out."""
+        end = self._sandbox.now
+        rang: dict[str, tuple[datetime, datetime]] = {}
+        moments = [START + number * LOOK_EVERY for number in range(4, (end - START) // LOOK_EVERY + 1)]
+        for name, alarm in self._sandbox.alarms.items():
+            ringing = [at for at in moments if alarm.rings(self._sandbox.metrics, at)]
+            if ringing:
+                rang[name] = ringing[0], ringing[-1]
+        return rang
 
     def _print_a_story(self, console: Console) -> None:
         told = [

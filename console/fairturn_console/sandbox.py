@@ -1,9 +1,9 @@
 """The sandbox: the real handlers, wired as template.yaml wires them, on one machine with no account.
 
-moto's server stands in for DynamoDB, SQS and Secrets Manager, a portal in memory for HubSpot. The clock is
-simulated for the whole process, so a story that lasts a day takes seconds and repeats for its seed; only
-`time.perf_counter()` and `time.monotonic()` stay real. Functions run one after the other: moto does not keep
-transactions apart, so nothing here says anything about concurrency.
+moto stands in for DynamoDB, SQS and Secrets Manager, a portal in memory for HubSpot; CloudWatch is told what the
+functions, the queues and the API really did. The clock is simulated for the whole process, so a story that lasts a day
+takes seconds and repeats for its seed; only `time.perf_counter()` and `time.monotonic()` stay real. Functions run one
+after the other: moto does not keep transactions apart, so nothing here says anything about concurrency.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import base64
 import copy
 import importlib.util
+import io
 import os
 import time
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
@@ -26,13 +27,15 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from moto.dynamodb import models as dynamodb_models
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.table import Table as MotoTable
+from moto.sqs.models import sqs_backends
 
 from fairturn import wiring
 from fairturn.crm import HubSpot
 from fairturn.settings import settings
 from fairturn.telemetry import logger
 from fairturn_console import events
-from fairturn_console.cloud import ACCOUNT, REGION, Stack, aws
+from fairturn_console.cloud import ACCOUNT, REGION, Stack, aws_in_process
+from fairturn_console.cloudwatch import MINUTE, Alarm, CloudWatch, Series, read_alarm
 from fairturn_console.dead_letters import DeadLetters
 from fairturn_console.template import PATH
 
@@ -48,6 +51,12 @@ COLD_AFTER: Final = 900
 """Seconds without a call after which Lambda is taken to have thrown a function's instance away."""
 AT_ONCE: Final = 10
 """Messages in one request to SQS."""
+POISON_FROM: Final = 4
+"""A message received so often does not count in the age of a queue's oldest."""
+
+
+class FunctionFailed(Exception):
+    """Lambda has no answer of the function: it failed, ran out of time, or was not started."""
 
 
 class Sandbox:
@@ -66,13 +75,18 @@ class Sandbox:
         self._parameters = parameters
         self._stack = ExitStack()
         self._clock = time_machine.travel(start, tick=False)
-        self._functions: dict[str, Function] = {}
+        self.functions: dict[str, Function] = {}
+        """By their names in the template."""
+        self.metrics = CloudWatch()
+        self.refused: dict[str, str] = {}
+        """What AWS refuses, `dynamodb` or `sqs.SendMessageBatch` → the code of its error."""
+        self._sampled = int(start.timestamp()) // MINUTE
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._traveller = stack.enter_context(self._clock)
             stack.enter_context(one_copy_a_transaction())
-            stack.enter_context(aws())
+            stack.enter_context(aws_in_process()).register("before-call", self._refuse)  # type: ignore[arg-type] # a handler may answer
             stack.enter_context(patch.dict(os.environ, {"HUBSPOT_API_URL": self.portal.url}))
             self._sqs = boto3.client("sqs")
             self._deployed = Stack(
@@ -83,7 +97,7 @@ class Sandbox:
             handler = logger.registered_handler
             stack.callback(handler.setStream, handler.setStream(self._log))  # type: ignore[attr-defined]
             for name, properties in self._deployed.functions().items():
-                self._functions[name] = Function(name, properties, self._log)
+                self.functions[name] = Function(name, properties, self._log, self.metrics)
             stack.enter_context(patch.dict(os.environ, self._deployed.environment("AssignFunction")))
             settings.cache_clear()
             stack.callback(settings.cache_clear)
@@ -103,9 +117,32 @@ class Sandbox:
         return datetime.now(UTC)
 
     def travel(self, to: datetime) -> None:
-        """Let time pass, at once."""
+        """Let time pass, at once; CloudWatch is told of the queues every minute."""
+        last = int(max(to, self.now).timestamp()) // MINUTE
+        for minute in range(self._sampled + 1, last + 1):
+            self._move(datetime.fromtimestamp(minute * MINUTE, UTC))
+            self._sample_queues(minute * MINUTE)
+        self._sampled = last
+        self._move(to)
+
+    def _move(self, to: datetime) -> None:
         if to > self.now:
             self._traveller.move_to(to)
+
+    @property
+    def ringing(self) -> set[str]:
+        """The names of the alarms that ring now."""
+        return {name for name, alarm in self.alarms.items() if alarm.rings(self.metrics, self.now)}
+
+    @cached_property
+    def alarms(self) -> dict[str, Alarm]:
+        """The template's alarms."""
+        return {name: read_alarm(properties) for name, properties in self._deployed.alarms().items()}
+
+    @property
+    def dashboard(self) -> dict[str, Any]:
+        """The template's dashboard."""
+        return self._deployed.dashboard()
 
     def _pass(self, seconds: float) -> None:
         self._traveller.shift(timedelta(seconds=seconds))
@@ -114,11 +151,16 @@ class Sandbox:
 
     def post(self, request: WebhookRequest) -> int:
         """Do as API Gateway does with a request: make an event of it, call intake, answer with its status."""
-        answer = self._functions["IntakeFunction"].invoke(_http_event(request))
+        try:
+            status: int = self.functions["IntakeFunction"].invoke(_http_event(request))["statusCode"]
+        except FunctionFailed:
+            status = 500
+        at = time.time()
+        for name, value in {"Count": 1, "4xx": 400 <= status < 500, "5xx": status >= 500}.items():
+            self.metrics.put(Series.of("AWS/ApiGateway", name, ApiId=self._deployed.references["Api"]), value, at)
         if self.lose_answers():
             self.unheard += 1
             return 504
-        status: int = answer["statusCode"]
         return status
 
     @property
@@ -126,7 +168,7 @@ class Sandbox:
         """How long after a webhook its messages are at hand as one batch."""
         seconds = [
             self._deployed.delay(source["Queue"]) + source.get("MaximumBatchingWindowInSeconds", 0)
-            for function in self._functions.values()
+            for function in self.functions.values()
             for source in function.queues()
         ]
         return timedelta(seconds=max(seconds))
@@ -136,15 +178,14 @@ class Sandbox:
 
         Returns the number of messages that are left, those included that are delayed or being worked on.
         """
-        return sum(
-            self._poll(function, source) for function in self._functions.values() for source in function.queues()
-        )
+        return sum(self._poll(function, source) for function in self.functions.values() for source in function.queues())
 
     def tick(self) -> None:
         """Do once as EventBridge does when a schedule's time has come: call each function that has one."""
-        for function in self._functions.values():
+        for function in self.functions.values():
             if function.is_scheduled:
-                function.invoke(events.load("sweep") | {"time": self.now.strftime("%Y-%m-%dT%H:%M:%SZ")})
+                with suppress(FunctionFailed):  # the template has no second try
+                    function.invoke(events.load("sweep") | {"time": self.now.strftime("%Y-%m-%dT%H:%M:%SZ")})
 
     def _poll(self, function: Function, source: Mapping[str, Any]) -> int:
         url = self._deployed.url(source["Queue"])
@@ -155,7 +196,10 @@ class Sandbox:
         records = self._receive(source["Queue"], min(at_hand, int(source["BatchSize"])))
         if not records:
             return left
-        answer = function.invoke({"Records": records})
+        try:
+            answer = function.invoke({"Records": records})
+        except FunctionFailed:
+            return left  # all of them come back when their time is up
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
         done = [record["receiptHandle"] for record in records if record["messageId"] not in failed]
         for start in range(0, len(done), AT_ONCE):
@@ -179,6 +223,26 @@ class Sandbox:
             changes=(here.changes_dead_letters, here.changes_queue),
             wait=0,
         )
+
+    def _sample_queues(self, at: int) -> None:
+        """Tell CloudWatch what SQS tells it every minute."""
+        for name, queue in sqs_backends[ACCOUNT][REGION].queues.items():
+            messages: list[Any] = queue._messages  # noqa: SLF001 - SQS tells the age of the oldest to nobody else
+            sent = [each.sent_timestamp for each in messages if each.approximate_receive_count < POISON_FROM]
+            age = at - min(sent) // 1000 if sent else 0
+            for metric, value in {
+                "ApproximateNumberOfMessagesVisible": queue.approximate_number_of_messages,
+                "ApproximateAgeOfOldestMessage": age,
+            }.items():
+                self.metrics.put(Series.of("AWS/SQS", metric, QueueName=name), value, at)
+
+    def _refuse(self, model: Any, **_: Any) -> tuple[Any, Any] | None:
+        """Answer in the place of AWS where it refuses."""
+        service = model.service_model.service_name
+        code = self.refused.get(service) or self.refused.get(f"{service}.{model.name}")
+        if code is None:
+            return None
+        return SimpleNamespace(status_code=400), {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {}}
 
     def _receive(self, arn: str, most: int) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
@@ -237,31 +301,70 @@ def one_copy_a_transaction() -> Iterator[None]:
 class Function:
     """One Lambda function of the template, run in this process."""
 
-    def __init__(self, name: str, properties: Mapping[str, Any], log: TextIO) -> None:
+    def __init__(self, name: str, properties: Mapping[str, Any], log: TextIO, metrics: CloudWatch) -> None:
         self.name = name
+        self.failed = 0
+        """How often it failed or ran out of time."""
         self._properties = properties
-        self._log = log
+        self._metrics = metrics
+        self._output = _Output(log, metrics)
         self._handler: Callable[..., Any] | None = None
         self._used_at = 0.0
 
     def queues(self) -> list[dict[str, Any]]:
         """The queues that it is called with, as the template says."""
-        events = self._properties.get("Events", {}).values()
-        return [event["Properties"] for event in events if event["Type"] == "SQS"]
+        return self._events("SQS")
 
     @property
     def is_scheduled(self) -> bool:
         """Whether the clock calls it, as the template says."""
-        return any(event["Type"] == "Schedule" for event in self._properties.get("Events", {}).values())
+        return bool(self._events("Schedule"))
+
+    def _events(self, kind: str) -> list[dict[str, Any]]:
+        events = [event["Properties"] for event in self._properties.get("Events", {}).values() if event["Type"] == kind]
+        return [event for event in events if event.get("Enabled", True)]
+
+    def deploy(self, **properties: Any) -> None:
+        """Change some of its properties; it starts anew."""
+        self._properties = {**self._properties, **properties}
+        self._handler = None
+
+    def switch(self, *, on: bool) -> None:
+        """Switch all on or off that calls it but the API: pollers and schedules."""
+        events = copy.deepcopy(self._properties["Events"])
+        for event in events.values():
+            event["Properties"]["Enabled"] = on
+        self._properties = {**self._properties, "Events": events}
 
     def invoke(self, event: Mapping[str, Any]) -> Any:
-        """Call the handler; after a long pause the function starts anew, knowing nothing."""
+        """Call the handler; after a long pause the function starts anew, knowing nothing. Raises FunctionFailed."""
         now = time.time()
-        with redirect_stdout(self._log):
-            if self._handler is None or now - self._used_at > COLD_AFTER:
-                self._handler = self._start()
-            self._used_at = now
-            return self._handler(copy.deepcopy(event), _Context(self.name, self._properties))
+        if self._properties.get("ReservedConcurrentExecutions") == 0:
+            self._tell("Throttles", 1, now)
+            raise FunctionFailed(f"{self.name} is throttled")
+        self._tell("Throttles", 0, now)
+        self._tell("Invocations", 1, now)
+        context = _Context(self.name, self._properties)
+        try:
+            logger.append_keys(service=self._properties["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"])
+            with redirect_stdout(self._output):
+                if self._handler is None or now - self._used_at > COLD_AFTER:
+                    self._handler = self._start()
+                self._used_at = now
+                answer = self._handler(copy.deepcopy(event), context)
+            if context.get_remaining_time_in_millis() == 0:
+                raise TimeoutError(f"{self.name} ran out of time")
+        except Exception as error:  # whatever it is, Lambda counts it and goes on
+            self.failed += 1
+            self._handler = None
+            self._tell("Errors", 1, now)
+            logger.exception("the function failed", extra={"function": self.name})
+            raise FunctionFailed(self.name) from error
+        self._tell("Errors", 0, now)
+        return answer
+
+    def _tell(self, metric: str, value: float, at: float) -> None:
+        self._metrics.put(Series.of("AWS/Lambda", metric, FunctionName=self.name), value, at)
 
     def _start(self) -> Callable[..., Any]:
         module_name, _, function = self._properties["Handler"].partition(".")
@@ -273,6 +376,18 @@ class Function:
         spec.loader.exec_module(module)
         handler: Callable[..., Any] = getattr(module, function)
         return handler
+
+
+class _Output(io.TextIOBase):
+    """What a function prints: kept in a log, and read by CloudWatch."""
+
+    def __init__(self, log: TextIO, metrics: CloudWatch) -> None:
+        self._log = log
+        self._metrics = metrics
+
+    def write(self, text: str) -> int:
+        self._metrics.take(text)
+        return self._log.write(text)
 
 
 def _http_event(request: WebhookRequest) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,14 @@ class _Constructor(SafeConstructor):
 _Constructor.add_multi_constructor("!", _Constructor.short_form)
 
 
+@cache
+def _load(path: Path) -> dict[str, Any]:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
+    data: dict[str, Any] = yaml.load(path)
+    return data
+
+
 class Template:
     """A CloudFormation template.
 
@@ -46,9 +55,8 @@ class Template:
     """
 
     def __init__(self, path: Path = PATH) -> None:
-        yaml = YAML(typ="safe", pure=True)
-        yaml.Constructor = _Constructor
-        self.data: dict[str, Any] = yaml.load(path)
+        self.data = _load(path)
+        """To be read only: all templates of one file share it."""
 
     def resource(self, name: str) -> dict[str, Any]:
         """One resource, whole. Raises KeyError if there is none of that name."""
@@ -78,14 +86,20 @@ class Template:
         known = {"AWS::NoValue": NO_VALUE, **references, **self.parameters(parameters)}
         return self._resolve(value, known)
 
+    def is_made(self, name: str, parameters: Mapping[str, str | int], references: Mapping[str, str | int]) -> bool:
+        """Whether a deployment has this resource at all."""
+        condition = self.resource(name).get("Condition")
+        return condition is None or bool(self.resolve({"Fn::If": [condition, 1, 0]}, parameters, references))
+
     def _resolve(self, value: Any, known: Mapping[str, Any]) -> Any:
         match value:
             case {"Ref": str(name)}:
                 return known[name]
             case {"Fn::GetAtt": [name, attribute]}:
                 return known[f"{name}.{attribute}"]
-            case {"Fn::Sub": str(text)}:
-                return re.sub(r"\$\{([\w:.]+)\}", lambda match: str(known[match[1]]), text)
+            case {"Fn::Sub": str(text)} | {"Fn::Sub": [str(text), _]}:
+                own = {} if value["Fn::Sub"] == text else self._resolve(value["Fn::Sub"][1], known)
+                return re.sub(r"\$\{([\w:.]+)\}", lambda match: str({**known, **own}[match[1]]), text)
             case {"Fn::If": [condition, yes, no]}:
                 return self._resolve(yes if self._holds(condition, known) else no, known)
             case {"Fn::Equals": [left, right]}:

@@ -217,7 +217,7 @@ def test_a_waiting_lead_is_allotted_by_the_tick_after_a_rep_has_come_on_duty(san
 
 
 def test_a_function_that_was_not_called_for_long_starts_with_nothing_warm(sandbox: Sandbox) -> None:
-    function = sandbox._functions["SweepFunction"]
+    function = sandbox.functions["SweepFunction"]
     sandbox.tick()
     warm = function._handler
     sandbox.travel(sandbox.now + timedelta(minutes=1))

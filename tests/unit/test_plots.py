@@ -1,10 +1,13 @@
-"""The picture of docs/fairness.md shows what its text says. How it is drawn is left to matplotlib."""
+"""The pictures show what their texts and the template say. How they are drawn is left to matplotlib."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
-from docs import plots
+from docs import dashboard, plots
+from fairturn_console.cloudwatch import CloudWatch
 
 
 def worst(owed: plots.Owed) -> float:
@@ -27,3 +30,9 @@ def test_the_other_ways_lead_as_far_as_the_text_says(name: str, turns: float) ->
 def test_every_series_sums_to_nothing_at_every_moment() -> None:
     for method in (plots.by_ledger, plots.by_rotation, plots.by_rotation_with_resets, plots.by_lot):
         assert all(abs(sum(turns)) < 1e-9 for turns in zip(*method().values(), strict=True))
+
+
+def test_an_expression_that_is_no_plain_search_is_not_drawn() -> None:
+    widget = {"period": 300, "metrics": [[{"expression": "m1 / m2"}]]}
+    with pytest.raises(ValueError, match="m1 / m2"):
+        list(dashboard.lines(widget, CloudWatch(), datetime.now(UTC), datetime.now(UTC)))

@@ -19,7 +19,6 @@ from fairturn.crm import BATCH_LIMIT
 from fairturn.queues import Queue
 from fairturn.settings import Settings
 from fairturn.store import MAX_RECORDS
-from fairturn.telemetry import NAMESPACE, Metric
 from fairturn_console.template import PATH, Template
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ TEMPLATE = Template()
 PARAMETERS = {"HubSpotPortalId": "123456", "WebhookKey": "k" * 32}
 FUNCTIONS = TEMPLATE.functions()
 QUEUES = TEMPLATE.resources("AWS::SQS::Queue")
-ALARMS = TEMPLATE.resources("AWS::CloudWatch::Alarm")
 LAYERS = {name: each for name, each in TEMPLATE.data["Resources"].items() if each["Type"].endswith("::LayerVersion")}
 REFERENCES: dict[str, str | int] = {
     **{name: f"ref:{name}" for name in TEMPLATE.data["Resources"]},
@@ -54,6 +52,8 @@ EATEN = {"env", "venv", "ENV", ".cache"}
 UNSCOPED = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
 """X-Ray has no resources that a policy could name."""
 
+STACK = "STACK_NAME"
+"""What the metrics carry; only telemetry reads it."""
 LOCAL = {"AWS_ENDPOINT_URL", "HUBSPOT_API_URL"}
 """What only `sam local` sets; it sets nothing that the template does not name."""
 
@@ -294,8 +294,9 @@ def test_a_function_has_all_settings_and_nothing_that_nobody_reads(name: str) ->
     needed = {str(field.alias) for field in fields if field.is_required()}
     powertools = {constants.SERVICE_NAME_ENV, constants.POWERTOOLS_LOG_LEVEL_ENV}
     environment = FUNCTIONS[name]["Environment"]["Variables"].keys()
-    assert environment >= needed | powertools
-    assert environment <= known | powertools | LOCAL
+    assert environment >= needed | powertools | {STACK}
+    assert environment <= known | powertools | {STACK} | LOCAL
+    assert f'"{STACK}"' in (ROOT / "layers/core/fairturn/telemetry.py").read_text()
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -526,151 +527,6 @@ def test_secrets_have_no_value_in_the_template() -> None:
     secrets = TEMPLATE.resources("AWS::SecretsManager::Secret")
     assert sorted(secrets) == ["HubSpotToken", "WebhookSecret"]
     assert all(secret.keys() == {"Description"} for secret in secrets.values())
-
-
-# Alarms
-
-
-SILENCE = "SweepStoppedAlarm"
-"""The one alarm that is about news which does not come."""
-
-
-def service(alarm: dict[str, Any]) -> str:
-    """The function whose metric an alarm is about."""
-    (dimension,) = alarm["Dimensions"]
-    assert dimension["Name"] == "service"
-    value: str = dimension["Value"]
-    return value
-
-
-OURS = {name: alarm for name, alarm in ALARMS.items() if alarm["Namespace"] != "AWS/SQS" and name != SILENCE}
-
-
-@pytest.mark.parametrize("name", ALARMS)
-def test_an_alarm_says_what_it_means_and_what_to_do(name: str) -> None:
-    description = ALARMS[name]["AlarmDescription"]
-    assert 100 < len(description) <= 1024
-    assert re.search(r"fairturn (dead-letters|policy)|policy|log|HubSpot", description)
-
-
-@pytest.mark.parametrize("name", ALARMS)
-def test_an_alarm_tells_the_topic_that_is_given_and_nobody_else(name: str) -> None:
-    topic = "arn:aws:sns:eu-central-1:123456789012:revops"
-    actions = {"AlarmActions", "OKActions", "InsufficientDataActions"}
-    assert not resolve(ALARMS[name]).keys() & actions
-    told = resolve(ALARMS[name], AlarmTopicArn=topic)
-    assert {each: told[each] for each in actions & told.keys()} == {"AlarmActions": [topic], "OKActions": [topic]}
-    assert told.get("ActionsEnabled", True) is True
-
-
-@pytest.mark.parametrize(
-    ("topic", "accepted"),
-    [
-        ("", True),
-        ("arn:aws:sns:eu-central-1:123456789012:rev-ops_1", True),
-        ("arn:aws-us-gov:sns:us-gov-west-1:123456789012:revops", True),
-        ("arn:aws:sqs:eu-central-1:123456789012:revops", False),
-        ("arn:aws:sns:eu-central-1:123456789012:", False),
-        ("revops@example.com", False),
-    ],
-)
-def test_a_topic_is_named_by_its_arn(topic: str, *, accepted: bool) -> None:
-    assert bool(re.fullmatch(TEMPLATE.data["Parameters"]["AlarmTopicArn"]["AllowedPattern"], topic)) is accepted
-
-
-@pytest.mark.parametrize("name", [name for name in ALARMS if name != SILENCE])
-def test_no_news_is_no_alarm(name: str) -> None:
-    alarm = ALARMS[name]
-    assert alarm["TreatMissingData"] == "notBreaching"
-    assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
-    assert resolve(alarm["Threshold"]) >= 0
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_an_alarm_is_about_a_metric_that_a_function_emits(name: str) -> None:
-    alarm = OURS[name]
-    assert alarm["Namespace"] == NAMESPACE
-    assert name == f"{Metric(alarm['MetricName']).value}Alarm"
-    services = {function["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] for function in FUNCTIONS.values()}
-    assert service(alarm) in services
-
-
-def test_a_sweep_that_does_not_get_through_its_work_is_an_alarm() -> None:
-    alarm = ALARMS[SILENCE]
-    assert (alarm["MetricName"], service(alarm)) == (Metric.SWEPT.value, "sweep")
-    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == (
-        "SampleCount",
-        "LessThanThreshold",
-        1,
-    )
-    assert alarm["TreatMissingData"] == "breaching"
-    assert (alarm["Period"], alarm["EvaluationPeriods"]) == (300, 3)
-    assert alarm.get("DatapointsToAlarm", 3) == 3
-
-
-def test_every_dead_letter_queue_has_an_alarm() -> None:
-    dead_letters = {name for name, queue in QUEUES.items() if "RedrivePolicy" not in queue}
-    told = [alarm for alarm in ALARMS.values() if alarm["Namespace"] == "AWS/SQS"]
-    assert sorted(str(resolve(alarm["Dimensions"])) for alarm in told) == sorted(
-        str([{"Name": "QueueName", "Value": f"name:{name}"}]) for name in dead_letters
-    )
-    for alarm in told:
-        assert alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
-        assert (alarm["Threshold"], alarm["Period"] * alarm["EvaluationPeriods"]) == (0, 300)
-
-
-@pytest.mark.parametrize(
-    ("metric", "emitted_by", "at_once", "within"),
-    [
-        (Metric.POLICY_PAUSED, "sweep", False, 15 * 60),
-        (Metric.POLICY_OBSERVING, "sweep", False, 24 * 3600),
-        (Metric.LEADS_DUE, "sweep", False, 15 * 60),
-        (Metric.BULK_PAUSED, "sweep", True, 60),
-        (Metric.OWNERS_OVERWRITTEN, "track", True, 300),
-        (Metric.POLICY_MISSING, "sweep", True, 60),
-        (Metric.REPS_UNAVAILABLE, "sweep", True, 60),
-        (Metric.EXPLANATION_REFUSED, "assign", True, 300),
-        (Metric.LEADS_UNSEEN, "assign", True, 300),
-    ],
-)
-def test_what_is_paused_refused_overwritten_or_unseen_raises_an_alarm(
-    metric: Metric, emitted_by: str, *, at_once: bool, within: int
-) -> None:
-    alarm = OURS[f"{metric.value}Alarm"]
-    needed = alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"])
-    assert service(alarm) == emitted_by
-    assert needed * alarm["Period"] == within
-    assert (needed == 1) is at_once
-    # CloudWatch looks back no further than a day at periods of less than an hour.
-    assert alarm["EvaluationPeriods"] * alarm["Period"] <= 24 * 3600
-
-
-def test_how_many_leads_may_wait_is_a_parameter() -> None:
-    assert resolve(ALARMS["LeadsDueAlarm"]["Threshold"]) == 50
-    assert resolve(ALARMS["LeadsDueAlarm"]["Threshold"], WaitingAlarm=7) == 7
-    assert {name for name, alarm in ALARMS.items() if alarm["Threshold"] != 0} == {"LeadsDueAlarm", SILENCE}
-
-
-@pytest.mark.parametrize(
-    ("name", "module", "said"),
-    [
-        ("OwnersOverwrittenAlarm", "track", "owners are overwritten again and again"),
-        ("SweepStoppedAlarm", "sweep", "left for the next run"),
-        ("SweepStoppedAlarm", "sweep", "a mistake of ours"),
-        ("LeadsUnseenAlarm", "assign", "gone"),
-        ("LeadsUnseenAlarm", "assign", "HubSpot does not show the contact"),
-    ],
-)
-def test_an_alarm_quotes_the_lines_of_the_log_that_say_more(name: str, module: str, said: str) -> None:
-    assert f'"{said}' in (ROOT / f"layers/core/fairturn/{module}.py").read_text()
-    assert said in ALARMS[name]["AlarmDescription"]
-
-
-def test_the_readme_explains_every_alarm() -> None:
-    readme = (ROOT / "README.md").read_text()
-    table = readme[readme.index("| alarm `<stack>-") :].split("\n\n", maxsplit=1)[0]
-    named = {name for row in table.splitlines() for name in re.findall("`([A-Za-z]+)`", row.split("|")[1])}
-    assert {f"{name}Alarm" for name in named} == ALARMS.keys()
 
 
 # The webhook

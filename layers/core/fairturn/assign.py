@@ -49,7 +49,7 @@ from fairturn.routing import Ignored, Lead, Route, is_closed, route
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from fairturn.claim import Claimed, Claims
@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 
 ROUNDS: Final = 4
 """How often one batch is decided anew: a newer policy came into force, or HubSpot refused a rep."""
+LATE: Final = frozenset({State.WAITING, State.OBSERVED, State.REFUSED, State.GONE})
+"""From these a lead gets its owner late: it was looked at before, and nobody got it then."""
 MAX_SHOWN: Final = 60
 """Bytes of a shown value that a record keeps."""
 
@@ -88,8 +90,6 @@ class Step:
     """The line in the log once it is done, and what it names."""
     counted: Metric | None = None
     """What is counted then."""
-    rota: str | None = None
-    """For which rota."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class Assign:
             view.at,
             deadline,
         )
-        _tell_handed(outcome)
+        _tell_handed(outcome, {each.record.key for each in candidates if each.record.state in LATE})
         if outcome.again:
             self.in_force.forget()
         later = {key: step.later for key, step in steps.items() if step.later is not None}
@@ -259,7 +259,7 @@ class Assign:
         lanes = terms.policy.lanes(rota)
         ledger = settle(view.snapshot.ledgers[rota], members, lanes)
         bookings = allot(ledger, [each.offer(terms.policy.release) for each in candidates], members, lanes).bookings
-        count(Metric.LEADS_OBSERVED, len(candidates), rota=rota)
+        count(Metric.LEADS_OBSERVED, len(candidates))
         steps = []
         for each, booking in zip(candidates, bookings, strict=True):
             rep = None if booking is None else booking.winner
@@ -438,7 +438,7 @@ def _wait(candidate: Candidate, reason: str, at: int) -> Step:
         return Step() if candidate.lead.message.received_at is None else Step(move=(record, record.noted(at)))
     ids = {"lead": record.key, "rota": routed.rota, "lane": routed.lane, "reason": reason}
     move = (record, routed.waiting(reason, at))
-    return Step(move=move, told=("waiting", ids), counted=Metric.LEADS_WAITING, rota=routed.rota)
+    return Step(move=move, told=("waiting", ids), counted=Metric.LEADS_WAITING)
 
 
 def _tell(step: Step) -> None:
@@ -447,14 +447,15 @@ def _tell(step: Step) -> None:
         what, ids = step.told
         logger.info(what, extra=dict(ids))
     if step.counted is not None:
-        count(step.counted, rota=step.rota)
+        count(step.counted)
 
 
-def _tell_handed(outcome: Outcome) -> None:
+def _tell_handed(outcome: Outcome, late: Collection[str]) -> None:
     for record in outcome.handed:
         took = ((record.handed_at or record.changed_at) - record.occurred_at) / 1000
         count(Metric.LEADS_ASSIGNED, rota=record.rota)
-        count(Metric.SECONDS_TO_OWNER, took, rota=record.rota, seconds=True)
+        metric = Metric.SECONDS_WAITED if record.key in late else Metric.SECONDS_TO_OWNER
+        count(metric, took, rota=record.rota, seconds=True)
         ids = {"lead": record.key, "rota": record.rota, "lane": record.lane, "rule": record.rule, "rep": record.rep}
         logger.info("assigned", extra={**ids, "claim": record.claim, "policy": record.policy})
     if outcome.taken:

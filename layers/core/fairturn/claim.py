@@ -14,7 +14,7 @@ from fairturn.policy import Priority
 from fairturn.record import Record, State, milliseconds
 from fairturn.roster import comes_on_duty, duty
 from fairturn.store import MAX_RECORDS
-from fairturn.telemetry import Metric, count, logger
+from fairturn.telemetry import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -140,7 +140,6 @@ class Claims:
             try:
                 self.store.claim(rota, journal, after, moves, loads)
             except ClaimRefused as refused:
-                count(Metric.CLAIMS_REFUSED, rota=rota)
                 ledger = ledger if refused.ledger is None else refused.ledger
                 loads = loads if refused.loads is None else refused.loads
                 moved += refused.records.values()
@@ -189,7 +188,6 @@ class Claims:
                 undone = [each for each in undone if each.record.key not in refused.records]
                 self.sleep(0.05 * (attempt + 1) * self.jitter())
                 continue
-            count(Metric.CLAIMS_UNDONE, sum(came_back), rota=rota)
             for (record, moved), back in zip(moves, came_back, strict=True):
                 ids = {"lead": record.key, "rota": rota, "rep": record.rep, "claim": record.claim}
                 what = "claim undone" if back else "turn stays spent"

@@ -11,7 +11,7 @@ from fairturn.errors import MessageRejected, Mistake, OutOfTime, Unavailable, at
 from fairturn.events import Message
 from fairturn.queues import Letter, growing_delay
 from fairturn.record import MAX_REASON, milliseconds
-from fairturn.telemetry import Metric, count, logger
+from fairturn.telemetry import Metric, count, count_held_up, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -176,7 +176,10 @@ class Consumer:
         """Let messages be received again after growing delays."""
         if not messages:
             return
-        count(Metric.LEADS_PUT_BACK, len(messages))
+        at = milliseconds(self.now())
+        longest = max(at - (at if each.first_at is None else each.first_at) for each in messages)
+        count(Metric.SECONDS_PUT_BACK, longest / 1000, seconds=True)
+        count_held_up(messages.values())
         reasons: defaultdict[str, int] = defaultdict(int)
         for error in messages.values():
             reasons[str(error)] += 1
@@ -216,7 +219,7 @@ class Consumer:
             logger.error("not dead-lettered", extra={"messages": len(letters), "reason": str(error)})
             return set()
         for received, reason in reasons.items():
-            count(Metric.LEADS_DEAD_LETTERED)
+            count(Metric.DEAD_LETTERED)
             logger.error(
                 "dead-lettered", extra={"message_id": received.id, "lead": leads.get(received), "reason": reason}
             )

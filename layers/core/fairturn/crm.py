@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 from tenacity import RetryCallState, Retrying, retry_if_result, wait_random
 
-from fairturn.errors import HubSpotUnavailable, Unavailable
+from fairturn.errors import HubSpotDenied, HubSpotUnavailable, Unavailable
 from fairturn.policy import OWNER
 from fairturn.record import milliseconds
 from fairturn.roster import Owner
@@ -74,6 +74,7 @@ LONGEST_RETRY_AFTER: Final = 86_400.0
 """HubSpot asks for 24 hours at most, while it moves a portal."""
 
 UNAUTHORIZED: Final = 401
+FORBIDDEN: Final = 403
 LOCKED: Final = 423
 TOO_MANY: Final = 429
 SERVER_ERROR: Final = 500
@@ -312,7 +313,8 @@ class _Failure:
         return self.status in REJECTIONS and self.error.category is not None
 
     def unavailable(self) -> HubSpotUnavailable:
-        return HubSpotUnavailable(self.what, retry_after=self.retry_after)
+        kind = HubSpotDenied if self.status in {UNAUTHORIZED, FORBIDDEN} else HubSpotUnavailable
+        return kind(self.what, retry_after=self.retry_after)
 
 
 _Shape = TypeVar("_Shape", bound=_Answer)

@@ -18,7 +18,8 @@ FairturnError
 │   └── BrakeMoved           somebody else has counted leads from bulk sources meanwhile
 └── Unavailable              it may work later                                 (back to the queue)
     ├── HubSpotUnavailable
-    │   └── ContactUnseen    it does not show a contact, and nothing says why
+    │   ├── ContactUnseen    it does not show a contact, and nothing says why
+    │   └── HubSpotDenied    it does not take the token, or the token lacks a scope
     ├── TableUnavailable
     ├── Contended            somebody else was faster, again and again
     ├── OutOfTime            the invocation ends too soon to begin it
@@ -155,6 +156,10 @@ class HubSpotUnavailable(Unavailable):
 
 class ContactUnseen(HubSpotUnavailable):
     """HubSpot does not show a contact, and no event tells why: its reads may lag."""
+
+
+class HubSpotDenied(HubSpotUnavailable):
+    """HubSpot does not take the token (401), or it lacks a scope (403): somebody has to mend it."""
 
 
 class TableUnavailable(Unavailable):

@@ -86,7 +86,6 @@ class Intake:
             self._verify(request, now_ms)
             self._queue(_read_body(request.body), now_ms, deadline)
         except SignatureRejected as error:
-            count(Metric.SIGNATURE_REJECTED)
             return _refuse(HTTPStatus.UNAUTHORIZED, error)
         except BodyRejected as error:
             return _refuse(HTTPStatus.BAD_REQUEST, error)
@@ -157,10 +156,8 @@ class Intake:
         )
         for metric, number in (
             (Metric.EVENTS_RECEIVED, len(raws)),
-            (Metric.TEST_EVENTS, tests),
-            (Metric.EVENTS_DROPPED, unasked),
             (Metric.OTHER_PORTAL, elsewhere),
-            (Metric.EVENTS_DEAD_LETTERED, len(rejected)),
+            (Metric.DEAD_LETTERED, len(rejected)),
         ):
             if number:
                 count(metric, number)
@@ -201,5 +198,7 @@ def _ids(messages: Sequence[Message]) -> list[str]:
 
 
 def _refuse(status: HTTPStatus, error: Exception) -> HTTPStatus:
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR:  # the gateway counts those that it answers 5xx, whoever fails
+        count(Metric.WEBHOOKS_REFUSED)
     logger.warning("webhook refused", extra={"status": status.value, "reason": str(error)})
     return status

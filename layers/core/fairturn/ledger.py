@@ -64,6 +64,10 @@ class Ledger:
         """All that the rep is owed, in units, over every lane and the past."""
         return sum(row.get(rep, 0) for row in self.balances.values())
 
+    def gap(self) -> float:
+        """By how much, in turns, anybody is owed or ahead at most."""
+        return max((abs(self.total(rep)) for rep in self.reps()), default=0) / TURN
+
     def reps(self) -> frozenset[str]:
         """Everyone who is owed something or owes something."""
         return frozenset(rep for row in self.balances.values() for rep in row)

@@ -31,7 +31,7 @@ from fairturn.queues import Letter
 from fairturn.record import UNSEEN_FOR, Record, State, milliseconds
 from fairturn.roster import refreshed
 from fairturn.store import CLAIMED, HELD_BACK, MAX_RECORDS, UNSEEN, due_lane
-from fairturn.telemetry import Metric, count, logger
+from fairturn.telemetry import Metric, count, count_held_up, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -82,10 +82,12 @@ class Sweep:
             logger.error("no policy to decide by", extra={"reason": str(error)})
             return
         except Unavailable as error:
+            count_held_up([error])
             logger.warning("all is left for the next run", extra={"reason": str(error)})
             return
         works: Sequence[Callable[[Pointer, Terms, Deadline], None]] = (
             self._tell_what_waits,
+            self._tell_how_fair,
             self._refresh_owners,
             self._finish_late_claims,
             self._look_for_the_unseen,
@@ -108,6 +110,7 @@ class Sweep:
             deadline.check(LEAST)
             result = attempt(lambda: work(pointer, terms, deadline))
         except Unavailable as error:
+            count_held_up([error])
             logger.warning("left for the next run", extra={"work": name, "reason": str(error)})
             return False
         if isinstance(result, Mistake):
@@ -218,6 +221,7 @@ class Sweep:
             return
         logger.info("swept", extra={"leads": sorted(messages), "state": state})
         settled = settle_apart(list(messages.values()), self.assign.settle, deadline)
+        count_held_up(settled.later.values())
         unseen = [
             known[lead] for lead, why in settled.later.items() if isinstance(why, ContactUnseen) and lead in known
         ]
@@ -254,6 +258,11 @@ class Sweep:
         for rota, leads in waiting.items():
             if rota and leads:
                 count(Metric.LEADS_DUE, leads, rota=rota)
+
+    def _tell_how_fair(self, _pointer: Pointer, terms: Terms, _deadline: Deadline) -> None:
+        """Tell how far anybody in each rota is from their fair share."""
+        for rota, ledger in self.store.read(terms.policy.rotas, []).ledgers.items():
+            count(Metric.LARGEST_GAP, ledger.gap(), rota=rota)
 
 
 def _unknown(lead: tuple[str, str], at: int) -> Message:

@@ -525,7 +525,6 @@ class Track:
             sent += self._hold_back(bulk[start : start + MAX_RECORDS], terms)
         if sent:
             self.leads.send([Letter(message.body()) for message in sent])
-            count(Metric.LEADS_PASSED_ON, len(sent))
             logger.info("passed on", extra={"leads": [message.key for message in sent]})
 
     def _hold_back(self, leads: Sequence[tuple[Record, Record, Message]], terms: Terms) -> list[Message]:
@@ -622,7 +621,6 @@ def _tell(step: Step, written: Mapping[str, Record]) -> None:
     before = step.case.stored.state
     ids = {"lead": after.key, "before": before, "state": after.state, "rep": after.rep, "reason": after.reason}
     logger.info("followed", extra=ids | {"merged": sorted(step.case.change.merged)})
-    count(Metric.RECORDS_FOLLOWED)
     if after.state is State.UNOWNED:
         count(Metric.LEADS_UNOWNED)
 
