@@ -6,6 +6,7 @@ from typing import Final
 
 import boto3
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from fairturn.credentials import Credentials
@@ -18,8 +19,24 @@ WAIT: Final = 1
 """Seconds that SQS waits for letters: from 1 on it asks all its servers."""
 
 
+QUICK: Final = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})
+"""For what is good to know, and not worth waiting for."""
+
+
 class StackUnknown(FairturnError):
     """There is no such deployment to be seen from here; the message says what to check."""
+
+
+class CallerUnknown(FairturnError):
+    """AWS can't be asked who uses this shell."""
+
+
+def caller() -> str:
+    """The ARN of whoever uses this shell. Raises CallerUnknown."""
+    try:
+        return str(boto3.client("sts", config=QUICK).get_caller_identity()["Arn"])
+    except (ClientError, BotoCoreError) as error:
+        raise CallerUnknown(f"AWS STS does not say who calls ({type(error).__name__})") from error
 
 
 class Deployment:

@@ -37,11 +37,22 @@ from fairturn.ledger import (
     give_back,
     settle,
 )
-from fairturn.policy import Flood, Policy, Priority
+from fairturn.policy import Flood, Mode, Policy, Priority
 from fairturn.record import KEPT_FOR, LOOK_AFTER, Record, State, new
 from fairturn.roster import Owner
 from fairturn.routing import Route
-from fairturn.store import CONFLICT_ATTEMPTS, HELD_BACK, REFUSED, UNOWNED, UNSEEN, InForce, Records, Store, Tries
+from fairturn.store import (
+    CONFLICT_ATTEMPTS,
+    HELD_BACK,
+    REFUSED,
+    UNOWNED,
+    UNSEEN,
+    InForce,
+    Records,
+    Store,
+    Tries,
+    Version,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -421,6 +432,20 @@ def test_a_policy_version_follows_the_one_in_force_and_two_appliers_do_not_overw
     assert store.policy(1) == POLICY
     with pytest.raises(PolicyMissing, match="fairturn policy apply"):
         store.policy(3)
+
+
+def test_versions_are_listed_the_newest_first_with_who_applied_them_and_what_for(store: Store) -> None:
+    assert store.versions(5) == []
+    paused = POLICY.model_copy(update={"mode": Mode.PAUSE})
+    store.put_policy(1, POLICY, 5, by="arn:aws:iam::123456789012:user/anna", message="a first try")
+    store.put_policy(2, paused, 6)
+    versions = [
+        Version(2, 6, Mode.PAUSE),
+        Version(1, 5, Mode.LIVE, "arn:aws:iam::123456789012:user/anna", "a first try"),
+    ]
+    assert store.versions(100) == store.versions(2) == versions
+    assert store.versions(1) == versions[:1]
+    assert store.policy(1) == POLICY
 
 
 def test_an_owner_whom_hubspot_refuses_is_marked_until_the_roster_is_refreshed(store: Store) -> None:

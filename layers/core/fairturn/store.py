@@ -10,7 +10,7 @@ was refused decides anew without reading again. Which items there are, and what 
     LEAD#<type>#<id>    RECORD             the lead's record
     LEAD#<type>#<id>    TRIES              how often a mistake of ours ended a try with this lead, and which
     POLICY              CURRENT            the number of the version in force, and every lane that a version named
-    POLICY              V#<number>         a version of the policy
+    POLICY              V#<number>         a version of the policy, who applied it, when and what for
     ROSTER              CURRENT            the owners as HubSpot knows them
     BRAKE               CURRENT            the leads from bulk sources of the last minutes
     OVERWRITES          <day>              one attribute per source: how often it took our choice back that day
@@ -52,7 +52,7 @@ from fairturn.errors import (
 )
 from fairturn.events import CONTACT, lead_key
 from fairturn.ledger import Claim, Given, GivingBack, Ledger, Member, Returned
-from fairturn.policy import Policy, Priority
+from fairturn.policy import Mode, Policy, Priority
 from fairturn.record import Record, State, load_changes, new
 from fairturn.roster import Owner
 from fairturn.telemetry import Metric, count, logger
@@ -141,6 +141,20 @@ class Pointer:
     """When the owners were refreshed, epoch milliseconds."""
     lanes: frozenset[str] = frozenset()
     """Every due lane that any version of the policy ever named: in any of them leads may wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of the policy, as it came into force."""
+
+    number: int
+    at: int
+    """When it was applied, epoch milliseconds."""
+    mode: Mode
+    by: str | None = None
+    """The ARN of whoever applied it; None if it was not to be had."""
+    message: str | None = None
+    """What they said about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,9 +320,23 @@ class Store:
             raise PolicyMissing(f"there is no version {number} of the policy: apply one with `fairturn policy apply`")
         return Policy.read(json.loads(found[_name(key)]["policy"]))
 
-    def put_policy(self, number: int, policy: Policy, at: int) -> None:
-        """Put a new version into force. Condition: it follows the one in force. Raises PolicyMoved."""
-        version = {**_policy_key(number), "policy": policy.model_dump_json(by_alias=True), "at": at}
+    def versions(self, last: int) -> list[Version]:
+        """The last versions of the policy, at most 100, the newest first; none if no policy was applied."""
+        number = self.pointer().number
+        keys = {each: _policy_key(each) for each in range(number, max(number - last, 0), -1)}
+        found = self._get(list(keys.values()))
+        items = {each: found[_name(key)] for each, key in keys.items() if _name(key) in found}
+        return [_to_version(each, item) for each, item in items.items()]
+
+    def put_policy(
+        self, number: int, policy: Policy, at: int, *, by: str | None = None, message: str | None = None
+    ) -> None:
+        """Put a new version into force; `by` and `message` tell who applies it and what for.
+
+        Condition: it follows the one in force. Raises PolicyMoved.
+        """
+        said = {name: value for name, value in (("by", by), ("message", message)) if value is not None}
+        version = {**_policy_key(number), "policy": policy.model_dump_json(by_alias=True), "at": at, **said}
         lanes = {due_lane(rota, lane) for rota in policy.rotas for lane in policy.lanes(rota)}
         follows: Item = {
             "Key": _serialize(POINTER),
@@ -685,6 +713,11 @@ def _to_record(item: Item) -> Record:
         return Record(**facts | {"state": state, "had": tuple(item.get("had", ()))})
     except (KeyError, TypeError, ValueError) as error:
         raise RecordUnreadable(f"this version cannot read the record of this lead ({type(error).__name__})") from error
+
+
+def _to_version(number: int, item: Item) -> Version:
+    mode = Mode(json.loads(item["policy"])["mode"])
+    return Version(number, item["at"], mode, item.get("by"), item.get("message"))
 
 
 def _to_ledger(item: Item) -> Ledger:
