@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
@@ -22,7 +23,7 @@ from fairturn_console.portal_past import Past
 from fairturn_console.webhooks import DEFAULT_SUBSCRIPTIONS, WebhookRequest, Webhooks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from random import Random
     from typing import Self
 
@@ -74,7 +75,8 @@ class Property:
     """A property that records may have; without options, any text."""
 
     name: str
-    options: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Internal value → label."""
     read_only: bool = False
     group: str = "contactinformation"
 
@@ -173,13 +175,14 @@ class Portal:
         self,
         name: str,
         *,
-        options: Sequence[str] = (),
+        options: Iterable[str] | Mapping[str, str] = (),
         read_only: bool = False,
         group: str = "contactinformation",
     ) -> Property:
-        """Let records have this property."""
+        """Let records have this property. Options go by internal value → label; without labels, they are made up."""
+        labels = options if isinstance(options, Mapping) else {each: _label(each) for each in options}
         with self.lock:
-            self.properties[name] = Property(name, tuple(options), read_only, group)
+            self.properties[name] = Property(name, labels, read_only, group)
             return self.properties[name]
 
     def create_contact(
@@ -477,6 +480,10 @@ class Portal:
         self, kind: str, record: str, source: str, at: int | None, by: str | None = None, **details: object
     ) -> None:
         self.webhooks.announce(kind, record, source, _now() if at is None else at, by, **details)
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
 def _now() -> int:

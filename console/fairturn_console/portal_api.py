@@ -259,7 +259,7 @@ class PortalApi:
             raise RefusedError(409, "CONFLICT", f"There is a property named {name} already.")
         if group not in self._portal.groups:
             raise RefusedError(400, "VALIDATION_ERROR", f"There is no group named {group}.")
-        options = [option["value"] for option in _body().get("options", [])]
+        options = {option["value"]: option["label"] for option in _body().get("options", [])}
         return _defined(self._portal.define_property(name, options=options, group=group)), 201
 
     def _groups(self) -> Answer:
@@ -334,11 +334,22 @@ def _invalid(flaws: list[Flaw]) -> RefusedError:
 
 
 def _defined(definition: Property) -> Json:
+    is_owner = definition.name == "hubspot_owner_id"  # its options are the owners, and are not listed here
+    chosen = bool(definition.options) or is_owner
+    options = [
+        {"label": label, "value": value, "displayOrder": place, "hidden": False}
+        for place, (value, label) in enumerate(definition.options.items())
+    ]
     return {
         "name": definition.name,
+        "label": definition.name.replace("_", " ").capitalize(),
         "groupName": definition.group,
-        "type": "enumeration" if definition.options else "string",
-        "options": [{"value": option, "label": option} for option in definition.options],
+        "type": "enumeration" if chosen else "string",
+        "fieldType": "select" if chosen else "text",
+        "options": options,
+        "externalOptions": is_owner,
+        **({"referencedObjectType": "OWNER"} if is_owner else {}),
+        "hasUniqueValue": False,
         "modificationMetadata": {"readOnlyValue": definition.read_only},
     }
 

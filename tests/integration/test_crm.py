@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 READ = ("POST", "/crm/v3/objects/<type>/batch/read")
 UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")
 OWNERS = ("GET", "/crm/v3/owners")
+PROPERTIES = ("GET", "/crm/v3/properties/contacts")
 TOKEN = "pat-1"
 NOBODY = "999"
 WHY = {"fairturn_reason": "It was Ada's turn.", "fairturn_rota": "france"}
@@ -727,3 +728,53 @@ def test_calls_of_one_kind_share_a_connection_whatever_comes_of_them() -> None:
         hubspot.owners(IN_TIME)
         hubspot.owners(IN_TIME)
         assert len(_KeptAlive.connections) == 2
+
+
+# Definitions of properties
+
+
+def test_properties_are_listed_with_their_options_in_one_request(hubspot: HubSpot, portal: Portal) -> None:
+    portal.define_property("size", options={"big": "Big ones", "small": "Small ones"})
+    options = hubspot.options("contact", IN_TIME)
+    assert options["size"] == {"big": "Big ones", "small": "Small ones"}
+    assert options["country"] is None
+    assert options["hubspot_owner_id"] is None  # its options are owners
+    assert options.keys() == portal.properties.keys()
+    assert portal.calls[PROPERTIES] == 1
+
+
+def test_a_property_that_is_no_choice_has_no_options_whatever_is_listed(hubspot: HubSpot, portal: Portal) -> None:
+    listed = [
+        {"name": "a", "type": "string", "options": [{"label": "Yes", "value": "true"}]},
+        {"name": "b", "type": "bool", "options": [{"label": "Yes", "value": "true"}, {"value": "false"}]},
+        {"name": "c", "type": "enumeration", "options": None},
+        {"name": "d", "type": "enumeration", "options": [{"value": "1"}], "externalOptions": True},
+        {"name": "e"},
+    ]
+    portal.faults.append(refused({"results": listed}, 200))
+    assert hubspot.options("contact", IN_TIME) == {
+        "a": None,
+        "b": {"true": "Yes", "false": "false"},
+        "c": None,
+        "d": None,
+        "e": None,
+    }
+
+
+def test_a_missing_scope_for_properties_is_named(hubspot: HubSpot, portal: Portal) -> None:
+    body = {"category": "MISSING_SCOPES", "errors": [{"context": {"requiredGranularScopes": ["crm.schemas.x.read"]}}]}
+    portal.faults.append(refused(body, 403))
+    with pytest.raises(HubSpotUnavailable, match=r"^HubSpot answers 403 MISSING_SCOPES crm\.schemas\.x\.read$"):
+        hubspot.options("contact", IN_TIME)
+
+
+def test_a_list_without_any_property_is_not_believed(hubspot: HubSpot, portal: Portal) -> None:
+    portal.faults.append(refused({"results": []}, 200))
+    with pytest.raises(HubSpotUnavailable, match="lists no properties"):
+        hubspot.options("contact", IN_TIME)
+
+
+def test_properties_are_listed_after_a_bad_moment(hubspot: HubSpot, portal: Portal) -> None:
+    portal.faults.append(BAD_GATEWAY)
+    assert "country" in hubspot.options("contact", IN_TIME)
+    assert portal.calls[PROPERTIES] == 2

@@ -325,6 +325,19 @@ def test_a_property_is_created_once(portal: Portal) -> None:
     assert update(portal, portal.create_contact({}), fairturn_rule="x")[0] == 200
 
 
+def test_properties_are_listed_with_the_values_and_labels_of_their_options(portal: Portal) -> None:
+    group = {"groupName": "contactinformation", "type": "enumeration", "fieldType": "select"}
+    options = [{"label": "Big ones", "value": "big"}, {"label": "Small ones", "value": "small"}]
+    assert call(portal, "POST", "/properties/contacts", {"name": "size", "options": options, **group})[0] == 201
+    listed = {each["name"]: each for each in call(portal, "GET", "/properties/contacts")[1]["results"]}
+    size, status, owner = listed["size"], listed["hs_lead_status"], listed["hubspot_owner_id"]
+    assert [{name: each[name] for name in ("label", "value")} for each in size["options"]] == options
+    assert {"label": "Bad timing", "value": "BAD_TIMING"}.items() <= status["options"][-1].items()
+    assert (listed["country"]["type"], listed["country"]["options"]) == ("string", [])
+    assert (owner["type"], owner["options"], owner["externalOptions"]) == ("enumeration", [], True)
+    assert update(portal, portal.create_contact({}), size="Big ones")[0] == 400
+
+
 def test_a_portal_that_is_down_comes_back(portal: Portal, clock: time_machine.Traveller) -> None:
     portal.down((START + 60) * 1_000)
     answer = urllib3.request("GET", f"{portal.url}/crm/v3/owners", retries=False)

@@ -82,6 +82,8 @@ REJECTIONS: Final = frozenset({400, 404, 409, 413, 422})
 """Statuses that say: this request will never be right."""
 PASSING_CATEGORIES: Final = frozenset({"RATE_LIMITS", "INTERNAL_ERROR"})
 """Categories of one record's error that say: later it may be right."""
+CHOSEN: Final = frozenset({"enumeration", "bool"})
+"""Types of properties whose values are options."""
 CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,59}")
 PROPERTY: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
 SCOPE: Final = re.compile(r"[a-z][a-z0-9._-]{1,79}")
@@ -295,6 +297,30 @@ class _OwnerPage(_Answer):
     paging: _Paging | None = None
 
 
+class _Option(_Answer):
+    value: str
+    label: str | None = None
+
+
+class _Definition(_Answer):
+    """A property as HubSpot defines it."""
+
+    name: str
+    type: str | None = None
+    options: Sequence[_Option] | None = None
+    external_options: bool | None = None
+
+    def choices(self) -> dict[str, str] | None:
+        """Its options, internal value → label; None if it isn't bound to them."""
+        if not self.options or self.external_options or self.type not in CHOSEN:
+            return None
+        return {option.value: option.label or option.value for option in self.options}
+
+
+class _Definitions(_Answer):
+    results: Sequence[_Definition]
+
+
 @dataclass(frozen=True, slots=True)
 class _Failure:
     """A call that brought no answer."""
@@ -437,6 +463,26 @@ class HubSpot:
             for archived in (False, True)
             for owner in self._listed(deadline, archived=archived)
         ]
+
+    def options(
+        self,
+        type: str,  # noqa: A002 - as above
+        deadline: Deadline,
+    ) -> dict[str, dict[str, str] | None]:
+        """The properties that records of this type may have, and the options of each: internal value → label.
+
+        A property that may have any value, or one from elsewhere such as an owner, has None. Takes one request.
+        Raises HubSpotUnavailable, also if the token lacks the scope for it, and OutOfTime if too little is left to ask.
+        """
+        from hubspot.crm.properties import CoreApi  # here, because no function ever asks
+
+        api = CoreApi(self._objects.api_client)
+        answer = self._call(deadline, _Definitions, api.get_all, f"{type}s")
+        if isinstance(answer, _Failure):
+            raise answer.unavailable()
+        if not answer.results:  # no portal is without any
+            raise HubSpotUnavailable("HubSpot lists no properties")
+        return {each.name: each.choices() for each in answer.results}
 
     def _listed(self, deadline: Deadline, *, archived: bool) -> Iterator[_Owner]:
         asked: dict[str, Any] = {"limit": OWNERS_PER_PAGE, "archived": archived}

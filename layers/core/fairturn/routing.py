@@ -111,6 +111,11 @@ def route(lead: Lead, policy: Policy) -> Route | Ignored:
     return Route(goal.rota, lane(goal.skills, band), priority, name, trace, worth.in_words(band))
 
 
+def matches(value: Value, text: str | None) -> bool:
+    """Tell whether a value of the policy is equal to what HubSpot says."""
+    return _Facts({"": text}).equals("", value)
+
+
 def is_closed(properties: Mapping[str, str | None], policy: Policy) -> bool:
     """Tell whether a record counts in nobody's load any more."""
     facts = _Facts(properties)
@@ -190,9 +195,10 @@ class _Facts:
         return self.source in {fold(source) for source in condition.sources}
 
     def _is_any(self, name: str, values: Iterable[Value]) -> bool:
-        return any(self._is(name, value) for value in values)
+        return any(self.equals(name, value) for value in values)
 
-    def _is(self, name: str, value: Value) -> bool:
+    def equals(self, name: str, value: Value) -> bool:
+        """Tell whether the property is this value."""
         match value:
             case bool():
                 return self.text(name) == str(value).lower()
@@ -205,7 +211,7 @@ class _Facts:
         name = condition.property
         match condition:
             case Equals():
-                return self._is(name, condition.value)
+                return self.equals(name, condition.value)
             case In():
                 return self._is_any(name, condition.value)
             case AtLeast():

@@ -1,0 +1,369 @@
+"""Whether conditions can hold of one lead together. A no is certain; a yes is not.
+
+Conditions become a formula of claims. A claim says one thing of one property, or of the source. A formula is opened up,
+choice by choice, until its claims contradict each other or no choice is left. Values compare as they do in routing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, assert_never
+
+from fairturn.events import BULK_SOURCES
+from fairturn.policy import (
+    AllOf,
+    AnyOf,
+    AtLeast,
+    AtMost,
+    Between,
+    Contains,
+    Equals,
+    FromSource,
+    IgnoringRule,
+    In,
+    Known,
+    Not,
+    StartsWith,
+    Unknown,
+    fold,
+)
+from fairturn.routing import NUMBER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from fairturn.policy import Condition, Leaf, Rule, Value
+
+MAX_STEPS: Final = 1_000
+"""Choices that are followed for one question. After so many the answer is yes."""
+ENDLESS: Final = Decimal("Infinity")
+
+Path = tuple[str | int, ...]
+"""The way to a value in the file, as `policy.place` writes it."""
+
+
+# What is said of one value
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """It is one of these texts, or one of these numbers."""
+
+    texts: frozenset[str]
+    """Folded."""
+    numbers: frozenset[Decimal]
+    numerals: frozenset[Decimal]
+    """The numbers that texts of `texts` write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Least:
+    """It is a number, this or more."""
+
+    bound: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Most:
+    """It is a number, this or less."""
+
+    bound: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """It has this text in it, folded."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begins:
+    """It begins with this text, folded."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """There is a value."""
+
+
+Predicate = OneOf | Least | Most | Has | Begins | There
+
+
+# Formulas
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """That a predicate holds of a property or of the source, or that it doesn't."""
+
+    about: str | None
+    """None is the source."""
+    predicate: Predicate
+    holds: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """Every one of these; without any, always."""
+
+    parts: tuple[Formula, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """At least one of these; without any, never."""
+
+    parts: tuple[Formula, ...]
+
+
+Formula = Claim | Every | Some
+Claims = dict[str | None, tuple[Claim, ...]]
+
+
+def formula(conditions: Iterable[Condition]) -> Every:
+    """Say that all of these conditions hold."""
+    return Every(tuple(_formula(condition) for condition in conditions))
+
+
+def denied(formula: Formula) -> Formula:
+    """Say the opposite."""
+    match formula:
+        case Claim():
+            return Claim(formula.about, formula.predicate, not formula.holds)
+        case Every():
+            return Some(tuple(map(denied, formula.parts)))
+        case Some():
+            return Every(tuple(map(denied, formula.parts)))
+
+
+def properties(formula: Formula) -> frozenset[str]:
+    """Give the properties that a formula says something of."""
+    if isinstance(formula, Claim):
+        return frozenset(filter(None, [formula.about]))
+    return frozenset(name for part in formula.parts for name in properties(part))
+
+
+def taken(rule: Rule) -> Every:
+    """Say what is so of a lead that a rule takes, if none before it does.
+
+    A lead from a bulk source is taken only by a rule that names the source, or by one that ignores.
+    """
+    holds = formula(rule.when)
+    if isinstance(rule, IgnoringRule):
+        return holds
+    single = denied(Claim(None, _one_of(BULK_SOURCES)))
+    return Every((holds, Some((single, *_named_sources(rule.when)))))
+
+
+def _named_sources(conditions: Iterable[Condition]) -> Iterator[Claim]:
+    for condition in conditions:
+        match condition:
+            case FromSource():
+                yield Claim(None, _one_of(condition.sources))
+            case AllOf() | AnyOf():
+                yield from _named_sources(condition.conditions)
+            case _:
+                pass
+
+
+def _formula(condition: Condition) -> Formula:
+    match condition:
+        case AllOf():
+            return formula(condition.conditions)
+        case AnyOf():
+            return Some(formula(condition.conditions).parts)
+        case Not():
+            return denied(_formula(condition.condition))
+        case FromSource():
+            return Claim(None, _one_of(condition.sources))
+        case Between():
+            low, high = condition.value
+            return Every((Claim(condition.property, Least(low)), Claim(condition.property, Most(high))))
+        case Unknown():
+            return Claim(condition.property, There(), holds=False)
+        case _:
+            return Claim(condition.property, _predicate(condition))
+
+
+def _predicate(
+    condition: Equals | In | AtLeast | AtMost | Contains | StartsWith | Known,
+) -> Predicate:
+    match condition:
+        case Equals():
+            return _one_of([condition.value])
+        case In():
+            return _one_of(condition.value)
+        case AtLeast():
+            return Least(condition.value)
+        case AtMost():
+            return Most(condition.value)
+        case Contains():
+            return Has(fold(condition.value))
+        case StartsWith():
+            return Begins(fold(condition.value))
+        case Known():
+            return There()
+        case _:
+            assert_never(condition)
+
+
+def _one_of(values: Iterable[Value]) -> OneOf:
+    texts: set[str] = set()
+    numbers: set[Decimal] = set()
+    for value in values:
+        match value:
+            case bool():
+                texts.add(str(value).lower())
+            case Decimal():
+                numbers.add(value)
+            case _:
+                texts.add(fold(value))
+    numerals = frozenset(Decimal(text) for text in texts if NUMBER.fullmatch(text))
+    return OneOf(frozenset(texts), frozenset(numbers), numerals)
+
+
+# Whether they can hold
+
+
+def can_hold(*formulas: Formula) -> bool:
+    """Tell whether all of these may hold of one lead. False is certain."""
+    worlds: list[tuple[Sequence[Formula], Claims]] = [(formulas, {})]
+    for _ in range(MAX_STEPS):
+        if not worlds:
+            return False
+        claims, choices = _opened(*worlds.pop())
+        if claims is None:
+            continue
+        if not choices:
+            return True
+        narrowest = min(choices, key=lambda choice: len(choice.parts))
+        others = [choice for choice in choices if choice is not narrowest]
+        worlds += [([part, *others], claims) for part in narrowest.parts]
+    return True
+
+
+def _opened(formulas: Sequence[Formula], known: Claims) -> tuple[Claims | None, list[Some]]:
+    """Add all that is said for certain to the claims; None if they contradict each other. Choices are left over."""
+    claims, choices, closed = dict(known), [], list(formulas)
+    while closed:
+        match closed.pop():
+            case Claim() as claim:
+                claims[claim.about] = (*claims.get(claim.about, ()), claim)
+            case Every(parts):
+                closed += parts
+            case Some((only,)):
+                closed.append(only)
+            case Some() as choice:
+                choices.append(choice)
+    agree = all(_agree(said) for about, said in claims.items() if said is not known.get(about))
+    return (claims if agree else None), choices
+
+
+def _agree(claims: Sequence[Claim]) -> bool:
+    """Tell whether all these claims about one property, or about the source, may be true."""
+    wanted = [claim.predicate for claim in claims if claim.holds]
+    unwanted = [claim.predicate for claim in claims if not claim.holds]
+    if There() in unwanted:  # without a value, nothing that a predicate says is so
+        return not wanted
+    within = _range(wanted, unwanted)
+    if within is None:
+        return False
+    if (values := _values(wanted, within)) is not None:
+        return any(
+            all(_holds(each, *value) is not False for each in wanted)
+            and all(_holds(each, *value) is not True for each in unwanted)
+            for value in values
+        )
+    return _spells(wanted, unwanted)
+
+
+def _range(wanted: Sequence[Predicate], unwanted: Sequence[Predicate]) -> tuple[Decimal, Decimal] | None:
+    """Give the range that a value is in, edges included; None if it is empty. Without numbers it is endless."""
+    lows = [each.bound for each in wanted if isinstance(each, Least)]
+    highs = [each.bound for each in wanted if isinstance(each, Most)]
+    if lows or highs:  # only of a number does it follow that it is more, where it isn't less
+        lows += [each.bound for each in unwanted if isinstance(each, Most)]
+        highs += [each.bound for each in unwanted if isinstance(each, Least)]
+    low, high = max(lows, default=-ENDLESS), min(highs, default=ENDLESS)
+    return (low, high) if low <= high else None
+
+
+Written = tuple[str | None, Decimal | None]
+"""A value as text and as number. Without a text it is that number, written in one of many ways."""
+
+
+def _values(wanted: Sequence[Predicate], within: tuple[Decimal, Decimal]) -> list[Written] | None:
+    """Give all values that can be meant; None if they are countless."""
+    sets = [each for each in wanted if isinstance(each, OneOf)]
+    if not sets:
+        low, high = within
+        return [(None, low)] if low == high else None
+    fewest = min(sets, key=lambda each: len(each.texts) + len(each.numbers))
+    values: list[Written] = [(None, number) for number in fewest.numbers]
+    for text in fewest.texts:
+        # A text that folds to a numeral need not be one: of "５", only the text is 5.
+        values += [(text, None), (text, Decimal(text))] if NUMBER.fullmatch(text) else [(text, None)]
+    return values
+
+
+def _holds(predicate: Predicate, text: str | None, number: Decimal | None) -> bool | None:
+    """Tell whether a predicate holds of a value; None if that can't be told."""
+    match predicate:
+        case There():
+            return True
+        case Least(bound):
+            return number is not None and number >= bound
+        case Most(bound):
+            return number is not None and number <= bound
+        case OneOf():
+            if text in predicate.texts or number in predicate.numbers:
+                return True
+            return None if text is None and number in predicate.numerals else False
+        case Has(part):
+            return None if text is None else part in text
+        case Begins(part):
+            return None if text is None else text.startswith(part)
+
+
+def _spells(wanted: Sequence[Predicate], unwanted: Sequence[Predicate]) -> bool:
+    """Tell whether a text may have the wanted parts and beginnings, and none of the unwanted."""
+    beginnings = [each.text for each in wanted if isinstance(each, Begins)]
+    longest = max(beginnings, key=len, default="")
+    if not all(longest.startswith(each) for each in beginnings):
+        return False
+    parts = [longest, *(each.text for each in wanted if isinstance(each, Has))]
+    return not any(
+        (isinstance(each, Begins) and longest.startswith(each.text))
+        or (isinstance(each, Has) and any(each.text in part for part in parts))
+        for each in unwanted
+    )
+
+
+# Where conditions are
+
+
+def placed(rules: Sequence[Rule]) -> Iterator[tuple[Path, Leaf]]:
+    """Yield every condition of the rules that is not made of others, with its place in the file."""
+    for index, rule in enumerate(rules):
+        yield from _placed(rule.when, ("rules", index, "when"))
+
+
+def _placed(conditions: Iterable[Condition], path: Path) -> Iterator[tuple[Path, Leaf]]:
+    for index, condition in enumerate(conditions):
+        yield from _placed_one(condition, (*path, index))
+
+
+def _placed_one(condition: Condition, path: Path) -> Iterator[tuple[Path, Leaf]]:
+    match condition:
+        case AllOf():
+            yield from _placed(condition.conditions, (*path, "all"))
+        case AnyOf():
+            yield from _placed(condition.conditions, (*path, "any"))
+        case Not():
+            yield from _placed_one(condition.condition, (*path, "not"))
+        case _:
+            yield path, condition

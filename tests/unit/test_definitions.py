@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from fairturn.policy import Policy
+from fairturn_console import definitions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fairturn.crm import HubSpot
+    from fairturn.deadline import Deadline
+
+ANNA = "anna@example.com"
+DEFINED: Mapping[str, Mapping[str, str] | None] = {
+    "country": None,
+    "hubspot_owner_id": None,
+    "hs_lead_status": {"NEW": "New", "OPEN": "Open", "BAD_TIMING": "Bad timing"},
+    "is_partner": {"true": "Yes", "false": "No"},
+    "seats": {"5": "5", "10.0": "10", "1000+": "1000 or more"},
+    "topics": {"a": "Accounts", "b": "Billing"},
+    "letters": {letter: letter for letter in "abcdefghijkl"},
+}
+
+
+class Definitions:
+    """HubSpot, as far as it is asked here."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def options(self, type: str, deadline: Deadline) -> Mapping[str, Mapping[str, str] | None]:  # noqa: A002
+        assert deadline.left() <= definitions.WITHIN
+        self.asked.append(type)
+        return DEFINED
+
+
+def policy(*conditions: Any, **changes: Any) -> Policy:
+    return Policy.read(
+        {
+            "reps": {ANNA: None},
+            "rotas": {"inbound": {"members": [ANNA]}},
+            "rules": [{"name": "x", "when": list(conditions), "rota": "inbound"}],
+            "otherwise": {"rota": "inbound"},
+            **changes,
+        }
+    )
+
+
+def said(policy: Policy) -> list[str]:
+    return [str(problem) for problem in definitions.unknown(policy, cast("HubSpot", Definitions()))]
+
+
+def status(value: Any) -> dict[str, Any]:
+    return {"property": "hs_lead_status", "equals": value}
+
+
+def test_a_policy_that_names_no_property_asks_nobody() -> None:
+    hubspot = Definitions()
+    assert definitions.unknown(policy({"source": ["FORM"]}), cast("HubSpot", hubspot)) == []
+    assert hubspot.asked == []
+    assert definitions.unknown(policy(status("NEW")), cast("HubSpot", hubspot)) == []
+    assert hubspot.asked == ["contact"]
+
+
+def test_a_property_that_hubspot_does_not_have_is_named_wherever_it_is() -> None:
+    leads = {
+        "when": {"property": "contry", "reaches": ["x"]},
+        "worth": {"property": "seets", "bands": [20]},
+        "closed": [{"property": "hs_lead_status", "reaches": ["OPEN"]}, {"property": "lead_status", "reaches": ["x"]}],
+        "show": ["country", "xyz"],
+    }
+    nested = {"any": [{"not": {"property": "countri", "known": True}}, {"source": ["FORM"]}]}
+    has_no = "HubSpot has no contact property"
+    assert said(policy(nested, leads=leads)) == [
+        f"leads.when.property: {has_no} 'contry', did you mean 'country'?",
+        f"leads.worth.property: {has_no} 'seets', did you mean 'seats'?",
+        f"leads.closed[1].property: {has_no} 'lead_status', did you mean 'hs_lead_status'?",
+        f"leads.show[1]: {has_no} 'xyz' by this internal name",
+        f"rules[0].when[0].any[0].not.property: {has_no} 'countri', did you mean 'country'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        status("new"),
+        status(" Öpen"),
+        status("NEW;bad_timing"),
+        {"property": "hs_lead_status", "in": ["NEW", "Bad_Timing"]},
+        {"property": "hs_lead_status", "contains": "TIM"},
+        {"property": "is_partner", "equals": True},
+        {"property": "is_partner", "equals": "FALSE"},
+        {"property": "seats", "in": [5, 10, "10.0", "1000+"]},
+        {"property": "country", "equals": "anything"},
+        {"property": "hubspot_owner_id", "equals": "101"},
+    ],
+)
+def test_what_compares_with_an_option_is_one(condition: dict[str, Any]) -> None:
+    assert said(policy(condition)) == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "what"),
+    [
+        (
+            status("Bad timing"),
+            "'Bad timing' is no option of 'hs_lead_status', but the label of one: write 'BAD_TIMING'",
+        ),
+        (status("BAD_TIMNG"), "'BAD_TIMNG' is no option of 'hs_lead_status', did you mean 'BAD_TIMING'?"),
+        (status("Bad timming"), "'Bad timming' is no option of 'hs_lead_status', did you mean 'BAD_TIMING'?"),
+        (status("x"), "'x' is no option of 'hs_lead_status'; it has NEW, OPEN, BAD_TIMING"),
+        (status("NEW;x"), "'NEW;x' is no option of 'hs_lead_status', did you mean 'NEW'?"),
+        (status(5), "5 is no option of 'hs_lead_status'; it has NEW, OPEN, BAD_TIMING"),
+        (
+            {"property": "is_partner", "equals": "yes"},
+            "'yes' is no option of 'is_partner', but the label of one: write 'true'",
+        ),
+        (
+            {"property": "letters", "equals": "xyz"},
+            "'xyz' is no option of 'letters'; it has a, b, c, d, e, f, g, h, i, j, …",
+        ),
+    ],
+)
+def test_what_compares_with_no_option_is_named_with_what_may_be_meant(condition: dict[str, Any], what: str) -> None:
+    assert said(policy(condition)) == [f"rules[0].when[0].equals: {what}"]
+
+
+def test_what_is_to_be_reached_is_an_option_too() -> None:
+    leads = {
+        "when": {"property": "hs_lead_status", "reaches": ["OPEN", "OPENED"]},
+        "closed": [{"property": "topics", "reaches": ["Billing"]}],
+    }
+    assert said(policy(leads=leads)) == [
+        "leads.when.reaches[1]: 'OPENED' is no option of 'hs_lead_status', did you mean 'OPEN'?",
+        "leads.closed[0].reaches[0]: 'Billing' is no option of 'topics', but the label of one: write 'b'",
+    ]
