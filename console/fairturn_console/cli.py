@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from fairturn.errors import FairturnError, PolicyInvalid
+from fairturn.errors import FairturnError, HubSpotUnavailable, OutOfTime, PolicyInvalid
 from fairturn_console import events
 
 if TYPE_CHECKING:
@@ -50,10 +50,19 @@ MOST_LEADS: Final = 2_000
 SHOWN_ID: Final = 8
 """Characters of a dead letter's id in a table: enough to name it."""
 
+MAX_MESSAGE: Final = 200
+SCOPE: Final = "The app needs the scope crm.schemas.contacts.read for that."
+
 PolicyFile = Annotated[Path, typer.Argument(help="The policy file.", exists=True, dir_okay=False)]
 PolicyOption = Annotated[Path, typer.Option("--policy", help="The policy to run under.", exists=True, dir_okay=False)]
 StackName = Annotated[str, typer.Option("--stack", help="The CloudFormation stack that Fairturn runs in.")]
 HubSpotUrl = Annotated[str, typer.Option("--hubspot", help="Where HubSpot answers.", envvar="HUBSPOT_API_URL")]
+
+
+def _one_line(message: str | None) -> str | None:
+    if message is not None and not (message.strip() and message.isprintable() and len(message) <= MAX_MESSAGE):
+        raise typer.BadParameter(f"must be one line of at most {MAX_MESSAGE} characters that can be printed")
+    return message
 
 
 @app.callback()
@@ -128,42 +137,97 @@ def event(
 
 
 @policy_commands.command()
-def check(path: PolicyFile = POLICY) -> None:
+def check(
+    path: PolicyFile = POLICY,
+    *,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if there are warnings, too.")] = False,
+) -> None:
     """Check a policy file without touching anything, and say what a claim costs in each rota.
 
-    Warnings, like problems, are told with their line; only problems make it fail.
+    Warnings tell what is valid and hardly meant. Like problems, they are told with their line.
     """
     from fairturn_console import cost
 
     checked = _checked(path)
     policy = checked.policy
-    for warning in checked.warnings:
-        typer.echo(f"{path}: warning: {warning}", err=True)
+    warnings = _warn(path, checked)
     rules = len(policy.rules)
-    typer.echo(
-        f"{path}: {len(policy.reps)} reps, {len(policy.rotas)} rotas, {rules} rules and a catch-all. No problems."
-    )
+    found = f"No problems, warnings: {warnings}." if warnings else "No problems."
+    typer.echo(f"{path}: {len(policy.reps)} reps, {len(policy.rotas)} rotas, {rules} rules and a catch-all. {found}")
     for name, rota in policy.rotas.items():
         size = f"{len(rota.members)} x {len(policy.lanes(name))}"
         units = cost.write_units(policy, name)
         typer.echo(f"  {name}: reps x lanes = {size}, about {units} write units for a claim of one lead")
+    if strict and warnings:
+        raise typer.Exit(1)
 
 
 @policy_commands.command()
 def apply(
-    path: PolicyFile = POLICY, stack: StackName = "fairturn", hubspot: HubSpotUrl = "https://api.hubapi.com"
+    path: PolicyFile = POLICY,
+    stack: StackName = "fairturn",
+    hubspot: HubSpotUrl = "https://api.hubapi.com",
+    message: Annotated[
+        str | None, typer.Option(help="What changes and why, for the history.", callback=_one_line)
+    ] = None,
 ) -> None:
-    """Check a policy, look its reps up in HubSpot, and put it into force."""
-    from fairturn_console import policies
+    """Check a policy, look its reps, properties and options up in HubSpot, and put it into force."""
+    from fairturn_console import definitions, deployment, policies
+
+    checked = _checked(path)
+    _warn(path, checked)
+    try:
+        deployed = deployment.Deployment(stack)
+        crm = deployed.crm(hubspot)
+        try:
+            unknown = definitions.unknown(checked.policy, crm)
+        except (HubSpotUnavailable, OutOfTime) as error:
+            unknown = []
+            typer.echo(f"{path}: warning: properties and options are not looked up: {error}. {SCOPE}", err=True)
+        if unknown:
+            raise PolicyInvalid(unknown)
+        try:
+            by = deployment.caller()
+        except deployment.CallerUnknown as error:
+            by = None
+            typer.echo(f"{path}: warning: the history will not tell who applied this: {error}", err=True)
+        at = int(time.time() * 1000)
+        number = policies.apply(checked.policy, deployed.store(), crm, at, by=by, message=message)
+    except PolicyInvalid as error:
+        _fail(*(f"{path}: {checked.located(problem)}" for problem in error.problems))
+    except FairturnError as error:
+        _fail(str(error))
+    typer.echo(f"Version {number} is in force; every function sees it within 30 seconds.")
+
+
+@policy_commands.command()
+def history(
+    last: Annotated[int, typer.Option("--last", help="How many versions.", min=1, max=100)] = 20,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    stack: StackName = "fairturn",
+) -> None:
+    """List the versions of the policy, the newest first: when each was applied, by whom, and what they said."""
     from fairturn_console.deployment import Deployment
 
-    policy = _read(path)
     try:
-        deployment = Deployment(stack)
-        number = policies.apply(policy, deployment.store(), deployment.crm(hubspot), int(time.time() * 1000))
+        versions = Deployment(stack).store().versions(last)
     except FairturnError as error:
-        _fail(*_problems(error))
-    typer.echo(f"Version {number} is in force; every function sees it within 30 seconds.")
+        _fail(str(error))
+    table = Table(box=None, pad_edge=False)
+    for name in ("version", "applied (UTC)", "mode", "by", "message"):
+        table.add_column(name, overflow="fold")
+    for version in versions:
+        at = datetime.fromtimestamp(version.at / 1000, UTC)
+        if as_json:
+            row = {"version": version.number, "appliedAt": at.isoformat(timespec="milliseconds")}
+            typer.echo(json.dumps(row | {"mode": version.mode, "by": version.by, "message": version.message}))
+        cells = (str(version.number), f"{at:%Y-%m-%d %H:%M}", version.mode, version.by or "?", version.message or "")
+        table.add_row(*map(Text, cells))
+    if versions and not as_json:
+        _console().print(table)
+    elif not versions:
+        typer.echo("No policy was applied yet.", err=as_json)
 
 
 @app.command()
@@ -311,6 +375,14 @@ def _checked(path: Path) -> Checked:
         return policies.check(path)
     except PolicyInvalid as error:
         _fail(*(f"{path}: {problem}" for problem in error.problems))
+
+
+def _warn(path: Path, checked: Checked) -> int:
+    """Print what is hardly meant in a policy. Returns how many warnings there are."""
+    warnings = checked.warnings(datetime.now(UTC))
+    for warning in warnings:
+        typer.echo(f"{path}: warning: {warning}", err=True)
+    return len(warnings)
 
 
 def _problems(error: FairturnError) -> list[str]:

@@ -6,6 +6,7 @@ data (anchors, aliases, tags, directives, several documents) a policy needs noth
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -31,9 +32,12 @@ from ruamel.yaml.events import (
 from fairturn.deadline import Deadline
 from fairturn.errors import PolicyInvalid, Problem
 from fairturn.policy import Policy, place
+from fairturn_console.characters import deceptive, named
+from fairturn_console.doubts import doubts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from ruamel.yaml.events import Event
 
@@ -47,6 +51,10 @@ MAX_DEPTH = 40
 OWNERS_WITHIN: Final = 30.0
 """Seconds that HubSpot is given to list the owners, twice if need be."""
 
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What YAML lets no file hold, quoted or not."""
+_NO_CHARACTER = re.compile(r"\\U(?!000[0-9A-F]|0010)[0-9A-F]{8}", re.IGNORECASE)
+"""An escape beyond the last character that there is."""
 _CONSTANTS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -58,11 +66,16 @@ _FRACTION = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A policy without problems, and what is hardly meant in it."""
+    """A policy without problems."""
 
     policy: Policy
-    warnings: tuple[Problem, ...]
-    """Each with its line."""
+    located: Callable[[Problem], Problem]
+    """Puts the line in front of a problem's place."""
+    text: str
+
+    def warnings(self, at: datetime) -> list[Problem]:
+        """What is hardly meant in the policy, each with its line. `at` is now, with a time zone."""
+        return [*deceptive(self.text), *map(self.located, doubts(self.policy, at))]
 
 
 def load(source: Path | str) -> Policy:
@@ -71,13 +84,14 @@ def load(source: Path | str) -> Policy:
 
 
 def check(source: Path | str) -> Checked:
-    """Read a policy and what it warns of. Raises PolicyInvalid with every problem and its line."""
+    """Read a policy that may be doubted. Raises PolicyInvalid with every problem and its line."""
     text = _read(source) if isinstance(source, Path) else source
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        _refuse(None, f"larger than {MAX_BYTES // 1024} KB")
-    for number, line in enumerate(text.splitlines(), start=1):
+    _refuse_too_large(text.encode("utf-8", "surrogatepass"))
+    for number, line in enumerate(text.split("\n"), start=1):
         if "\t" in line[: len(line) - len(line.lstrip())]:
             _refuse(number, "indented with a tab; YAML wants blanks")
+        if forbidden := _FORBIDDEN.search(line):
+            _refuse(number, f"not YAML: {named(forbidden[0])} is a forbidden character")
     reader = _Reader(text)
     data = reader.document()
     if data is None:
@@ -87,20 +101,28 @@ def check(source: Path | str) -> Checked:
     except PolicyInvalid as error:
         raise PolicyInvalid([reader.located(problem) for problem in error.problems]) from error
     if len(policy.model_dump_json(by_alias=True).encode()) > MAX_STORED:
-        _refuse(None, "too large to be stored: take out reps, members or hours")
-    return Checked(policy, tuple(reader.located(warning) for warning in policy.warnings()))
+        parts = policy.model_dump(mode="json", by_alias=True)
+        largest = max(parts, key=lambda part: len(json.dumps(parts[part])))
+        what = "too large to be stored: take out reps, members or hours; this part is the largest"
+        raise PolicyInvalid([reader.located(Problem(largest, what))])
+    return Checked(policy, reader.located, text)
 
 
 def _read(path: Path) -> str:
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        _refuse(None, f"larger than {MAX_BYTES // 1024} KB")
+    _refuse_too_large(content)
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise PolicyInvalid([Problem(f"line {line}", "not UTF-8; save the file in that encoding")]) from error
+
+
+def _refuse_too_large(content: bytes) -> None:
+    if len(content) > MAX_BYTES:
+        line = content.count(b"\n", 0, MAX_BYTES) + 1
+        _refuse(line, f"larger than {MAX_BYTES // 1024} KB from here on")
 
 
 def _refuse(line: int | None, what: str) -> NoReturn:
@@ -123,9 +145,12 @@ class _Reader:
             what = ", ".join(part for part in (error.context, error.problem) if part)
             line = f"line {mark.line + 1}" if mark else ""
             raise PolicyInvalid([Problem(line, f"not YAML: {what}")]) from error
-        except (YAMLError, ValueError, OverflowError) as error:
+        except (YAMLError, ValueError, OverflowError):
             # ruamel.yaml lets through what Python says of an escape that names no character.
-            raise PolicyInvalid([Problem("", "not YAML: it holds forbidden characters")]) from error
+            escape = _NO_CHARACTER.search(self._text)
+            if escape is None:
+                _refuse(None, "not YAML: it holds forbidden characters")
+            _refuse(self._text.count("\n", 0, escape.start()) + 1, f"not YAML: {escape[0]} names no character")
 
     def located(self, problem: Problem) -> Problem:
         """Put the line in front of a problem's place: its own, or that of what surrounds it."""
@@ -212,11 +237,14 @@ def _scalar(event: ScalarEvent) -> object:
     return Decimal(text) if _FRACTION.fullmatch(text) else text
 
 
-def apply(policy: Policy, store: Store, crm: HubSpot, at: int) -> int:
+def apply(
+    policy: Policy, store: Store, crm: HubSpot, at: int, *, by: str | None = None, message: str | None = None
+) -> int:
     """Put a policy into force: name its reps by owner id, write down the owners, store the next version.
 
-    `at` is epoch milliseconds. Returns the version's number. Raises PolicyInvalid for reps whom HubSpot doesn't
-    know or has deactivated, PolicyMoved if somebody else applies one at the same time, and Unavailable.
+    `at` is epoch milliseconds; `by` and `message` tell who applies it and what for. Returns the version's number.
+    Raises PolicyInvalid for reps whom HubSpot doesn't know or has deactivated, PolicyMoved if somebody else applies one
+    at the same time, and Unavailable.
     """
     owners = _owners(policy, crm)
     pointer = store.pointer()
@@ -225,7 +253,7 @@ def apply(policy: Policy, store: Store, crm: HubSpot, at: int) -> int:
     store.put_roster([owner for owner in owners.values() if owner.id in known], at)
     resolved = policy.resolve(owners)
     store.put_roster([owner for owner in owners.values() if owner.id in {*known, *resolved.reps}], at)
-    store.put_policy(number + 1, resolved, at)
+    store.put_policy(number + 1, resolved, at, by=by, message=message)
     return number + 1
 
 

@@ -8,11 +8,13 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from random import Random
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import pytest
 import time_machine
+from botocore.exceptions import ConnectTimeoutError
 from flask import Flask, Response, request
 from typer.testing import CliRunner
 from werkzeug.serving import make_server
@@ -24,7 +26,7 @@ from fairturn.signature import sign as sign_request
 from fairturn.store import Store
 from fairturn_console import dead_letters, deployment, events
 from fairturn_console.cli import POLICY, app
-from fairturn_console.cloud import Stack
+from fairturn_console.cloud import ACCOUNT, Stack
 from fairturn_console.portal import Portal
 from fairturn_console.portal_api import Fault
 from fairturn_console.template import PATH
@@ -44,6 +46,7 @@ XML: Final = (
 )
 MESSAGE: Final = '{{"v":1,"type":"contact","id":"{}","kinds":["creation"],"occurredAt":1,"changeSource":"FORM"}}'
 OWNERS: Final = ("GET", "/crm/v3/owners")
+PROPERTIES: Final = ("GET", "/crm/v3/properties/contacts")
 EVENT: Final = '{"objectId":7}'
 INTAKE: Final = {"reason": "objectId: missing", "stage": "intake"}
 SMALL: Final = """
@@ -80,6 +83,22 @@ def test_a_policy_that_is_hardly_meant_is_warned_of_with_its_line_and_does_not_f
     assert result.stderr.startswith(f"{dear}: warning: line 7, leads.worth.property: HubSpot works this out only after")
     assert len(result.stderr.splitlines()) == 1
     assert result.stdout.splitlines()[1].startswith("  inbound: reps x lanes = 2 x 3, about ")
+
+
+def test_strictly_a_warning_fails(tmp_path: Path) -> None:
+    doubtful = tmp_path / "doubtful.yaml"
+    doubtful.write_text(SMALL.replace("members: [anna@example.com, ", "members: ["))
+    for arguments, code in (((), 0), (("--strict",), 1)):
+        result = run("policy", "check", str(doubtful), *arguments)
+        assert result.exit_code == code
+        assert (
+            result.stderr
+            == f"{doubtful}: warning: line 2, reps.anna@example.com: is in no rota, so they get no leads\n"
+        )
+        assert result.stdout.startswith(
+            f"{doubtful}: 2 reps, 1 rotas, 0 rules and a catch-all. No problems, warnings: 1."
+        )
+    assert run("policy", "check", EXAMPLE, "--strict").exit_code == 0
 
 
 def test_every_problem_of_a_policy_is_shown_with_its_line(tmp_path: Path) -> None:
@@ -174,8 +193,8 @@ def test_reps_whom_hubspot_does_not_know_or_has_archived_are_named_and_nothing_i
     result = run("policy", "apply", small)
     assert result.exit_code == 1
     assert result.stderr == (
-        "reps.anna@example.com: is not known to HubSpot as an owner\n"
-        "reps.bruno@example.com: is deactivated in HubSpot\n"
+        f"{small}: line 2, reps.anna@example.com: is not known to HubSpot as an owner\n"
+        f"{small}: line 2, reps.bruno@example.com: is deactivated in HubSpot\n"
     )
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
     assert store.pointer().number == 0
@@ -192,6 +211,123 @@ def test_a_rep_whom_one_answer_of_hubspots_lacks_is_looked_up_once_more(
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
     assert store.policy(1).reps.keys() == {anna, bruno}
     assert portal.calls[OWNERS] == 4
+
+
+RULES: Final = """rules:
+  - name: french
+    when:
+      - {property: country, equals: France}
+      - {property: hs_lead_status, in: [open, NEW]}
+    rota: inbound
+"""
+
+
+@pytest.fixture
+def owners(portal: Portal) -> list[str]:
+    return [portal.add_owner(f"{name}@example.com") for name in ("anna", "bruno")]
+
+
+def with_rules(path: Path, rules: str) -> str:
+    file = path / "rules.yaml"
+    file.write_text(SMALL.replace("rules: []\n", rules))
+    return str(file)
+
+
+@pytest.mark.usefixtures("owners")
+def test_properties_and_options_that_hubspot_does_not_have_are_named_and_nothing_is_applied(
+    deployed: Stack, portal: Portal, tmp_path: Path
+) -> None:
+    assert run("policy", "apply", with_rules(tmp_path, RULES)).exit_code == 0
+    path = with_rules(tmp_path, RULES.replace("country", "contry").replace("NEW", "Bad timing"))
+    result = run("policy", "apply", path)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"{path}: line 7, rules[0].when[0].property: HubSpot has no contact property 'contry', "
+        "did you mean 'country'?\n"
+        f"{path}: line 8, rules[0].when[1].in[1]: 'Bad timing' is no option of 'hs_lead_status', "
+        "but the label of one: write 'BAD_TIMING'\n"
+    )
+    assert Store(boto3.client("dynamodb"), deployed.references["Table"]).pointer().number == 1
+    assert portal.calls[PROPERTIES] == 2
+
+
+@pytest.mark.usefixtures("deployed", "owners")
+def test_a_policy_is_applied_with_a_warning_where_properties_cannot_be_looked_up(
+    portal: Portal, tmp_path: Path
+) -> None:
+    path = with_rules(tmp_path, RULES.replace("country", "contry"))
+    refusal = {"category": "MISSING_SCOPES", "context": {"missingScopes": ["crm.schemas.contacts.read"]}}
+    portal.faults.append(Fault(403, json.dumps(refusal).encode(), {"content-type": "application/json"}))
+    result = run("policy", "apply", path)
+    assert result.exit_code == 0
+    assert result.stderr == (
+        f"{path}: warning: properties and options are not looked up: HubSpot answers 403 MISSING_SCOPES "
+        "crm.schemas.contacts.read. The app needs the scope crm.schemas.contacts.read for that.\n"
+    )
+
+
+@pytest.mark.usefixtures("deployed", "owners")
+def test_a_policy_that_is_hardly_meant_is_applied_with_a_warning(tmp_path: Path) -> None:
+    path = with_rules(tmp_path, RULES.replace("NEW]}", "NEW]}\n      - {property: country, equals: Spain}"))
+    result = run("policy", "apply", path)
+    assert result.exit_code == 0
+    assert result.stderr == (f"{path}: warning: line 9, rules[0].when[2]: never holds together with rules[0].when[0]\n")
+
+
+# fairturn policy history
+
+
+@pytest.mark.usefixtures("deployed", "owners")
+def test_the_history_tells_the_versions_with_who_applied_them_and_what_they_said(small: str, tmp_path: Path) -> None:
+    assert run("policy", "history").output == "No policy was applied yet.\n"
+    paused = tmp_path / "paused.yaml"
+    paused.write_text(f"{SMALL}mode: pause\n")
+    with time_machine.travel(datetime(2026, 11, 23, 9, 30, tzinfo=UTC), tick=False):
+        assert run("policy", "apply", small).exit_code == 0
+        assert run("policy", "apply", str(paused), "--message", "no [leads] today").exit_code == 0
+    header, *rows = (re.split(" {2,}", line.strip()) for line in run("policy", "history").stdout.splitlines())
+    assert header == ["version", "applied (UTC)", "mode", "by", "message"]
+    caller = f"arn:aws:sts::{ACCOUNT}:user/moto"
+    assert rows == [
+        ["2", "2026-11-23 09:30", "pause", caller, "no [leads] today"],
+        ["1", "2026-11-23 09:30", "live", caller],
+    ]
+    first, second = map(json.loads, run("policy", "history", "--json").stdout.splitlines())
+    at = "2026-11-23T09:30:00.000+00:00"
+    assert first == {"version": 2, "appliedAt": at, "mode": "pause", "by": caller, "message": "no [leads] today"}
+    assert second == {"version": 1, "appliedAt": at, "mode": "live", "by": caller, "message": None}
+    assert len(run("policy", "history", "--json", "--last", "1").stdout.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("owners")
+def test_a_policy_is_applied_by_somebody_unknown_if_sts_does_not_answer(
+    deployed: Stack, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> object:
+        raise ConnectTimeoutError(endpoint_url="https://sts.example.com")
+
+    client = boto3.client
+
+    def with_silent_sts(name: str, **options: Any) -> Any:
+        return SimpleNamespace(get_caller_identity=refuse) if name == "sts" else client(name, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(boto3, "client", with_silent_sts)
+    result = run("policy", "apply", small)
+    assert result.exit_code == 0
+    assert result.stderr == (
+        f"{small}: warning: the history will not tell who applied this: "
+        "AWS STS does not say who calls (ConnectTimeoutError)\n"
+    )
+    (version,) = Store(client("dynamodb"), deployed.references["Table"]).versions(5)
+    assert version.by is None
+    assert " ?" in run("policy", "history").stdout.splitlines()[1]
+
+
+@pytest.mark.parametrize("message", ["", "  ", "two\nlines", "\x1b[31mred", "\u202eright", "x" * 201])
+def test_a_message_is_one_line_that_can_be_printed(small: str, message: str) -> None:
+    result = run("policy", "apply", small, "--message", message)
+    assert result.exit_code == 2
+    assert "must be one line of at most 200" in " ".join(result.stderr.replace("│", " ").split())
 
 
 def test_a_stack_that_is_not_there_is_named_with_what_to_check(deployed: Stack, small: str) -> None:  # noqa: ARG001

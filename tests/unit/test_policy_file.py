@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from fairturn_console.policies import MAX_BYTES, check, load
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
 EXAMPLE = Path(__file__).parents[2] / "policy.yaml"
 
 SMALL = """\
@@ -161,12 +163,21 @@ def test_a_problem_has_its_line(before: str, after: str, said: str) -> None:
     assert any(found.startswith(said) for found in problems(SMALL.replace(before, after, 1)))
 
 
+def warnings(text: str) -> list[str]:
+    return [str(warning) for warning in check(text).warnings(NOW)]
+
+
 def test_a_warning_has_its_line() -> None:
     scored = "leads:\n  worth:\n    property: hubspotscore\n    bands: [20, 60]\nrelease: 2h\n"
-    checked = check(SMALL + scored)
-    assert [str(warning).partition(": ")[0] for warning in checked.warnings] == ["line 14, leads.worth.property"]
-    assert checked.policy == load(SMALL + scored)
-    assert check(SMALL).warnings == ()
+    assert [warning.partition(": ")[0] for warning in warnings(SMALL + scored)] == ["line 14, leads.worth.property"]
+    assert warnings(SMALL + "# nobody sees this\u200b\n") == [
+        "line 12: U+200B ZERO WIDTH SPACE is there, and nobody sees it; take it out"
+    ]
+    assert warnings(SMALL) == []
+
+
+def test_the_example_warns_of_nothing() -> None:
+    assert check(EXAMPLE).warnings(NOW) == []
 
 
 def test_a_release_is_written_as_0_or_with_its_unit() -> None:
@@ -196,24 +207,39 @@ def test_a_file_that_is_not_utf8_is_refused_with_the_line(tmp_path: Path) -> Non
     assert problem(file) == "line 2: not UTF-8; save the file in that encoding"
 
 
-def test_a_file_over_256_kb_is_refused_unread(tmp_path: Path) -> None:
+def test_a_file_over_256_kb_is_refused_unread_with_the_line_that_goes_beyond(tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     file.write_bytes(b"[" * (MAX_BYTES + 1))
-    assert problem(file) == "larger than 256 KB"
-    assert problem("#" + "é" * (MAX_BYTES // 2)) == "larger than 256 KB"
+    assert problem(file) == "line 1: larger than 256 KB from here on"
+    assert problem("#" + "é" * (MAX_BYTES // 2)) == "line 1: larger than 256 KB from here on"
+    file.write_bytes(b"#" * 1023 + b"\n" + (b"#" * 1023 + b"\n") * 300)
+    assert problem(file) == "line 257: larger than 256 KB from here on"
 
 
-def test_a_policy_that_would_not_fit_into_the_table_is_refused() -> None:
+def test_a_policy_that_would_not_fit_into_the_table_is_refused_with_its_largest_part() -> None:
     times = ", ".join(f"{hour:02}:00-{hour:02}:30" for hour in range(12))
     reps = "".join(f"  {number}: {{zone: UTC, hours: {{mon-sun: [{times}]}}}}\n" for number in range(300))
     assert problem(SMALL.replace("rotas:", f"{reps}rotas:")) == (
-        "too large to be stored: take out reps, members or hours"
+        "line 1, reps: too large to be stored: take out reps, members or hours; this part is the largest"
     )
 
 
-def test_characters_that_yaml_forbids_are_refused() -> None:
-    assert problem("a: \x00").startswith("not YAML")
-    assert "not YAML" in problem('a: "\\UFFFFFFFF"')
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nb: \x00", "line 2: not YAML: U+0000 NUL is a forbidden character"),
+        ("a: 1\r\n\r\nb: '\x1b'", "line 3: not YAML: U+001B is a forbidden character"),
+        ("# \x7f", "line 1: not YAML: U+007F is a forbidden character"),
+        ("a: \ufffe", "line 1: not YAML: U+FFFE is a forbidden character"),
+        ("a: \ud800", "line 1: not YAML: U+D800 is a forbidden character"),
+        ('a: 1\nb: "\\UFFFFFFFF"', "line 2: not YAML: \\UFFFFFFFF names no character"),
+        ('a: "\\U0010ffff"\nb: "\\U00110000"', "line 2: not YAML: \\U00110000 names no character"),
+        ('a: 1\nb: "\\q"', "line 2: not YAML: while scanning a double-quoted scalar, found unknown escape character"),
+        ('a: 1\nb: "\\xq"', "line 2: not YAML: while scanning a double-quoted scalar, expected escape sequence"),
+    ],
+)
+def test_characters_and_escapes_that_yaml_forbids_are_refused_with_their_line(text: str, said: str) -> None:
+    assert problem(text).startswith(said)
 
 
 @pytest.mark.parametrize("text", ["[" * 50_000, "{a: " * 50_000, "- " * 50_000])

@@ -47,8 +47,8 @@ MAX_MEMBERS = 500
 MAX_LANES = 32
 MAX_CELLS = 5_000
 """Reps x lanes of one rota: its ledger is written whole with every claim."""
-MANY_CELLS = 1_000
-"""Reps x lanes of one rota from which on its claims are dear."""
+SMALLER = "split the rota, or ask for fewer skills or bands"
+"""What helps a rota that has too many cells."""
 MAX_BANDS = 5
 MAX_RELEASE = 4 * 60  # minutes
 MAX_RULES = 100
@@ -228,7 +228,9 @@ def _word(kind: str, pattern: str, reserved: Sequence[str] = ()) -> AfterValidat
 
     def check(text: str) -> str:
         if shape.fullmatch(text) is None:
-            raise _wrong(f"{text!r} is no {kind}")
+            strange = next((letter for letter in text if not letter.isascii()), None)
+            why = f": {strange!a} in it is {unicodedata.name(strange, 'no letter')}" if strange else ""
+            raise _wrong(f"{text!r} is no {kind}{why}")
         if text in reserved:
             raise _wrong(f"{text!r} is reserved")
         return text
@@ -254,8 +256,57 @@ def _rep_key(key: object) -> object:
     return key.strip().lower() if isinstance(key, str) else key
 
 
+_SHORT = {
+    word: zone
+    for zone, words in {
+        "Africa/Cairo": "EGYPT",
+        "Africa/Tripoli": "LIBYA",
+        "America/Anchorage": "AKST AKDT",
+        "America/Chicago": "CST CDT CST6CDT CT",
+        "America/Denver": "MST MDT MST7MDT MT NAVAJO",
+        "America/Halifax": "AST ADT",
+        "America/Havana": "CUBA",
+        "America/Jamaica": "JAMAICA",
+        "America/Los_Angeles": "PST PDT PST8PDT PT",
+        "America/New_York": "EST EDT EST5EDT ET",
+        "America/Sao_Paulo": "BRT",
+        "America/St_Johns": "NST NDT",
+        "Asia/Dubai": "GST",
+        "Asia/Hong_Kong": "HKT HONGKONG",
+        "Asia/Jerusalem": "ISRAEL IDT",
+        "Asia/Kolkata": "IST",
+        "Asia/Seoul": "KST ROK",
+        "Asia/Shanghai": "PRC",
+        "Asia/Singapore": "SGT SINGAPORE",
+        "Asia/Taipei": "ROC",
+        "Asia/Tehran": "IRAN",
+        "Asia/Tokyo": "JST JAPAN",
+        "Atlantic/Reykjavik": "ICELAND",
+        "Australia/Adelaide": "ACST ACDT",
+        "Australia/Perth": "AWST",
+        "Australia/Sydney": "AEST AEDT",
+        "Europe/Athens": "EET EEST",
+        "Europe/Dublin": "EIRE",
+        "Europe/Istanbul": "TRT TURKEY",
+        "Europe/Lisbon": "WET WEST PORTUGAL",
+        "Europe/London": "GMT BST GB GB-EIRE GREENWICH",
+        "Europe/Moscow": "MSK W-SU",
+        "Europe/Paris": "CET CEST MET MEST",
+        "Europe/Warsaw": "POLAND",
+        "Pacific/Auckland": "NZ NZST NZDT",
+        "Pacific/Chatham": "NZ-CHAT",
+        "Pacific/Honolulu": "HST",
+        "Pacific/Kwajalein": "KWAJALEIN",
+        "UTC": "UTC GMT0 GMT+0 GMT-0 UCT UNIVERSAL Z ZULU",
+    }.items()
+    for word in words.split()
+}
+"""Abbreviations and single words that are taken for time zones, in capitals → a place whose clocks may be meant."""
+
+
 def _zone(name: str) -> str:
-    # The shape keeps out what depends on the machine: "localtime", "posix/…", "right/…".
+    # The shape keeps out what depends on the machine: "localtime", "posix/…", "right/…". It also keeps out "CET" and
+    # the like, some of which tzdata has: they are no place, and "EST" has no summer time.
     if re.fullmatch(r"UTC|[A-Z][A-Za-z]*(/[A-Za-z0-9_+-]+)+", name):
         try:
             ZoneInfo(name)
@@ -263,8 +314,18 @@ def _zone(name: str) -> str:
             pass
         else:
             return name
-    close = get_close_matches(name, available_timezones(), n=3, cutoff=0.5)
-    raise _wrong(f"unknown time zone {name!r}; allowed: IANA names such as {_listed(close) or 'Europe/Paris'}")
+    raise _wrong(f"unknown time zone {name!r}; allowed: IANA names such as {_listed(_zones_like(name))}")
+
+
+def _zones_like(name: str) -> list[str]:
+    """Find the time zones that somebody who wrote this may mean: by an abbreviation, a city or a slip."""
+    if name.upper() in _SHORT:
+        return [_SHORT[name.upper()]]
+    zones = [zone for zone in sorted(available_timezones()) if "/" in zone and not zone.startswith("Etc/")]
+    cities = {zone.rpartition("/")[2].lower(): zone for zone in zones}
+    city = name.strip().replace(" ", "_").lower()
+    close = [cities[city]] if city in cities else get_close_matches(name, zones, n=3, cutoff=0.5)
+    return close or ["Europe/Paris"]
 
 
 def _number(value: object) -> Decimal:
@@ -903,9 +964,10 @@ class Policy(_Strict):
         """How many balances the ledger of this rota may hold: its reps x its lanes."""
         return len(self.rotas[rota].members) * len(self.lanes(rota))
 
-    def warnings(self) -> list[Problem]:
-        """What is allowed and yet hardly meant, with its place."""
-        return list(_warnings(self))
+    def size_in_words(self, rota: str) -> str:
+        """Say what makes the ledger of this rota as large as it is."""
+        reps, lanes = len(self.rotas[rota].members), len(self.lanes(rota))
+        return f"{reps} reps x {lanes} lanes are {self.cells(rota):,} balances"
 
     def capacity(self, rota: str, rep: str) -> int | None:
         """How many open leads the rep may have when he gets one of this rota; None is without limit."""
@@ -942,17 +1004,11 @@ def _contradictions_of_reps(policy: Policy) -> Iterator[Problem]:
 
 def _contradictions_of_rules(policy: Policy) -> Iterator[Problem]:
     names: dict[str, int] = {}
-    always: str | None = None
     for index, rule in enumerate(policy.rules):
-        if always is not None:
-            what = f"can never be reached: rule {always!r} before it has no conditions"
-            yield Problem(place(["rules", index]), what)
         if rule.name in names:
             what = f"rules[{names[rule.name]}] is called {rule.name!r} already"
             yield Problem(place(["rules", index, "name"]), what)
         names.setdefault(rule.name, index)
-        if not rule.when and always is None:
-            always = rule.name
     count = sum(1 for rule in policy.rules for _ in leaves(rule.when))
     if count > MAX_LEAVES:
         yield Problem("rules", f"there are {count} conditions in all; at most {MAX_LEAVES}")
@@ -982,27 +1038,4 @@ def _contradictions_of_lanes(policy: Policy) -> Iterator[Problem]:
             what = f"the rules ask for {count // bands} different sets of skills here, in {bands} bands of worth each"
             yield Problem(where, f"{what}: {count} lanes; at most {MAX_LANES}")
         elif policy.cells(name) > MAX_CELLS:
-            yield Problem(where, f"{_size(policy, name)}; at most {MAX_CELLS:,}: {_SMALLER}")
-
-
-_SMALLER = "split the rota, or ask for fewer skills or bands"
-
-
-def _size(policy: Policy, rota: str) -> str:
-    reps, lanes = len(policy.rotas[rota].members), len(policy.lanes(rota))
-    return f"{reps} reps x {lanes} lanes are {policy.cells(rota):,} balances"
-
-
-_CALCULATED = re.compile(r"hubspotscore|hs_.*scor.*")
-"""Scores that HubSpot works out some time after a contact was created."""
-
-
-def _warnings(policy: Policy) -> Iterator[Problem]:
-    worth = policy.leads.worth
-    if worth is not None and policy.leads.when == "created" and _CALCULATED.fullmatch(worth.property):
-        what = "HubSpot works this out only after the lead was created, so the lead counts in the lowest band"
-        yield Problem(place(["leads", "worth", "property"]), what)
-    for name in policy.rotas:
-        if policy.cells(name) > MANY_CELLS:
-            what = f"{_size(policy, name)}, all written with every claim: {_SMALLER}"
-            yield Problem(place(["rotas", name]), what)
+            yield Problem(where, f"{policy.size_in_words(name)}; at most {MAX_CELLS:,}: {SMALLER}")

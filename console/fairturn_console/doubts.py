@@ -1,0 +1,197 @@
+"""What a policy says validly and nobody can mean: each doubt with its place, as a problem has it.
+
+A doubt keeps no policy from being applied. Where a rule is said never to be reached, that is certain.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, time, timedelta
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
+
+from fairturn.errors import Problem
+from fairturn.policy import SMALLER, AllOf, AnyOf, FromSource, Not, fold, place
+from fairturn.roster import Owner, duty
+from fairturn_console.conditions import can_hold, denied, formula, placed, properties, taken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fairturn.policy import Condition, Policy, Rep
+    from fairturn_console.conditions import Every, Path
+
+SOURCES: Final = frozenset(
+    """
+    ACADEMY ACCEPTANCE_TEST ADS AI_GROUP ANALYTICS API APPROVALS ASSISTS ASSOCIATIONS AUTOMATION_JOURNEY
+    AUTOMATION_PLATFORM AUTO_ASSOCIATE_BY_DOMAIN AVATARS_SERVICE BATCH_UPDATE BCC_TO_CRM BEHAVIORAL_EVENTS
+    BET_ASSIGNMENT BET_CRM_CONNECTOR BIDEN BILLING BOT CALCULATED CENTRAL_EXCHANGE_RATES CHATSPOT COMMUNICATOR COMPANIES
+    COMPANY_FAMILIES COMPANY_INSIGHTS CONTACTS CONTACTS_WEB CONTENT_MEMBERSHIP CONVERSATIONS CRM CRM_UI
+    CRM_UI_BULK_ACTION DATA_ENRICHMENT DEALS DEFAULT EMAIL EMAIL_INTEGRATION ENGAGEMENTS EXTENSION FILE_MANAGER
+    FLYWHEEL_PRODUCT_DATA_SYNC FORECASTING FORM FORWARD_TO_CRM GMAIL_INTEGRATION GOALS HEISENBERG HELP_DESK IMPORT
+    INTEGRATION INTEGRATIONS_PLATFORM INTEGRATIONS_SYNC INTENT INTERNAL_PROCESSING LEADIN MARKETPLACE MEETINGS
+    MERGE_COMPANIES MERGE_CONTACTS MERGE_OBJECTS MICROAPPS MIGRATION MOBILE_ANDROID MOBILE_IOS PAYMENTS
+    PIPELINE_SETTINGS PLAYBOOKS PORTAL_OBJECT_SYNC PORTAL_USER_ASSOCIATOR PRESENTATIONS PRIMARY_AUTOMATION
+    PROPERTY_DEFAULT_VALUE PROPERTY_SETTINGS PROSPECTING_AGENT QUOTAS QUOTES RECYCLING_BIN RESTORE_OBJECTS SALES
+    SALESFORCE SALES_MESSAGES SEQUENCES SETTINGS SIDEKICK SIGNALS SLACK_INTEGRATION SOCIAL SUCCESS TALLY TASK UNKNOWN
+    WAL_INCREMENTAL WORKFLOWS WORKFLOW_CONTACT_DELETE_ACTION
+    """.split()  # noqa: SIM905 - a list of words
+)
+"""The change sources that HubSpot is known to have. It adds new ones without a word."""
+MANY_CELLS: Final = 1_000
+"""Reps x lanes of one rota from which on its claims are dear."""
+LONGEST_ABSENCE: Final = timedelta(days=2 * 365)
+"""An absence that takes longer is hardly one: such a rep is better left out."""
+TURNED_ZONE: Final = re.compile(r"Etc/GMT([+-])([1-9][0-9]?)")
+CALCULATED: Final = re.compile(r"hubspotscore|hs_.*scor.*")
+"""Scores that HubSpot works out some time after a contact was created."""
+
+
+def doubts(policy: Policy, at: datetime) -> list[Problem]:
+    """Find what is hardly meant in a policy, with its place. `at` is now, with a time zone."""
+    return [
+        *_of_worth(policy),
+        *_of_reps(policy, at),
+        *_of_rotas(policy),
+        *_of_conditions(policy),
+        *_of_rules(policy),
+        *_of_goals(policy),
+    ]
+
+
+# Leads, reps and rotas
+
+
+def _of_worth(policy: Policy) -> Iterator[Problem]:
+    worth = policy.leads.worth
+    if worth is not None and policy.leads.when == "created" and CALCULATED.fullmatch(worth.property):
+        what = "HubSpot works this out only after the lead was created, so the lead counts in the lowest band"
+        yield Problem(place(["leads", "worth", "property"]), what)
+
+
+def _of_reps(policy: Policy, at: datetime) -> Iterator[Problem]:
+    members = {member for rota in policy.rotas.values() for member in rota.members}
+    for key, rep in policy.reps.items():
+        if key not in members:
+            yield Problem(place(["reps", key]), "is in no rota, so they get no leads")
+        if turned := TURNED_ZONE.fullmatch(rep.zone or ""):
+            ahead = "+" if turned[1] == "-" else "-"
+            what = f"is no place: it has no summer time, and {turned[0]} is UTC{ahead}{turned[2]}"
+            yield Problem(place(["reps", key, "zone"]), what)
+        for index, absence in enumerate(rep.absences):
+            if absence.start == absence.end and isinstance(absence.start, datetime):
+                what = "ends in the moment in which it begins, so they are never away"
+                yield Problem(place(["reps", key, "absences", index]), what)
+        if rep.absences and not _comes(rep, at, at + LONGEST_ABSENCE):
+            what = f"their hours never come: they are absent in all of them for {LONGEST_ABSENCE.days // 365} years"
+            yield Problem(place(["reps", key, "absences"]), what)
+
+
+def _comes(rep: Rep, at: datetime, until: datetime) -> bool:
+    """Tell whether a rep is on duty at any moment from `at` until `until`.
+
+    They come on duty only where a shift begins or an absence ends, so only those moments are looked at.
+    """
+    anybody = Owner("", "", archived=False)
+    moments = _moments(rep, at.astimezone(ZoneInfo(rep.zone or "UTC")), until)
+    return any(at <= moment <= until and duty(rep, anybody, moment).on for moment in moments)
+
+
+def _moments(rep: Rep, now: datetime, until: datetime) -> Iterator[datetime]:
+    yield now
+    for absence in rep.absences:
+        end = absence.end
+        last = end if isinstance(end, datetime) else datetime.combine(end + timedelta(days=1), time())
+        yield last if last.tzinfo else last.replace(tzinfo=now.tzinfo)
+    for days in range((until - now).days + 1):
+        midnight = datetime.combine(now.date() + timedelta(days=days), time(), now.tzinfo)
+        for shift in rep.hours or ():
+            if shift.day == midnight.weekday():
+                yield midnight + timedelta(minutes=shift.start)
+
+
+def _of_rotas(policy: Policy) -> Iterator[Problem]:
+    for name, rota in policy.rotas.items():
+        if policy.cells(name) > MANY_CELLS:
+            what = f"{policy.size_in_words(name)}, all written with every claim: {SMALLER}"
+            yield Problem(place(["rotas", name]), what)
+        if all(policy.capacity(name, member) == 0 for member in rota.members):
+            yield Problem(place(["rotas", name]), "everybody has capacity 0, so its leads wait for ever")
+
+
+# Rules
+
+
+def _of_conditions(policy: Policy) -> Iterator[Problem]:
+    known = {fold(source): source for source in SOURCES}
+    for path, leaf in placed(policy.rules):
+        for index, source in enumerate(leaf.sources if isinstance(leaf, FromSource) else ()):
+            if fold(source) not in known:
+                close = get_close_matches(fold(source), known, n=1)
+                meant = f", did you mean {known[close[0]]}?" if close else ""
+                yield Problem(place([*path, "source", index]), f"HubSpot has no known source {source!r}{meant}")
+
+
+def _of_rules(policy: Policy) -> Iterator[Problem]:
+    before: list[tuple[str, Every]] = []
+    for index, rule in enumerate(policy.rules):
+        path, takes = ("rules", index), taken(rule)
+        excluded = list(_excluded(rule.when, (*path, "when")))
+        if excluded:
+            yield from excluded
+        elif not can_hold(takes):
+            what = "takes no lead: a bulk source counts only where `source` names it, not inside `not`"
+            yield Problem(place([*path, "when"]), what)
+        elif (shadow := _shadow(takes, before)) is not None:
+            yield Problem(place(path), f"can never be reached: {shadow}")
+        before.append((rule.name, takes))
+
+
+def _shadow(takes: Every, before: Sequence[tuple[str, Every]]) -> str | None:
+    """Say which of the rules before take all that a rule takes; None if that isn't certain."""
+    for name, other in before:
+        if not can_hold(takes, denied(other)):
+            return f"rule {name!r} before it takes all that it takes"
+    # Together, only those are looked at that ask for nothing else: the others hardly add to it, and cost time.
+    related = [denied(other) for _, other in before if properties(other) <= properties(takes)]
+    return None if can_hold(takes, *related) else "the rules before it take all that it takes"
+
+
+def _excluded(conditions: Sequence[Condition], path: Path) -> Iterator[Problem]:
+    """Find conditions that never hold together; those inside of others come first, and alone."""
+    inner = [problem for index, each in enumerate(conditions) for problem in _excluded_within(each, (*path, index))]
+    yield from inner
+    formulas = formula(conditions).parts
+    if inner or can_hold(*formulas):
+        return
+    pairs = ((one, other) for other in range(len(formulas)) for one in range(other))
+    pair = next((pair for pair in pairs if not can_hold(*(formulas[index] for index in pair))), None)
+    if pair is None:
+        yield Problem(place(path), "these never hold together")
+    else:
+        one, other = pair
+        yield Problem(place([*path, other]), f"never holds together with {place([*path, one])}")
+
+
+def _excluded_within(condition: Condition, path: Path) -> Iterator[Problem]:
+    match condition:
+        case AllOf():
+            yield from _excluded(condition.conditions, (*path, "all"))
+        case AnyOf():
+            for index, part in enumerate(condition.conditions):
+                yield from _excluded_within(part, (*path, "any", index))
+        case Not():
+            yield from _excluded_within(condition.condition, (*path, "not"))
+        case _:
+            pass
+
+
+def _of_goals(policy: Policy) -> Iterator[Problem]:
+    for path, goal in policy.goals():
+        members = policy.rotas[goal.rota].members
+        able = [member for member in members if set(goal.skills) <= set(policy.reps[member].skills)]
+        full = {member for member in members if policy.capacity(goal.rota, member) == 0}
+        if full.issuperset(able) and not full.issuperset(members):
+            what = f"everybody in rota {goal.rota!r} who has {' and '.join(goal.skills)} has capacity 0"
+            yield Problem(place([*path, "skills"]), what)
