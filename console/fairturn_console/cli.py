@@ -22,6 +22,7 @@ from fairturn.errors import FairturnError, HubSpotUnavailable, OutOfTime, Policy
 from fairturn_console import events
 
 if TYPE_CHECKING:
+    from fairturn.crm import HubSpot
     from fairturn.policy import Policy
     from fairturn_console.dead_letters import DeadLetter, Listing
     from fairturn_console.policies import Checked
@@ -172,27 +173,17 @@ def apply(
     ] = None,
 ) -> None:
     """Check a policy, look its reps, properties and options up in HubSpot, and put it into force."""
-    from fairturn_console import definitions, deployment, policies
+    from fairturn_console import policies
+    from fairturn_console.deployment import Deployment
 
     checked = _checked(path)
     _warn(path, checked)
     try:
-        deployed = deployment.Deployment(stack)
-        crm = deployed.crm(hubspot)
-        try:
-            unknown = definitions.unknown(checked.policy, crm)
-        except (HubSpotUnavailable, OutOfTime) as error:
-            unknown = []
-            typer.echo(f"{path}: warning: properties and options are not looked up: {error}. {SCOPE}", err=True)
-        if unknown:
-            raise PolicyInvalid(unknown)
-        try:
-            by = deployment.caller()
-        except deployment.CallerUnknown as error:
-            by = None
-            typer.echo(f"{path}: warning: the history will not tell who applied this: {error}", err=True)
-        at = int(time.time() * 1000)
-        number = policies.apply(checked.policy, deployed.store(), crm, at, by=by, message=message)
+        deployment = Deployment(stack)
+        crm = deployment.crm(hubspot)
+        _look_up(path, checked.policy, crm)
+        by, at = _caller(path), int(time.time() * 1000)
+        number = policies.apply(checked.policy, deployment.store(), crm, at, by=by, message=message)
     except PolicyInvalid as error:
         _fail(*(f"{path}: {checked.located(problem)}" for problem in error.problems))
     except FairturnError as error:
@@ -383,6 +374,31 @@ def _warn(path: Path, checked: Checked) -> int:
     for warning in warnings:
         typer.echo(f"{path}: warning: {warning}", err=True)
     return len(warnings)
+
+
+def _look_up(path: Path, policy: Policy, crm: HubSpot) -> None:
+    """Raises PolicyInvalid for properties and options that HubSpot doesn't have. Where it can't say, that is told."""
+    from fairturn_console import definitions
+
+    try:
+        unknown = definitions.unknown(policy, crm)
+    except (HubSpotUnavailable, OutOfTime) as error:
+        what = f"properties and options are not looked up: {error}. {SCOPE}"
+        typer.echo(f"{path}: warning: {what}", err=True)
+    else:
+        if unknown:
+            raise PolicyInvalid(unknown)
+
+
+def _caller(path: Path) -> str | None:
+    """The ARN of whoever applies a policy. Where AWS can't say, that is told."""
+    from fairturn_console.deployment import CallerUnknown, caller
+
+    try:
+        return caller()
+    except CallerUnknown as error:
+        typer.echo(f"{path}: warning: the history will not tell who applied this: {error}", err=True)
+        return None
 
 
 def _problems(error: FairturnError) -> list[str]:

@@ -716,7 +716,7 @@ def _to_record(item: Item) -> Record:
 
 
 def _to_version(number: int, item: Item) -> Version:
-    mode = Mode(json.loads(item["policy"])["mode"])
+    mode = Mode(json.loads(item["policy"]).get("mode", Mode.LIVE))
     return Version(number, item["at"], mode, item.get("by"), item.get("message"))
 
 
