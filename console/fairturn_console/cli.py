@@ -299,7 +299,7 @@ def redrive(
     except FairturnError as error:
         _fail(str(error))
     for letter in result.redriven:
-        typer.echo(f"{_named(letter)}: redriven to the {letter.queue} queue")
+        typer.echo(f"{_named(letter)}: redriven")
     for left in result.left:
         typer.echo(f"{_named(left.letter)}: left: {left.why}")
     counted = f"Redriven: {len(result.redriven)}; left: {len(result.left)}."

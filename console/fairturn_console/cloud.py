@@ -144,14 +144,7 @@ class Stack:
 
     def url(self, arn: str) -> str:
         """Where the queue of this ARN is."""
-        return self.references[self._queue(arn)]
-
-    def delay(self, arn: str) -> int:
-        """Seconds for which the queue of this ARN keeps what it gets to itself."""
-        return int(self.resolve(self.queues[self._queue(arn)].get("DelaySeconds", 0)))
-
-    def _queue(self, arn: str) -> str:
-        return next(name for name in self.queues if self.references[f"{name}.Arn"] == arn)
+        return next(self.references[name] for name in self.queues if self.references[f"{name}.Arn"] == arn)
 
     def _put_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> None:
         client = boto3.client("secretsmanager")

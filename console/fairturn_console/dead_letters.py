@@ -75,7 +75,7 @@ class Redrive:
     """What became of the letters that were to be redriven."""
 
     redriven: tuple[DeadLetter, ...]
-    """Now in the queues that they came from."""
+    """Now in a queue again."""
     left: tuple[Left, ...]
     """Still dead."""
     problems: tuple[str, ...]
@@ -98,7 +98,7 @@ class DeadLetters:
     """
 
     def __init__(self, client: SQSClient, *, leads: tuple[str, str], changes: tuple[str, str], wait: int) -> None:
-        """`leads` and `changes` are URLs: of the dead-letter queue, and of the queue that its letters came from.
+        """`leads` and `changes` are URLs: of the dead-letter queue, and of the queue that its letters go to.
 
         `wait`, 0 to 20, is how many seconds SQS waits for more. With 0 it asks only some of its servers, and may
         miss letters.
@@ -122,7 +122,9 @@ class DeadLetters:
             return self._redrive(chosen, held, problems, complete=complete)
 
     def redrive_all(self) -> Redrive:
-        """Send every letter, up to 1,000 of each queue, back to the queue that it came from, body unchanged.
+        """Send every letter, up to 1,000 of each queue, back, body unchanged.
+
+        Leads go to the bulk queue, so that they never stand before a new lead; changes go to their own.
 
         A letter is deleted only after its queue has taken it, so none is lost; whatever ends this in between
         leaves up to ten that are in both places. That is harmless: what is redriven twice is decided once.

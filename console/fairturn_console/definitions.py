@@ -93,6 +93,8 @@ def _mentions(policy: Policy) -> Iterator[Mention]:
         yield _reached(leads.when, ("leads", "when"))
     if leads.worth is not None:
         yield Mention(leads.worth.property, ("leads", "worth", "property"), {})
+    for index, name in enumerate(leads.settle.known if leads.settle else ()):
+        yield Mention(name, ("leads", "settle", "known", index), {})
     for index, closed in enumerate(leads.closed):
         yield _reached(closed, ("leads", "closed", index))
     for index, name in enumerate(leads.show):

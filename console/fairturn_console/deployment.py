@@ -68,7 +68,7 @@ class Deployment:
         """Both its dead-letter queues."""
         return DeadLetters(
             boto3.client("sqs"),
-            leads=(self._output("LeadsDeadLettersUrl"), self._output("LeadsQueueUrl")),
+            leads=(self._output("LeadsDeadLettersUrl"), self._output("BulkQueueUrl")),
             changes=(self._output("ChangesDeadLettersUrl"), self._output("ChangesQueueUrl")),
             wait=WAIT,
         )

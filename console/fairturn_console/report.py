@@ -199,7 +199,7 @@ class Report:
         if len(real) > 1:
             console.print(
                 f"From event to owner: p50 {_quantile(told, 50):.1f} s, p95 {_quantile(told, 95):.1f} s on the day's "
-                f"clock, settling and HubSpot's outages included;"
+                f"clock, HubSpot's outages included;"
             )
             console.print(
                 f"of that, work on this machine: p50 {_quantile(real, 50):.2f} s, p95 {_quantile(real, 95):.2f} s."

@@ -80,6 +80,8 @@ class Sandbox:
         self.metrics = CloudWatch()
         self.refused: dict[str, str] = {}
         """What AWS refuses, `dynamodb` or `sqs.SendMessageBatch` → the code of its error."""
+        self._windows: dict[str, datetime] = {}
+        """Queue → when the first message of the batch to come was at hand."""
         self._sampled = int(start.timestamp()) // MINUTE
 
     def __enter__(self) -> Self:
@@ -164,19 +166,15 @@ class Sandbox:
         return status
 
     @property
-    def settling(self) -> timedelta:
-        """How long after a webhook its messages are at hand as one batch."""
-        seconds = [
-            self._deployed.delay(source["Queue"]) + source.get("MaximumBatchingWindowInSeconds", 0)
-            for function in self.functions.values()
-            for source in function.queues()
-        ]
-        return timedelta(seconds=max(seconds))
+    def gathers(self) -> bool:
+        """Whether messages are at hand, and a batching window waits for more."""
+        return bool(self._windows)
 
     def poll(self) -> int:
-        """Do once as Lambda's pollers do: hand each function a batch of what is at hand in its queue.
+        """Do once as Lambda's pollers do: hand each function a batch of what is at hand in its queue, as soon as the
+        batch is full or its window is over.
 
-        Returns the number of messages that are left, those included that are delayed or being worked on.
+        Returns the number of messages that are left, those included that are waited for or being worked on.
         """
         return sum(self._poll(function, source) for function in self.functions.values() for source in function.queues())
 
@@ -193,6 +191,8 @@ class Sandbox:
         at_hand = int(attributes["ApproximateNumberOfMessages"])
         delayed = int(attributes["ApproximateNumberOfMessagesDelayed"])
         left = at_hand + delayed + int(attributes["ApproximateNumberOfMessagesNotVisible"])
+        if not self._is_over(source, at_hand):
+            return left
         records = self._receive(source["Queue"], min(at_hand, int(source["BatchSize"])))
         if not records:
             return left
@@ -208,6 +208,18 @@ class Sandbox:
             self._sqs.delete_message_batch(QueueUrl=url, Entries=entries)
         return left - len(done)
 
+    def _is_over(self, source: Mapping[str, Any], at_hand: int) -> bool:
+        """Whether a source's window, which begins with the first message at hand, is over."""
+        if not at_hand:
+            self._windows.pop(source["Queue"], None)
+            return False
+        since = self._windows.setdefault(source["Queue"], self.now)
+        window = timedelta(seconds=source.get("MaximumBatchingWindowInSeconds", 0))
+        is_over = at_hand >= int(source["BatchSize"]) or self.now >= since + window
+        if is_over:
+            del self._windows[source["Queue"]]
+        return is_over
+
     def dead_letters(self, queue: str = "leads") -> list[tuple[str, str]]:
         """Body and reason of every dead letter of a queue, `leads` or `changes`. They stay where they are."""
         letters = self.letters().list().letters
@@ -219,7 +231,7 @@ class Sandbox:
         self.travel(self.now + timedelta(milliseconds=1))  # moto gives out again what was handed back before, not now
         return DeadLetters(
             self._sqs,
-            leads=(here.leads_dead_letters, here.leads_queue),
+            leads=(here.leads_dead_letters, here.bulk_queue),
             changes=(here.changes_dead_letters, here.changes_queue),
             wait=0,
         )

@@ -45,6 +45,8 @@ BUSY_MOMENTS: Final = 24
 """The leads of each half, but for its campaign, come around so many moments."""
 CAMPAIGN: Final = 4 / 15
 """The part of each half's leads that comes within one minute, 0 to 1."""
+TWICE: Final = 0.05
+"""How many events HubSpot sends a second time, 0 to 1."""
 OWNED: Final = 0.05
 """How many come with an owner already, 0 to 1."""
 MOMENTS: Final = 20_000
@@ -117,7 +119,7 @@ class Story:
     def tell(self) -> Day:
         """Let the whole day happen."""
         furnish(self._portal, self._policy)
-        self._portal.webhooks.duplicates = 0.05
+        self._send_twice(TWICE)
         self._portal.webhooks.disorder = 1.0
         joiner, returner = _joiner(self._policy), _returner(self._policy)
         self._apply(_without(self._policy, joiner, returner, START + HALF))
@@ -128,6 +130,9 @@ class Story:
         self._at(START + DOWN, self._hubspot_is_down)
         for hours in (1, 5):
             self._at(START + timedelta(hours=hours), self._locked_lead)
+        # A lead comes in this minute, so that even a short day has events that come twice.
+        self._at(START + timedelta(minutes=59), lambda: self._send_twice(1.0))
+        self._at(START + timedelta(minutes=61), lambda: self._send_twice(TWICE))
         for minutes in (65, 170, 320):
             self._at(START + timedelta(minutes=minutes), self._take_over)
         for minutes in (100, 160, 230, 290, 350, 410):
@@ -256,6 +261,10 @@ class Story:
             self._say(f"{self._clock()}  {len(self.day.leads)} leads so far.")
         return lead
 
+    def _send_twice(self, chance: float) -> None:
+        """Let HubSpot send so many of its events, 0 to 1, a second time."""
+        self._portal.webhooks.duplicates = chance
+
     def _lose_an_answer(self) -> None:
         lost = iter([True])
         self._sandbox.lose_answers = lambda: next(lost, False)
@@ -288,11 +297,12 @@ class Story:
         for _ in range(MOMENTS):
             while self._to_come and self._to_come[0][0] <= self._sandbox.now:
                 self._to_come.pop(0)[2]()
-            if self._portal.deliver(self._sandbox.post) and poll is None:
-                poll = self._sandbox.now + self._sandbox.settling
+            if self._portal.deliver(self._sandbox.post):
+                poll = self._sandbox.now
             if poll is not None and poll <= self._sandbox.now:
                 before, left = left, self._sandbox.poll()
-                pause = NOTHING_NEW if left == before else SECOND  # what comes back later need not be asked for at once
+                # What comes back later need not be asked for at once.
+                pause = NOTHING_NEW if left == before and not self._sandbox.gathers else SECOND
                 poll = self._sandbox.now + pause if left else None
                 self._note_owners()
             self._sweep()

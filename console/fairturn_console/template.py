@@ -97,15 +97,14 @@ class Template:
                 return known[name]
             case {"Fn::GetAtt": [name, attribute]}:
                 return known[f"{name}.{attribute}"]
-            case {"Fn::Sub": str(text)} | {"Fn::Sub": [str(text), _]}:
-                own = {} if value["Fn::Sub"] == text else self._resolve(value["Fn::Sub"][1], known)
-                return re.sub(r"\$\{([\w:.]+)\}", lambda match: str({**known, **own}[match[1]]), text)
+            case {"Fn::Sub": str(text)}:
+                return _filled(text, known)
+            case {"Fn::Sub": [str(text), own]}:
+                return _filled(text, {**known, **self._resolve(own, known)})
             case {"Fn::If": [condition, yes, no]}:
                 return self._resolve(yes if self._holds(condition, known) else no, known)
-            case {"Fn::Equals": [left, right]}:
-                return str(self._resolve(left, known)) == str(self._resolve(right, known))
-            case {"Fn::Not": [condition]}:
-                return not self._resolve(condition, known)
+            case {"Fn::FindInMap": [name, key, second]}:
+                return self.data["Mappings"][name][str(self._resolve(key, known))][second]
             case dict() if any(name.startswith("Fn::") for name in value):
                 raise ValueError(f"template.yaml uses what this reader does not know: {value}")
             case dict():
@@ -117,7 +116,21 @@ class Template:
                 return value
 
     def _holds(self, condition: str, known: Mapping[str, Any]) -> bool:
-        return bool(self._resolve(self.data["Conditions"][condition], known))
+        return self._is_true(self.data["Conditions"][condition], known)
+
+    def _is_true(self, condition: Any, known: Mapping[str, Any]) -> bool:
+        match condition:
+            case {"Fn::Equals": [left, right]}:
+                return str(self._resolve(left, known)) == str(self._resolve(right, known))
+            case {"Fn::Not": [inner]}:
+                return not self._is_true(inner, known)
+            case _:
+                raise ValueError(f"template.yaml uses what this reader does not know: {condition}")
+
+
+def _filled(text: str, known: Mapping[str, Any]) -> str:
+    """A text with what is known in the place of its names, `${Name}`."""
+    return re.sub(r"\$\{([\w:.]+)\}", lambda match: str(known[match[1]]), text)
 
 
 def _merged(shared: Any, own: Any) -> Any:

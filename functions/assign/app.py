@@ -25,5 +25,11 @@ def wiring() -> Wiring:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take a batch of leads; what must come again is named, everything else is done."""
     received = [Received.from_record(record) for record in event["Records"]]
-    left = wiring().leads.take(received, wiring().assign.settle, Deadline.of(context))
+    consumer = wiring().bulk if _is_bulk(event["Records"][0]["eventSourceARN"]) else wiring().leads
+    left = consumer.take(received, wiring().assign.settle, Deadline.of(context))
     return {"batchItemFailures": [{"itemIdentifier": each.id} for each in left]}
+
+
+def _is_bulk(arn: str) -> bool:
+    """Whether this is the bulk queue: Lambda names the queue by its ARN, the environment by its URL."""
+    return settings().bulk_queue.rpartition("/")[2] == arn.rpartition(":")[2]

@@ -38,6 +38,7 @@ def intake() -> Intake:
     secrets = SecretsProvider(boto3_client=boto3.client("secretsmanager", config=CONFIG))
     return Intake(
         leads=Queue(sqs, here.leads_queue),
+        bulk=Queue(sqs, here.bulk_queue),
         changes=Queue(sqs, here.changes_queue),
         dead_letters=Queue(sqs, here.leads_dead_letters),
         credentials=Credentials(secrets, here.webhook_secret, here.token_secret),

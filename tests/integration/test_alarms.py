@@ -76,9 +76,10 @@ class Watch:
                 self.arrive()
             self.happens(self)
             self.sandbox.travel(self.sandbox.now + timedelta(seconds=2))
-            if self.portal.deliver(self.sandbox.post):
-                self.sandbox.travel(self.sandbox.now + self.sandbox.settling)
-            self.sandbox.poll()
+            self.portal.deliver(self.sandbox.post)
+            if self.sandbox.poll():
+                self.sandbox.travel(self.sandbox.now + timedelta(seconds=1))
+                self.sandbox.poll()
             self.sandbox.travel(end - timedelta(minutes=1))
             self.sandbox.tick()
             self.sandbox.travel(end)
@@ -355,6 +356,12 @@ FAILURES = {
     ),
     "nobody fetches leads": Failure(
         switch("AssignFunction", on=False), {"LeadsOld"}, switch("AssignFunction", on=True), lasts=40
+    ),
+    "nobody fetches leads, imported ones neither": Failure(
+        lambda watch: (switch("AssignFunction", on=False)(watch), watch.arrive(source="IMPORT")),
+        {"LeadsOld", "BulkOld"},
+        switch("AssignFunction", on=True),
+        lasts=40,
     ),
     "track fails": Failure(
         deploy("TrackFunction", Handler="gone.handler"),

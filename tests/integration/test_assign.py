@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -312,6 +312,68 @@ def test_while_hubspot_is_down_messages_stay_with_growing_delays_and_nothing_is_
     assert world.dead_letters() == []
     assert world.states(leads) == {"absent": 3}
     assert world.store.tries(("contact", lead) for lead in leads) == {}
+
+
+SETTLE: Final = {"settle": {"known": ["country", "numemployees"], "at_most": "5s"}}
+
+
+def test_a_new_lead_that_lacks_what_is_to_be_known_waits_for_it_and_no_longer_than_it_may(world: World) -> None:
+    world.apply(leads=SETTLE)
+    full, part, late = (*world.arrive(country="France", numemployees="25-50"), *world.arrive(country="Italy"), "")
+    (late,) = world.arrive()
+    batch = world.received([full, part, late])
+    assert world.assign.take(batch) == batch[1:]
+    assert world.owner(full) is not None
+    assert world.states([part, late]) == {"absent": 2}
+    world.portal.change(part, {"numemployees": "5-25"}, source="DATA_ENRICHMENT")
+    world.later(2)
+    assert world.assign.take(batch[1:]) == batch[2:]
+    assert world.owner(part) is not None
+    world.later(2.9)
+    assert world.assign.take(batch[2:]) == batch[2:]
+    world.later(0.1)
+    assert world.assign.take(batch[2:]) == []
+    assert world.owner(late) is not None
+    world.check([full, part, late])
+
+
+@pytest.mark.parametrize(("receipts", "delay"), [(1, 1), (2, 3), (3, 5), (9, 5)])
+def test_a_lead_that_waits_for_its_properties_is_looked_at_again_soon_and_at_the_end(
+    world: World, receipts: int, delay: int
+) -> None:
+    world.apply(leads=SETTLE)
+    delays: list[int] = []
+    world.sqs.meta.events.register(
+        "before-parameter-build.sqs.ChangeMessageVisibilityBatch",
+        lambda params, **_: delays.extend(each["VisibilityTimeout"] for each in params["Entries"]),
+    )
+    batch = world.received(world.arrive(), receipts=receipts)
+    assert world.assign.take(batch) == batch
+    assert delays == [delay]
+
+
+@pytest.mark.parametrize("properties", [{"hubspot_owner_id": "mine"}, {"lifecyclestage": "customer"}])
+def test_a_lead_that_is_closed_or_somebodys_waits_for_nothing(world: World, properties: dict[str, str]) -> None:
+    world.apply(leads=SETTLE | {"closed": [{"property": "lifecyclestage", "reaches": ["customer"]}]})
+    owned = {name: world.reps[0] if value == "mine" else value for name, value in properties.items()}
+    (lead,) = world.arrive(1, **owned)
+    assert world.take([lead]) == []
+    assert world.states([lead]) == {("elsewhere" if "hubspot_owner_id" in properties else "closed"): 1}
+
+
+def test_a_lead_that_sweep_brings_waits_for_nothing(world: World) -> None:
+    (lead,) = world.arrive()
+    world.apply(leads=SETTLE, mode="pause")
+    world.later(1)
+    batch = world.received([lead])
+    assert world.assign.take(batch) == batch, "it waits for its properties first"
+    world.later(5)
+    assert world.assign.take(batch) == []
+    assert world.states([lead]) == {"waiting": 1}
+    world.apply(leads=SETTLE)
+    world.later(60)
+    world.sweep.run()
+    assert world.owner(lead) is not None
 
 
 def test_a_daily_limit_makes_messages_wait_as_long_as_hubspot_says(world: World) -> None:

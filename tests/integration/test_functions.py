@@ -42,7 +42,7 @@ NOW = 1_793_527_205_117
 TOKEN = "a-token"
 REPS = ("rep1@example.com", "rep2@example.com")
 ROTA = "inbound"
-READERS: dict[str, Callable[..., Any]] = {"leads": assign.handler, "changes": track.handler}
+READERS: dict[str, Callable[..., Any]] = {"leads": assign.handler, "bulk": assign.handler, "changes": track.handler}
 """The function that reads a queue."""
 DONE = {"batchItemFailures": []}  # type: ignore[var-annotated]
 
@@ -122,7 +122,7 @@ def house(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:  # noq
         }
     )
     with portal:
-        parameters: dict[str, str | int] = {"HubSpotPortalId": portal.id, "WebhookKey": KEY, "SettleSeconds": 0}
+        parameters: dict[str, str | int] = {"HubSpotPortalId": portal.id, "WebhookKey": KEY}
         stack = Stack(parameters, webhook_secret=SECRET, token=TOKEN)
         for name, value in stack.environment("AssignFunction").items():
             monkeypatch.setenv(name, value)
@@ -295,10 +295,35 @@ def test_while_hubspot_is_down_every_change_stays_in_its_queue(house: House) -> 
     assert house.queued("ChangesDeadLetters") == []
 
 
-def test_an_imported_contact_that_a_rule_wants_is_sent_to_the_leads_queue(house: House) -> None:
+def test_an_imported_contact_that_a_rule_wants_is_sent_to_the_bulk_queue_and_never_before_a_form(house: House) -> None:
     assert house.send(changed(load("change-queued"), kinds=["creation"], changeSource="IMPORT")) == [DONE]
-    (letter,) = house.queued("LeadsQueue")
+    (letter,) = house.queued("BulkQueue")
     assert Message.read(letter["body"]).id == CONTACT
+    assert house.queued("LeadsQueue") == []
+
+
+def test_what_hubspot_refuses_for_now_goes_back_to_the_queue_that_it_came_from(house: House) -> None:
+    house.portal.down(9_999_999_999_999)
+    bulk = house.stack.references["BulkQueue"]
+    sqs = boto3.client("sqs")
+    sqs.send_message(QueueUrl=bulk, MessageBody=load("lead-queued")["Records"][0]["body"])
+    (message,) = sqs.receive_message(QueueUrl=bulk, MessageSystemAttributeNames=["All"])["Messages"]
+    record = load("lead-queued")["Records"][0] | {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "eventSourceARN": house.stack.references["BulkQueue.Arn"],
+    }
+    delays: list[tuple[str, int]] = []
+    boto3.DEFAULT_SESSION.events.register(  # type: ignore[union-attr]
+        "before-parameter-build.sqs.ChangeMessageVisibilityBatch",
+        lambda params, **_: delays.extend(
+            (params["QueueUrl"], each["VisibilityTimeout"]) for each in params["Entries"]
+        ),
+    )
+    forget()
+    (answer,) = house.send({"Records": [record]})
+    assert answer == {"batchItemFailures": [{"itemIdentifier": message["MessageId"]}]}
+    assert [queue for queue, _ in delays] == [bulk]
 
 
 def test_a_change_that_cannot_be_read_is_a_dead_letter_of_its_own_queue(house: House) -> None:
@@ -342,6 +367,8 @@ def test_the_functions_call_of_aws_what_their_roles_grant_and_nothing_else(
         if "requestContext" in load(name):
             receive(sign(load(name), SECRET, URL, now_ms()))
     receive(sign({**load("contact-created"), "body": '[{"portalId": 62515, "occurredAt": 1}]'}, SECRET, URL, now_ms()))
+    many = [json.loads(load("contact-created")["body"])[0] | {"objectId": n + 1} for n in range(11)]
+    receive(sign({**load("contact-created"), "body": json.dumps(many)}, SECRET, URL, now_ms()))
     assert calls == granted(house.stack, "IntakeFunction")
 
     calls.clear()
@@ -355,16 +382,20 @@ def test_the_functions_call_of_aws_what_their_roles_grant_and_nothing_else(
     house.portal.change(CONTACT, {OWNER: rep})
     house.portal.down(9_999_999_999_999)
     house.send(load("lead-queued"))
-    assert calls == granted(house.stack, "AssignFunction") - polled(house.stack, "LeadsQueue")
+    (record,) = load("lead-queued")["Records"]
+    house.send({"Records": [record | {"eventSourceARN": house.stack.references["BulkQueue.Arn"]}]})
+    assert calls == granted(house.stack, "AssignFunction") - polled(house.stack, "LeadsQueue", "BulkQueue")
 
     house.portal.down(0)
     forget()
     calls.clear()
     house.taken_over()
     imported = house.portal.create_contact({"email": "imported@example.net"}, source="IMPORT")
+    restored = house.portal.create_contact({"email": "restored@example.net"})
     with caught_up():
         house.send(load("change-queued"), changed(load("change-queued"), v=2))
         house.send(changed(load("change-queued"), id=imported, kinds=["creation"], changeSource="IMPORT"))
+        house.send(changed(load("change-queued"), id=restored, kinds=["restore"], changeSource="CRM_UI"))
     house.portal.down(9_999_999_999_999)
     house.send(load("change-queued"))
     assert calls == granted(house.stack, "TrackFunction") - polled(house.stack, "ChangesQueue")
@@ -428,7 +459,7 @@ def granted(stack: Stack, function: str) -> set[tuple[str, str]]:
     }
 
 
-def polled(stack: Stack, queue: str) -> set[tuple[str, str]]:
-    """What Lambda does, in the function's name, with the queue that it reads."""
-    arn = stack.references[f"{queue}.Arn"]
-    return {(f"sqs:{action}", arn) for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")}
+def polled(stack: Stack, *queues: str) -> set[tuple[str, str]]:
+    """What Lambda does, in the function's name, with the queues that it reads."""
+    actions = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
+    return {(f"sqs:{action}", stack.references[f"{queue}.Arn"]) for queue in queues for action in actions}

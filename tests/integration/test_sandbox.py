@@ -84,23 +84,20 @@ def sandbox() -> Iterator[Sandbox]:
         yield sandbox
 
 
-def test_the_sandbox_has_every_queue_of_the_template_with_its_delay_and_redrive(sandbox: Sandbox) -> None:
+@pytest.mark.usefixtures("sandbox")
+def test_the_sandbox_has_every_queue_of_the_template_with_its_redrive() -> None:
     sqs = boto3.client("sqs")
     urls = sqs.list_queues()["QueueUrls"]
     template = Template()
     assert len(urls) == len(template.resources("AWS::SQS::Queue"))
     asked = sqs.get_queue_attributes(QueueUrl=settings().leads_queue, AttributeNames=["All"])["Attributes"]
-    assert asked["DelaySeconds"] == str(template.data["Parameters"]["SettleSeconds"]["Default"])
     assert json.loads(asked["RedrivePolicy"])["maxReceiveCount"] == 100
-    assert sandbox.settling == timedelta(seconds=int(asked["DelaySeconds"]) + 1)
 
 
-def test_a_webhook_goes_through_intake_and_its_lead_waits_for_its_delay_in_the_queue(sandbox: Sandbox) -> None:
+def test_a_webhook_goes_through_intake_and_its_lead_to_assign_at_once(sandbox: Sandbox) -> None:
     lead = sandbox.portal.create_contact({"email": "lead@example.net"})
     sandbox.travel(START + timedelta(seconds=2))
     assert sandbox.portal.deliver(sandbox.post) == 1
-    assert sandbox.poll() == 1, "still delayed, so nobody was called"
-    sandbox.travel(sandbox.now + sandbox.settling)
     assert sandbox.poll() == 0
     for _ in range(2):  # looking at them changes nothing
         ((body, reason),) = sandbox.dead_letters()
@@ -109,11 +106,15 @@ def test_a_webhook_goes_through_intake_and_its_lead_waits_for_its_delay_in_the_q
         assert sandbox.dead_letters("changes") == []
 
 
-def test_a_change_goes_through_intake_to_track_without_a_delay(sandbox: Sandbox) -> None:
+def test_a_change_goes_through_intake_to_track_when_its_window_is_over(sandbox: Sandbox) -> None:
     sandbox.portal.create_contact({"email": "lead@example.net"}, source="IMPORT", id=CONTACT)
     sandbox.travel(START + timedelta(seconds=2))
     sandbox.portal.deliver(sandbox.post)
+    assert sandbox.poll() == 1, "more may come"
+    assert sandbox.gathers
+    sandbox.travel(sandbox.now + timedelta(seconds=1))
     assert sandbox.poll() == 0
+    assert not sandbox.gathers
     ((body, _),) = sandbox.dead_letters("changes")
     assert json.loads(body)["id"] == CONTACT
     assert sandbox.dead_letters() == []

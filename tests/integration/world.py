@@ -135,6 +135,7 @@ class World:
             crm=crm or self.crm,
             claims=self.claims(store),
             leads=queues.get("leads", self.leads),
+            bulk=queues.get("bulk", queues.get("leads", self.leads)),  # assign takes both alike
             now=lambda: self.at,
         )
         consumer = self.consumer(store, queues.get("changes", self.changes), "track", queues.get("dead_letters"))

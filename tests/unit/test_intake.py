@@ -97,6 +97,7 @@ def intake(sqs: Sqs, secrets: Secrets | None = None) -> Intake:
     client = cast("SQSClient", sqs)
     return Intake(
         leads=Queue(client, "leads"),
+        bulk=Queue(client, "bulk"),
         changes=Queue(client, "changes"),
         dead_letters=Queue(client, "dead-letters"),
         credentials=cast("Credentials", secrets or Secrets()),
@@ -438,8 +439,16 @@ def test_a_hundred_events_are_taken_well_within_hubspots_five_seconds_though_sqs
     began = time.monotonic()
     assert receive(sqs, events + [event(None)] * 10, deadline=Deadline.after(3.5)) is HTTPStatus.OK
     assert time.monotonic() - began < 3
-    assert [len(sqs.bodies(queue)) for queue in ("leads", "changes", "dead-letters")] == [80, 10, 10]
+    assert [len(sqs.bodies(queue)) for queue in ("bulk", "changes", "dead-letters")] == [80, 10, 10]
     assert metrics(capsys) == {Metric.EVENTS_RECEIVED: 100, Metric.DEAD_LETTERED: 10}
+
+
+@pytest.mark.parametrize(("number", "queue"), [(1, "leads"), (10, "leads"), (11, "bulk")])
+def test_a_few_leads_are_queued_for_themselves_and_more_in_numbers(sqs: Sqs, number: int, queue: str) -> None:
+    changes = [event(100 + n, source="IMPORT") for n in range(20)]
+    assert receive(sqs, [*changes, *(event(n + 1) for n in range(number))]) is HTTPStatus.OK
+    assert sorted(sqs.ids(queue), key=int) == [str(n + 1) for n in range(number)]
+    assert sqs.sent.keys() == {queue, "changes"}
 
 
 ONE_FOR: dict[str, dict[str, Any]] = {

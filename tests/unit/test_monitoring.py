@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from docs.dashboard import COLUMNS, SEARCH, TERM
+from fairturn.policy import MAX_SETTLE
 from fairturn.telemetry import NAMESPACE, Metric
 from fairturn_console.cli import app
 from fairturn_console.cloudwatch import Series, read_alarm
@@ -208,9 +209,13 @@ def test_every_queue_has_its_alarm() -> None:
     }
 
 
-def test_a_lead_that_rests_as_long_as_it_may_is_not_old() -> None:
-    longest = TEMPLATE.data["Parameters"]["SettleSeconds"]["MaxValue"]
-    assert ALARMS["LeadsOldAlarm"].threshold >= 2 * longest
+@pytest.mark.parametrize("name", ["LeadsOldAlarm", "BulkOldAlarm"])
+def test_a_lead_that_waits_for_its_properties_as_long_as_it_may_is_not_old(name: str) -> None:
+    assert ALARMS[name].threshold >= 2 * MAX_SETTLE
+
+
+def test_a_lead_that_waits_for_its_properties_as_long_as_it_may_is_not_put_back_for_long() -> None:
+    assert ALARMS["PutBackAlarm"].threshold >= MAX_SETTLE
 
 
 @pytest.mark.parametrize(

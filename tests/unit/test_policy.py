@@ -86,6 +86,24 @@ def test_what_is_left_out_has_its_default() -> None:
     assert policy.otherwise.priority is None
 
 
+def settle(known: list[str], at_most: object) -> dict[str, object]:
+    return {"known": known, "at_most": at_most}
+
+
+def test_a_lead_waits_for_nothing_unless_it_is_said() -> None:
+    assert Policy.read(raw()).leads.settle is None
+
+
+def test_a_lead_waits_for_what_is_to_be_known_for_seconds_up_to_a_quarter_of_an_hour() -> None:
+    written = {"1s": 1, "5s": 5, "900s": 900, "2m": 120, "15m": 900}
+    for text, seconds in written.items():
+        policy = Policy.read(raw(leads={"settle": settle(["country"], text)}))
+        assert policy.leads.settle is not None
+        assert (policy.leads.settle.known, policy.leads.settle.at_most) == (("country",), seconds)
+        assert stored(policy)["leads"]["settle"] == settle(["country"], f"{seconds}s")
+        assert "country" in policy.properties()
+
+
 def test_a_release_is_held_back_for_whole_minutes_up_to_four_hours() -> None:
     written = {0: 0, "0m": 0, "0h": 0, "1m": 1, "15m": 15, "2h": 120, "240m": 240, "4h": 240}
     assert {value: Policy.read(raw(release=value)).release for value in written} == written
@@ -407,6 +425,15 @@ def test_a_wrong_rep_is_named_with_its_place(rep: Any, said: str) -> None:
         ),
         ({"leads": with_worth(20, priorities=[])}, "leads.worth.priorities: must have 2"),
         ({"leads": with_worth(20, priorities=["low", "asap"])}, "leads.worth.priorities[1]: must be urgent, high"),
+        ({"leads": {"settle": {"at_most": "5s"}}}, "leads.settle.known: is missing"),
+        ({"leads": {"settle": {"known": ["a"]}}}, "leads.settle.at_most: is missing"),
+        ({"leads": {"settle": settle([], "5s")}}, "leads.settle.known: must have at least 1, has 0"),
+        ({"leads": {"settle": settle(list("abcdef"), "5s")}}, "leads.settle.known: must have at most 5"),
+        ({"leads": {"settle": settle(["A B"], "5s")}}, "leads.settle.known[0]: 'A B' is no"),
+        *(
+            ({"leads": {"settle": settle(["a"], value)}}, "leads.settle.at_most: must be seconds such as 5s or")
+            for value in (5, 0, None, True, "", "5", "0s", "0m", "-5s", "1.5s", "5 s", "901s", "16m", "1h", "٣s")
+        ),
         ({"release": 15}, "release: must be 0, minutes such as 15m or hours such as 2h; at most 4h"),
         *(
             ({"release": value}, "release: must be 0, minutes")
@@ -720,6 +747,7 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
             "regret": draw(st.integers(0, 1440)),
             "cleared": draw(st.sampled_from(["leave", "allot again"])),
             "closed": [{"property": "hs_lead_status", "reaches": ["BAD", 0.5]}],
+            **draw(st.sampled_from([{}, {"settle": settle(["a", "b"], "2m")}])),
             **draw(st.sampled_from([{}, with_worth(0.5, 20), with_worth(60, priorities=["low", "high"])])),
         },
         release=draw(st.sampled_from([0, "15m", "2h"]) | st.integers(0, 240).map("{}m".format)),

@@ -43,8 +43,9 @@ REFERENCES: dict[str, str | int] = {
 
 LONGEST_RETENTION = 1_209_600
 """Seconds: SQS keeps no message for longer than 14 days."""
-BATCHES = {"LeadsQueue": MAX_RECORDS, "ChangesQueue": BATCH_LIMIT}
-"""The most that is done at once with the messages of a queue: one claim, one batch read at HubSpot."""
+BATCHES = {"LeadsQueue": 10, "BulkQueue": MAX_RECORDS, "ChangesQueue": BATCH_LIMIT}
+"""The most that is done at once with the messages of a queue: what Lambda takes without a window, one claim, one batch
+read at HubSpot."""
 SHORTEST_INTERVAL = 60
 """Seconds between two runs of what is scheduled."""
 EATEN = {"env", "venv", "ENV", ".cache"}
@@ -60,6 +61,7 @@ LOCAL = {"AWS_ENDPOINT_URL", "HUBSPOT_API_URL"}
 GRANTS = {
     "IntakeFunction": {
         ("sqs:SendMessage", "arn:LeadsQueue"),
+        ("sqs:SendMessage", "arn:BulkQueue"),
         ("sqs:SendMessage", "arn:ChangesQueue"),
         ("sqs:SendMessage", "arn:LeadsDeadLetters"),
         ("secretsmanager:GetSecretValue", "ref:WebhookSecret"),
@@ -72,6 +74,10 @@ GRANTS = {
         ("sqs:DeleteMessage", "arn:LeadsQueue"),
         ("sqs:GetQueueAttributes", "arn:LeadsQueue"),
         ("sqs:ChangeMessageVisibility", "arn:LeadsQueue"),
+        ("sqs:ReceiveMessage", "arn:BulkQueue"),
+        ("sqs:DeleteMessage", "arn:BulkQueue"),
+        ("sqs:GetQueueAttributes", "arn:BulkQueue"),
+        ("sqs:ChangeMessageVisibility", "arn:BulkQueue"),
         ("sqs:SendMessage", "arn:LeadsQueue"),
         ("sqs:SendMessage", "arn:ChangesQueue"),
         ("sqs:SendMessage", "arn:LeadsDeadLetters"),
@@ -90,6 +96,7 @@ GRANTS = {
         ("sqs:ChangeMessageVisibility", "arn:ChangesQueue"),
         ("sqs:SendMessage", "arn:ChangesDeadLetters"),
         ("sqs:SendMessage", "arn:LeadsQueue"),
+        ("sqs:SendMessage", "arn:BulkQueue"),
         ("dynamodb:BatchGetItem", "arn:Table"),
         ("dynamodb:PutItem", "arn:Table"),
         ("dynamodb:UpdateItem", "arn:Table"),
@@ -380,25 +387,33 @@ def test_the_package_holds_no_name_that_the_build_eats_or_leaks(name: str) -> No
 # Queues
 
 
-def test_every_queue_that_is_read_has_a_dead_letter_queue_of_its_own() -> None:
-    dead_letters = [
-        queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
-        for queue in QUEUES.values()
+def test_every_queue_that_is_read_has_dead_letters_and_they_are_of_leads_or_of_changes() -> None:
+    dead_letters = {
+        name: queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
+        for name, queue in QUEUES.items()
         if "RedrivePolicy" in queue
-    ]
-    assert len(dead_letters) == len(set(dead_letters))
-    assert {name for name, queue in QUEUES.items() if "RedrivePolicy" not in queue} == set(dead_letters)
+    }
+    assert dead_letters == {
+        "LeadsQueue": "LeadsDeadLetters",
+        "BulkQueue": "LeadsDeadLetters",
+        "ChangesQueue": "ChangesDeadLetters",
+    }
+    assert {name for name, queue in QUEUES.items() if "RedrivePolicy" not in queue} == set(dead_letters.values())
 
 
-def test_a_dead_letter_queue_takes_the_letters_of_its_own_queue_only() -> None:
-    for queue in QUEUES.values():
-        if "RedrivePolicy" in queue:
-            dead_letters = QUEUES[queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]]
-            source = f"arn:aws:sqs:eu-central-1:123456789012:{resolve(queue['QueueName'])}"
-            assert resolve(dead_letters["RedriveAllowPolicy"]) == {
-                "redrivePermission": "byQueue",
-                "sourceQueueArns": [source],
-            }
+def test_a_dead_letter_queue_takes_the_letters_of_its_own_queues_only() -> None:
+    for name, dead_letters in QUEUES.items():
+        if "RedrivePolicy" in dead_letters:
+            continue
+        sources = [
+            f"arn:aws:sqs:eu-central-1:123456789012:{resolve(queue['QueueName'])}"
+            for queue in QUEUES.values()
+            if queue.get("RedrivePolicy", {}).get("deadLetterTargetArn") == {"Fn::GetAtt": [name, "Arn"]}
+        ]
+        assert resolve(dead_letters["RedriveAllowPolicy"]) == {
+            "redrivePermission": "byQueue",
+            "sourceQueueArns": sources,
+        }
 
 
 @pytest.mark.parametrize("name", QUEUES)
@@ -417,7 +432,7 @@ def test_a_message_stays_hidden_while_its_batch_waits_and_is_worked_on() -> None
     sources = list(queue_sources())
     assert sources
     for _, function, queue, source in sources:
-        window = source["MaximumBatchingWindowInSeconds"]
+        window = source.get("MaximumBatchingWindowInSeconds", 0)
         assert QUEUES[queue]["VisibilityTimeout"] >= 3 * function["Timeout"] + window
         # Without it the pollers call more than may run, and hold on to what is throttled: then it had to be six times.
         assert "MaximumConcurrency" in source["ScalingConfig"]
@@ -431,7 +446,8 @@ def test_a_message_stays_hidden_for_longer_than_a_claim_may_be_under_way() -> No
 def test_a_batch_is_what_is_done_at_once_and_says_which_of_its_messages_failed() -> None:
     assert {queue: source["BatchSize"] for _, _, queue, source in queue_sources()} == BATCHES
     for _, _, _, source in queue_sources():
-        assert source["MaximumBatchingWindowInSeconds"] == 1
+        # Lambda wants a window for more than ten messages, and waits for no more without one.
+        assert source.get("MaximumBatchingWindowInSeconds", 0) == (source["BatchSize"] > 10)
         assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
@@ -443,23 +459,26 @@ def test_concurrency_is_bounded_and_nothing_is_reserved_by_default() -> None:
 
 
 @pytest.mark.parametrize("concurrency", [2, 10])
-def test_never_less_is_reserved_than_the_queue_may_use(concurrency: int) -> None:
+def test_what_is_reserved_is_what_the_queues_may_use(concurrency: int) -> None:
     parameters: dict[str, str | int] = {"AssignConcurrency": concurrency, "ReserveConcurrency": "true"}
-    most = {name: source["ScalingConfig"]["MaximumConcurrency"] for name, _, _, source in queue_sources()}
+    most = {
+        queue: resolve(source["ScalingConfig"]["MaximumConcurrency"], **parameters)
+        for name, _, queue, source in queue_sources()
+        if name == "AssignFunction"
+    }
     functions = {name: resolve(function, **parameters) for name, function in FUNCTIONS.items()}
     reserved = {
         name: function["ReservedConcurrentExecutions"]
         for name, function in functions.items()
         if "ReservedConcurrentExecutions" in function
     }
-    assert resolve(most["AssignFunction"], **parameters) == concurrency
-    assert reserved == {"AssignFunction": concurrency}
+    assert most == {"LeadsQueue": concurrency, "BulkQueue": 2}
+    assert reserved == {"AssignFunction": sum(most.values())}
 
 
-@pytest.mark.parametrize("seconds", [0, 5, 900])
-def test_a_lead_rests_for_the_settle_seconds_and_a_change_does_not(seconds: int) -> None:
-    assert resolve(QUEUES["LeadsQueue"], SettleSeconds=seconds)["DelaySeconds"] == seconds
-    assert "DelaySeconds" not in QUEUES["ChangesQueue"]
+@pytest.mark.parametrize("name", QUEUES)
+def test_no_queue_keeps_a_message_to_itself(name: str) -> None:
+    assert "DelaySeconds" not in QUEUES[name]
 
 
 # The schedule
@@ -615,6 +634,7 @@ def test_the_outputs_name_what_an_operator_needs() -> None:
         "WebhookUrl": f"https://ref:Api.execute-api.eu-central-1.amazonaws.com/hubspot/{'k' * 32}",
         "TableName": "ref:Table",
         "LeadsQueueUrl": "ref:LeadsQueue",
+        "BulkQueueUrl": "ref:BulkQueue",
         "LeadsDeadLettersUrl": "ref:LeadsDeadLetters",
         "ChangesQueueUrl": "ref:ChangesQueue",
         "ChangesDeadLettersUrl": "ref:ChangesDeadLetters",

@@ -45,7 +45,7 @@ from fairturn.record import (
     milliseconds,
 )
 from fairturn.roster import duty
-from fairturn.routing import Ignored, Lead, Route, is_closed, route
+from fairturn.routing import Ignored, Lead, Route, is_closed, lacking, route
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
@@ -319,6 +319,9 @@ class Assign:
 
     def _start(self, lead: Lead, record: Record, view: View) -> Step:
         """A lead that is to be given to somebody, if a rule says so."""
+        if record.state is State.NEW and (left := _settles_for(lead, view)) > 0:
+            wants = ", ".join(lacking(lead, view.terms.policy))
+            return Step(later=Unavailable(f"it may still get a value of {wants}", retry_within=left))
         decision = view.routes[record.key]
         if isinstance(decision, Ignored):
             ids = {"lead": record.key, "reason": decision.reason, "rule": decision.rule}
@@ -411,6 +414,14 @@ class Assign:
 def _is_early(message: Message, view: View) -> bool:
     """Whether HubSpot's reads may still come to agree with what we were told. What no queue brought is always early."""
     return message.received_at is None or view.at < message.received_at + UNSEEN_FOR
+
+
+def _settles_for(lead: Lead, view: View) -> float:
+    """For how many seconds more a new lead waits for what it lacks; 0 or less: for none."""
+    settle, received_at = view.terms.policy.leads.settle, lead.message.received_at
+    if settle is None or received_at is None or not lacking(lead, view.terms.policy):
+        return 0
+    return settle.at_most - (view.at - received_at) / 1000
 
 
 def _is_kept(lead: Lead, record: Record, terms: Terms) -> bool:

@@ -185,14 +185,16 @@ class Consumer:
             reasons[str(error)] += 1
         for reason, number in reasons.items():
             logger.warning("put back", extra={"messages": number, "reason": reason})
-        delays = [
-            (received, max(growing_delay(received.receipts, 0.8 + 0.2 * self.jitter()), ceil(error.retry_after)))
-            for received, error in messages.items()
-        ]
+        delays = [(received, self._delay(received, error)) for received, error in messages.items()]
         try:
             self.queue.put_back(delays, deadline.less(LAST_WORDS))
         except Unavailable as down:  # they come back by themselves when their visibility ends
             logger.warning("delays not set", extra={"reason": str(down)})
+
+    def _delay(self, received: Received, error: Unavailable) -> int:
+        """Whole seconds until a message may come again."""
+        delay = max(growing_delay(received.receipts, 0.8 + 0.2 * self.jitter()), ceil(error.retry_after))
+        return delay if error.retry_within is None else min(delay, ceil(error.retry_within))
 
     def _bury(
         self, reasons: Mapping[Received, str], leads: Mapping[Received, str], deadline: Deadline

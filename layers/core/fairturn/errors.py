@@ -143,11 +143,15 @@ class BrakeMoved(Refused):
 
 
 class Unavailable(FairturnError):
-    """A neighbour is not to be had now. `retry_after` is the least number of seconds to wait; 0 if unsaid."""
+    """A neighbour is not to be had now, or it is too early to tell.
 
-    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+    `retry_after` is the least number of seconds to wait, 0 if unsaid; `retry_within` is the most, None if unsaid.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0.0, retry_within: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.retry_within = retry_within
 
 
 class HubSpotUnavailable(Unavailable):

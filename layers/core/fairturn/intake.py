@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES: Final = 1_048_576
 """1 MiB of raw body. A hundred events, HubSpot's most, are some 40 KB."""
+MOST_AT_ONCE: Final = 10
+"""Leads of one request that are assigned by themselves. More go through the bulk queue, in batches."""
 MAX_EVENTS: Final = 1_000
 """Ten times what HubSpot says it sends at once: more could not be queued within its five seconds."""
 
@@ -66,6 +68,7 @@ class Intake:
     """Takes HubSpot's webhooks for one portal."""
 
     leads: Queue
+    bulk: Queue
     changes: Queue
     dead_letters: Queue
     credentials: Credentials
@@ -138,7 +141,8 @@ class Intake:
             else:
                 events.append(event)
         leads, changes = sort_events(events)
-        self.leads.send([Letter(message.body()) for message in leads], deadline)
+        queue = self.leads if len(leads) <= MOST_AT_ONCE else self.bulk
+        queue.send([Letter(message.body()) for message in leads], deadline)
         self.changes.send([Letter(message.body()) for message in changes], deadline)
         self.dead_letters.send([_dead_letter(raw, reason) for raw, reason in rejected], deadline)
         logger.info(

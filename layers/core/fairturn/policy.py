@@ -51,6 +51,7 @@ SMALLER = "split the rota, or ask for fewer skills or bands"
 """What helps a rota that has too many cells."""
 MAX_BANDS = 5
 MAX_RELEASE = 4 * 60  # minutes
+MAX_SETTLE = 15 * 60  # seconds
 MAX_RULES = 100
 MAX_LEAVES = 400
 MAX_DEPTH = 8
@@ -406,6 +407,15 @@ def _minutes(value: object) -> int:
     raise _wrong(f"must be 0, minutes such as 15m or hours such as 2h; at most {MAX_RELEASE // 60}h")
 
 
+def _seconds(value: object) -> int:
+    found = re.fullmatch(r"([0-9]{1,3})([sm])", value) if isinstance(value, str) else None
+    if found is not None:
+        seconds = int(found[1]) * (60 if found[2] == "m" else 1)
+        if 1 <= seconds <= MAX_SETTLE:
+            return seconds
+    raise _wrong(f"must be seconds such as 5s or minutes such as 2m; at most {MAX_SETTLE // 60}m")
+
+
 def _sorted(skills: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(skills)))
 
@@ -435,6 +445,7 @@ Values = Annotated[tuple[Value, ...], Field(min_length=1, max_length=MAX_VALUES)
 Number = Annotated[Decimal, PlainValidator(_number), PlainSerializer(_stored)]
 Bound = Annotated[Number, AfterValidator(_positive)]
 Minutes = Annotated[int, PlainValidator(_minutes), PlainSerializer(lambda minutes: f"{minutes}m")]
+Seconds = Annotated[int, PlainValidator(_seconds), PlainSerializer(lambda seconds: f"{seconds}s")]
 Text = Annotated[str, PlainValidator(_text)]
 Yes = Annotated[Literal[True], PlainValidator(_yes)]
 
@@ -798,6 +809,15 @@ def _kind_of_start(data: object) -> str:
     return "<created>" if isinstance(data, str) else "<reached>"
 
 
+class Settle(_Strict):
+    """What a new lead waits for, because something else writes it just after the contact was created."""
+
+    known: Annotated[tuple[Property, ...], Field(min_length=1, max_length=MAX_SHOWN)]
+    """Properties; a lead that has a value of each waits for nothing."""
+    at_most: Seconds
+    """Seconds, 1 to 900, since its message first came."""
+
+
 class Leads(_Strict):
     """Which records are leads, and what may be seen of them."""
 
@@ -805,6 +825,8 @@ class Leads(_Strict):
         Annotated[Literal["created"], Tag("<created>")] | Annotated[Reached, Tag("<reached>")],
         Discriminator(_kind_of_start),
     ] = "created"
+    settle: Settle | None = None
+    """None assigns a lead as it is when it comes."""
     keep_owner: Annotated[bool, Field(strict=True)] = True
     """Whether a record that has an owner keeps him."""
     regret: Annotated[int, Field(strict=True, ge=0, le=1440)] = 10
@@ -950,6 +972,8 @@ class Policy(_Strict):
             names.add(self.leads.when.property)
         if self.leads.worth is not None:
             names.add(self.leads.worth.property)
+        if self.leads.settle is not None:
+            names |= set(self.leads.settle.known)
         for rule in self.rules:
             names |= {leaf.property for leaf in leaves(rule.when) if not isinstance(leaf, FromSource)}
         return tuple(sorted(names))

@@ -116,6 +116,13 @@ def matches(value: Value, text: str | None) -> bool:
     return _Facts({"": text}).equals("", value)
 
 
+def lacking(lead: Lead, policy: Policy) -> tuple[str, ...]:
+    """The properties for which a new lead waits, as it has no value of them yet."""
+    settle = policy.leads.settle
+    facts = _Facts(lead.properties)
+    return tuple(name for name in settle.known if facts.text(name) is None) if settle else ()
+
+
 def is_closed(properties: Mapping[str, str | None], policy: Policy) -> bool:
     """Tell whether a record counts in nobody's load any more."""
     facts = _Facts(properties)

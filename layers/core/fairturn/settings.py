@@ -15,6 +15,7 @@ class Settings(BaseModel):
 
     table: str = Field(alias="TABLE_NAME", min_length=1)
     leads_queue: str = Field(alias="LEADS_QUEUE_URL", min_length=1)
+    bulk_queue: str = Field(alias="BULK_QUEUE_URL", min_length=1)
     changes_queue: str = Field(alias="CHANGES_QUEUE_URL", min_length=1)
     leads_dead_letters: str = Field(alias="LEADS_DEAD_LETTERS_URL", min_length=1)
     changes_dead_letters: str = Field(alias="CHANGES_DEAD_LETTERS_URL", min_length=1)

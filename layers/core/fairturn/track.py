@@ -234,6 +234,8 @@ class Track:
     claims: Claims
     leads: Queue
     """Takes what has become a lead."""
+    bulk: Queue
+    """Takes those of bulk sources."""
     now: Callable[[], datetime]
     """An aware datetime."""
 
@@ -524,7 +526,9 @@ class Track:
         for start in range(0, len(bulk), MAX_RECORDS):
             sent += self._hold_back(bulk[start : start + MAX_RECORDS], terms)
         if sent:
-            self.leads.send([Letter(message.body()) for message in sent])
+            in_numbers = [message for message in sent if message.change_source in BULK_SOURCES]
+            self.leads.send([Letter(message.body()) for message in sent if message not in in_numbers])
+            self.bulk.send([Letter(message.body()) for message in in_numbers])
             logger.info("passed on", extra={"leads": [message.key for message in sent]})
 
     def _hold_back(self, leads: Sequence[tuple[Record, Record, Message]], terms: Terms) -> list[Message]:

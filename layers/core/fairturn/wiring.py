@@ -54,8 +54,8 @@ class Wiring:
     @cached_property
     def track(self) -> Track:
         """What follows the records."""
-        leads = self._queue(self._settings.leads_queue)
-        return Track(self._store, self._in_force, self._crm, self._claims, leads, _now)
+        leads, bulk = self._queue(self._settings.leads_queue), self._queue(self._settings.bulk_queue)
+        return Track(self._store, self._in_force, self._crm, self._claims, leads, bulk, _now)
 
     @cached_property
     def sweep(self) -> Sweep:
@@ -67,6 +67,11 @@ class Wiring:
     def leads(self) -> Consumer:
         """What reads the leads queue."""
         return self._consumer(self._settings.leads_queue, self._settings.leads_dead_letters, "assign")
+
+    @cached_property
+    def bulk(self) -> Consumer:
+        """What reads the bulk queue."""
+        return self._consumer(self._settings.bulk_queue, self._settings.leads_dead_letters, "assign")
 
     @cached_property
     def changes(self) -> Consumer:
