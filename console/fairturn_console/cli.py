@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from fairturn.errors import FairturnError, HubSpotUnavailable, OutOfTime, PolicyInvalid
+from fairturn.errors import FairturnError, HubSpotDenied, HubSpotUnavailable, OutOfTime, PolicyInvalid
 from fairturn_console import events
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ SHOWN_ID: Final = 8
 """Characters of a dead letter's id in a table: enough to name it."""
 
 MAX_MESSAGE: Final = 200
+UNLISTED: Final = "not applied; HubSpot lists no sensitive properties: if it is only for these, apply with --no-lookup"
 SCOPE: Final = "The app needs the scope crm.schemas.contacts.read for that."
 
 PolicyFile = Annotated[Path, typer.Argument(help="The policy file.", exists=True, dir_okay=False)]
@@ -171,6 +172,11 @@ def apply(
     message: Annotated[
         str | None, typer.Option(help="What changes and why, for the history.", callback=_one_line)
     ] = None,
+    *,
+    no_lookup: Annotated[
+        bool,
+        typer.Option("--no-lookup", help="Look up no properties: for sensitive ones, which HubSpot does not list."),
+    ] = False,
 ) -> None:
     """Check a policy, look its reps, properties and options up in HubSpot, and put it into force."""
     from fairturn_console import policies
@@ -181,7 +187,8 @@ def apply(
     try:
         deployment = Deployment(stack)
         crm = deployment.crm(hubspot)
-        _look_up(path, checked.policy, crm)
+        if not no_lookup:
+            _look_up(path, checked.policy, crm)
         by, at = _caller(path), int(time.time() * 1000)
         number = policies.apply(checked.policy, deployment.store(), crm, at, by=by, message=message)
     except PolicyInvalid as error:
@@ -383,10 +390,12 @@ def _look_up(path: Path, policy: Policy, crm: HubSpot) -> None:
     try:
         unknown = definitions.unknown(policy, crm)
     except (HubSpotUnavailable, OutOfTime) as error:
-        what = f"properties and options are not looked up: {error}. {SCOPE}"
-        typer.echo(f"{path}: warning: {what}", err=True)
+        what = f"properties and options are not looked up: {error}"
+        mend = f". {SCOPE}" if isinstance(error, HubSpotDenied) else ""
+        typer.echo(f"{path}: warning: {what}{mend}", err=True)
     else:
         if unknown:
+            typer.echo(f"{path}: {UNLISTED}", err=True)
             raise PolicyInvalid(unknown)
 
 

@@ -23,7 +23,7 @@ LOOKS_BEYOND: Final = 2
 """Periods that an alarm looks at beyond those that it evaluates. AWS doesn't say how many; its examples have two."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Series:
     """One metric, by all that tells it from others."""
 

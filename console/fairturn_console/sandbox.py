@@ -20,6 +20,7 @@ from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
+from urllib.parse import urlsplit
 
 import boto3
 import time_machine
@@ -153,16 +154,23 @@ class Sandbox:
 
     def post(self, request: WebhookRequest) -> int:
         """Do as API Gateway does with a request: make an event of it, call intake, answer with its status."""
-        try:
-            status: int = self.functions["IntakeFunction"].invoke(_http_event(request))["statusCode"]
-        except FunctionFailed:
-            status = 500
+        status = self._answer(request)
         at = time.time()
         for name, value in {"Count": 1, "4xx": 400 <= status < 500, "5xx": status >= 500}.items():
             self.metrics.put(Series.of("AWS/ApiGateway", name, ApiId=self._deployed.references["Api"]), value, at)
         if self.lose_answers():
             self.unheard += 1
             return 504
+        return status
+
+    def _answer(self, request: WebhookRequest) -> int:
+        (route,) = self._deployed.template.resources("AWS::ApiGatewayV2::Route").values()
+        if f"{request.method} {urlsplit(request.url).path}" != self._deployed.resolve(route["RouteKey"]):
+            return 404
+        try:
+            status: int = self.functions["IntakeFunction"].invoke(_http_event(request))["statusCode"]
+        except FunctionFailed:
+            return 500
         return status
 
     @property

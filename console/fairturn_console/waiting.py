@@ -44,4 +44,4 @@ def waiting(store: Store, most: int) -> Iterator[Lane]:
         if due:
             known = store.records(due).known
             first = tuple(known[key] for lead in due if (key := lead_key(*lead)) in known)
-            yield Lane(NAMES.get(lane, lane.replace("#", ", ")), store.count_due(lane), first)
+            yield Lane(NAMES.get(lane, lane.replace("#", ", ")), store.backlog(lane).leads, first)

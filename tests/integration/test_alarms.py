@@ -22,10 +22,11 @@ from fairturn.settings import settings
 from fairturn.store import Store
 from fairturn_console import events, policies
 from fairturn_console.portal import Portal
-from fairturn_console.portal_api import Lies
+from fairturn_console.portal_api import DAILY, Lies
 from fairturn_console.sandbox import Sandbox
 from fairturn_console.story import furnish
 from fairturn_console.template import Template
+from fairturn_console.webhooks import WebhookRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,6 +136,10 @@ class Failure:
     parameters: Mapping[str, str | int] = field(default_factory=dict)
 
 
+def both(*happenings: Happening) -> Happening:
+    return lambda watch: [happens(watch) for happens in happenings]
+
+
 def deploy(function: str, **properties: Any) -> Happening:
     return lambda watch: watch.sandbox.functions[function].deploy(**properties)
 
@@ -208,10 +213,20 @@ def nothing(watch: Watch) -> None:
 
 def send_nonsense(watch: Watch) -> None:
     """Somebody who knows the webhook's address calls it."""
-    watch.portal.webhooks.announce("creation", "1", "FORM", milliseconds(watch.sandbox.now))
-    (sending,) = watch.portal.webhooks.due(milliseconds(watch.sandbox.now))
-    request = watch.portal.webhooks.request(sending, milliseconds(watch.sandbox.now))
-    assert watch.sandbox.post(type(request)(request.url, "POST", request.headers, b"x" * 1_100_000)) == 413
+    nonsense = WebhookRequest(events.URL, "POST", {}, b"x" * 1_100_000)
+
+    def happens(watch: Watch) -> None:
+        assert watch.sandbox.post(nonsense) == 413
+
+    watch.happens = happens
+
+
+def mistype_target(watch: Watch) -> None:
+    watch.portal.webhooks.url = f"{events.URL}x"
+
+
+def correct_target(watch: Watch) -> None:
+    watch.portal.webhooks.url = events.URL
 
 
 def lose_policy(watch: Watch) -> None:
@@ -251,7 +266,7 @@ def purge_leads(_: Watch) -> None:
 
 
 def spoil_record(watch: Watch) -> None:
-    """A record that this version can't read."""
+    """A record that this version can't read: a mistake of ours, for each try with it."""
     lead = watch.arrive()
     table = boto3.resource("dynamodb").Table(settings().table)
     table.put_item(Item={"pk": f"LEAD#contact#{lead}", "sk": "RECORD", "rev": 1, "state": "unheard of"})
@@ -267,6 +282,25 @@ def overwrite(watch: Watch) -> None:
             watch.portal.change(lead, {OWNER: other}, source="AUTOMATION_PLATFORM", by=WORKFLOW)
 
     watch.happens = happens
+
+
+def exhaust(watch: Watch) -> None:
+    watch.portal.usual_faults, watch.portal.fault_rate = (DAILY,), 1.0
+
+
+def refill(watch: Watch) -> None:
+    watch.portal.fault_rate = 0.0
+
+
+def queue_unreadable(_: Watch) -> None:
+    client = boto3.client("sqs")
+    client.send_message(QueueUrl=settings().leads_queue, MessageBody='{"v": 99}')
+
+
+def fill_up(watch: Watch) -> None:
+    """One lead comes, and nobody has room for it."""
+    watch.apply(reps={rep: {"capacity": 0} for rep in REPS})
+    watch.happens = silence
 
 
 def import_many(watch: Watch) -> None:
@@ -303,7 +337,8 @@ FAILURES = {
     "the client secret is wrong": Failure(
         put_webhook_secret({"current": "wrong"}), {"WebhooksRefused"}, RIGHT_SECRET, lasts=15
     ),
-    "somebody else calls the webhook": Failure(send_nonsense, {"WebhooksRefused"}, nothing, lasts=10),
+    "the target URL has another key": Failure(mistype_target, {"WebhooksRefused"}, correct_target, lasts=15),
+    "somebody else calls the webhook": Failure(send_nonsense, {"WebhooksRefused"}, nothing, lasts=15),
     "the client secret was never put": Failure(put_webhook_secret({}), {"WebhooksFailed"}, RIGHT_SECRET, lasts=15),
     "SQS refuses": Failure(refuse("sqs.SendMessageBatch", "ServiceUnavailable"), {"WebhooksFailed"}, allow, lasts=15),
     "intake fails": Failure(
@@ -340,6 +375,18 @@ FAILURES = {
         lambda watch: watch.portal.down(0),
     ),
     "HubSpot's reads lag": Failure(lag, {"LeadsUnseen"}, catch_up),
+    "HubSpot's limit of the day is reached": Failure(
+        exhaust, {"PutBack", "SweepStopped", "LeadsOld", "ChangesOld"}, refill, lasts=60
+    ),
+    "no secret can be read": Failure(
+        refuse("secretsmanager", "InternalServiceError"), {"WebhooksFailed"}, allow, lasts=15
+    ),
+    "SQS takes no dead letters": Failure(
+        both(refuse("sqs.SendMessageBatch", "ServiceUnavailable"), queue_unreadable),
+        {"WebhooksFailed", "PutBack"},
+        both(allow, lambda watch: watch.go_on(20), purge_leads, lambda watch: watch.go_on(10)),
+        lasts=40,
+    ),
     "DynamoDB is throttled": Failure(
         refuse("dynamodb", "ThrottlingException"), {"TableUnavailable", "PutBack", "SweepStopped"}, allow
     ),
@@ -358,7 +405,7 @@ FAILURES = {
         switch("AssignFunction", on=False), {"LeadsOld"}, switch("AssignFunction", on=True), lasts=40
     ),
     "nobody fetches leads, imported ones neither": Failure(
-        lambda watch: (switch("AssignFunction", on=False)(watch), watch.arrive(source="IMPORT")),
+        both(switch("AssignFunction", on=False), lambda watch: watch.arrive(source="IMPORT")),
         {"LeadsOld", "BulkOld"},
         switch("AssignFunction", on=True),
         lasts=40,
@@ -391,8 +438,8 @@ FAILURES = {
         restore_policy,
     ),
     "the policy is paused": Failure(apply(mode="pause"), {"PolicyPaused"}, apply(), lasts=30),
-    "the policy observes for a day": Failure(
-        observe, {"PolicyObserving"}, apply(), lasts=26 * 60, stride=20, ends_within=200
+    "the policy observes for hours": Failure(
+        observe, {"PolicyObserving"}, apply(), lasts=10 * 60, stride=20, ends_within=200
     ),
     "an import floods": Failure(import_many, {"BulkPaused"}, apply(), lasts=10),
     "all reps are away": Failure(apply(reps=AWAY), {"LeadsDue"}, apply(), lasts=40, parameters={"WaitingAlarm": 2}),
@@ -402,6 +449,8 @@ FAILURES = {
         remove_property, {"ExplanationRefused"}, lambda watch: watch.portal.define_property("fairturn_rule"), lasts=10
     ),
     "HubSpot refuses a lead": Failure(lock_lead, {"LeadsDeadLetters"}, unlock_lead, lasts=10),
+    "a mistake of ours with one lead": Failure(spoil_record, {"LeadsDeadLetters"}, purge_leads, lasts=40),
+    "one lead waits for days": Failure(fill_up, {"HoursDue"}, apply(), lasts=80, parameters={"WaitingHours": 1}),
     "a change can't be understood": Failure(queue_nonsense, {"ChangesDeadLetters"}, purge_changes, lasts=10),
 }
 
@@ -415,9 +464,10 @@ def test_a_failure_rings_what_is_named_and_nothing_else_until_it_is_mended(what:
         failure.cause(watch)
         assert watch.go_on(failure.lasts, failure.stride) == {f"{name}Alarm" for name in failure.rings}
         failure.mend(watch)
-        watch.go_on(STRIDE)
+        rang = watch.go_on(STRIDE)
         watch.is_quiet = True
-        watch.go_on(failure.ends_within, 4 * STRIDE)
+        rang |= watch.go_on(failure.ends_within, 4 * STRIDE)
+        assert rang <= {f"{name}Alarm" for name in failure.rings}, "no other rings because of the mending"
         assert watch.sandbox.ringing == set(), "after"
 
 

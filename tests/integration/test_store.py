@@ -290,7 +290,7 @@ def test_waiting_and_claimed_leads_are_found_by_what_is_due_and_reps_leads_by_re
     )
     assert store.due(f"{ROTA}#fr@60", 9) == [("contact", "3"), ("contact", "2")]
     assert store.due("claimed", 9) == [("contact", "1")]
-    assert store.count_due(f"{ROTA}#fr@60") == 2
+    assert store.backlog(f"{ROTA}#fr@60").leads == 2
     assert [item["pk"]["S"] for item in answer["Items"]] == ["LEAD#contact#1"]
 
 

@@ -247,7 +247,7 @@ def test_97_leads_from_bulk_sources_are_held_back_and_counted_in_one(store: Stor
     after = count(Brake(), len(moves), 600_000, flood, 1)
     store.hold_back(Brake(), after, moves)
     assert store.brake() == after
-    assert store.count_due(HELD_BACK) == MAX_RECORDS
+    assert store.backlog(HELD_BACK).leads == MAX_RECORDS
     with pytest.raises(RecordsMoved) as refused:
         store.hold_back(after, count(after, len(moves), 600_000, flood, 1), moves)
     assert refused.value.records == {record.key: record for _, record in moves}

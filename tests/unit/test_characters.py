@@ -18,6 +18,11 @@ def said(text: str) -> list[str]:
         ("key-accοunts", "'accοunts' mixes Latin and Greek letters: U+03BF GREEK SMALL LETTER OMICRON"),
         ("Москвa", "'Москвa' mixes Cyrillic and Latin letters: U+0061 LATIN SMALL LETTER A"),
         ("Ελλάδa", "'Ελλάδa' mixes Greek and Latin letters: U+0061 LATIN SMALL LETTER A"),
+        ("BAD_ТО", "'BAD_ТО' mixes Latin and Cyrillic letters: U+0422 CYRILLIC CAPITAL LETTER TE"),
+        ("hs_СОО", "'hs_СОО' mixes Latin and Cyrillic letters"),
+        ("МЕХІСО", "'МЕХІСО' is in Cyrillic letters that look like Latin ones: U+041C CYRILLIC CAPITAL LETTER EM"),
+        ("А1", "'А1' is in Cyrillic letters that look like Latin ones"),
+        ("ΑΒΒ", "'ΑΒΒ' is in Greek letters that look like Latin ones: U+0391 GREEK CAPITAL LETTER ALPHA"),
         ("a \u202e b", "U+202E RIGHT-TO-LEFT OVERRIDE turns around what is shown; take it out"),
         ("# \u2066", "U+2066 LEFT-TO-RIGHT ISOLATE turns around what is shown; take it out"),
         ("Fran\u200bce", "U+200B ZERO WIDTH SPACE is there, and nobody sees it; take it out"),
@@ -28,7 +33,8 @@ def said(text: str) -> list[str]:
     ],
 )
 def test_a_character_that_deceives_is_named_with_its_line(text: str, what: str) -> None:
-    assert said(f"\nname: {text}\n") == [f"line 2: {what}"]
+    (only,) = said(f"\nname: {text}\n")
+    assert only.startswith(f"line 2: {what}")
 
 
 @pytest.mark.parametrize(
@@ -45,6 +51,10 @@ def test_a_character_that_deceives_is_named_with_its_line(text: str, what: str) 
         "👩\u200d💻, ❤️, 5µm, ½, №5",
         "France, Россия, Ελλάδα",
         "\ufeffreps:",
+        "Δt, λx, 5Ω",
+        "Москва\nМЕХ",
+        "שלום\u200f!",
+        "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
     ],
 )
 def test_no_script_and_no_accent_is_doubted(text: str) -> None:

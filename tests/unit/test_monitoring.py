@@ -93,10 +93,17 @@ def test_an_alarm_says_what_it_means_and_what_to_type(name: str) -> None:
         if command.startswith("fairturn ")
     ),
 )
-def test_what_is_to_be_typed_is_a_command(command: str) -> None:
-    assert "--stack fairturn" in command
-    outcome = CliRunner().invoke(app, [*shlex.split(command)[1:], "--help"])
-    assert outcome.exit_code == 0, outcome.output
+def test_what_is_to_be_typed_goes_as_far_as_the_stack(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Deployed(Exception):
+        pass
+
+    def deployment(stack: str) -> None:
+        raise Deployed(stack)
+
+    monkeypatch.setattr("fairturn_console.deployment.Deployment", deployment)
+    monkeypatch.chdir(ROOT)
+    outcome = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert repr(outcome.exception) == "Deployed('fairturn')", outcome.output
 
 
 def test_the_logs_that_are_named_are_those_of_the_functions() -> None:
@@ -113,7 +120,6 @@ def test_the_logs_that_are_named_are_those_of_the_functions() -> None:
         ("SweepStoppedAlarm", "sweep", "a mistake of ours"),
         ("LeadsUnseenAlarm", "assign", "gone"),
         ("LeadsUnseenAlarm", "assign", "HubSpot does not show the contact"),
-        ("WebhooksRefusedAlarm", "intake", "webhook refused"),
         ("HubSpotDeniedAlarm", "sweep", "left for the next run"),
         ("HubSpotDeniedAlarm", "consumer", "put back"),
         ("PutBackAlarm", "consumer", "put back"),

@@ -110,7 +110,15 @@ def had(one: Record) -> tuple[str, ...]:
 NO_TURN: Final[Mapping[str, Any]] = {"claim": None, "booked_as": None}
 NOTHING_SHOWN: Final[Mapping[str, Any]] = {"shown": {}, "trace": None, "worth": None}
 METHODS: Final = {
-    "waiting": Written(Move.WAIT, lambda one: one.waiting("full", AT), rep=None, had=had, reason="full", **NO_TURN),
+    "waiting": Written(
+        Move.WAIT,
+        lambda one: one.waiting("full", AT),
+        rep=None,
+        had=had,
+        waited=lambda one: one.state is not State.CLAIMED,
+        reason="full",
+        **NO_TURN,
+    ),
     "claimed": Written(
         Move.CLAIM,
         lambda one: one.claimed("8", 9, "worker 2", AT),
@@ -127,14 +135,14 @@ METHODS: Final = {
     "resumed": Written(Move.RESUME, lambda one: one.resumed("worker 2", AT), worker="worker 2"),
     "released": Written(Move.RELEASE, lambda one: one.released(AT)),
     "handed": Written(Move.HAND_OVER, lambda one: one.handed(AT), handed_at=AT),
-    "observed": Written(Move.OBSERVE, lambda one: one.observed("8", AT), rep="8", reason=None),
+    "observed": Written(Move.OBSERVE, lambda one: one.observed("8", AT), rep="8", waited=True, reason=None),
     "left": Written(Move.LEAVE, lambda one: one.left("8", "chosen", AT), rep="8", had=had, reason="chosen"),
     "cleared": Written(Move.CLEAR, lambda one: one.cleared(AT), rep=None, had=had, reason="the owner was taken away"),
     "closed": Written(Move.CLOSE, lambda one: one.closed(None, AT), reason=None),
     "closed by a rule": Written(
         Move.CLOSE, lambda one: one.closed("a rival", AT, rule="rivals"), reason="a rival", rule="rivals"
     ),
-    "refused": Written(Move.REFUSE, lambda one: one.refused("no", AT), rep=None, reason="no", **NO_TURN),
+    "refused": Written(Move.REFUSE, lambda one: one.refused("no", AT), rep=None, waited=True, reason="no", **NO_TURN),
     "gone": Written(Move.LOSE, lambda one: one.gone("deleted", AT), reason="deleted", merged_into="4", **NOTHING_SHOWN),
     "gone unseen": Written(
         Move.LOSE,
@@ -142,6 +150,7 @@ METHODS: Final = {
         reason="not shown",
         merged_into="4",
         unseen_at=AT,
+        waited=True,
         **NOTHING_SHOWN,
     ),
     "merged": Written(Move.LOSE, lambda one: one.merged("3", AT), reason="merged", merged_into="3", **NOTHING_SHOWN),
@@ -418,6 +427,35 @@ def test_a_turn_is_spent_until_the_next_claim() -> None:
     spent = full(State.HANDED).cleared(AT).stays_spent()
     assert spent.waiting("full", AT).spent
     assert not spent.claimed("8", 9, "worker 2", AT).spent
+
+
+# Whether it had to wait
+
+
+def test_a_lead_that_is_claimed_when_it_comes_has_not_waited_even_if_hubspot_refuses_the_first_rep() -> None:
+    claimed = new("1").claimed("7", 1, "worker", AT)
+    again = claimed.waiting("HubSpot refuses the owner", AT).claimed("8", 2, "worker", AT)
+    assert not claimed.handed(AT).waited
+    assert not again.handed(AT).waited
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda one: one.waiting("full", AT),
+        lambda one: one.observed("7", AT),
+        lambda one: one.refused("no policy", AT),
+        lambda one: one.gone("not shown", AT, unseen_at=AT),
+    ],
+)
+def test_a_lead_that_nobody_got_when_it_came_has_waited_whoever_hands_it_over(first: Any) -> None:
+    claimed = first(new("1")).claimed("7", 1, "worker", AT)
+    assert claimed.released(AT).resumed("worker 2", AT).handed(AT).waited
+
+
+def test_a_lead_that_comes_again_begins_anew() -> None:
+    handed = new("1").waiting("full", AT).claimed("7", 1, "worker", AT).handed(AT)
+    assert not handed.closed(None, AT).claimed("8", 2, "worker", AT).waited
 
 
 # Who had it

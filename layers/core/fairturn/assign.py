@@ -49,7 +49,7 @@ from fairturn.routing import Ignored, Lead, Route, is_closed, lacking, route
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from fairturn.claim import Claimed, Claims
@@ -62,8 +62,6 @@ if TYPE_CHECKING:
 
 ROUNDS: Final = 4
 """How often one batch is decided anew: a newer policy came into force, or HubSpot refused a rep."""
-LATE: Final = frozenset({State.WAITING, State.OBSERVED, State.REFUSED, State.GONE})
-"""From these a lead gets its owner late: it was looked at before, and nobody got it then."""
 MAX_SHOWN: Final = 60
 """Bytes of a shown value that a record keeps."""
 
@@ -202,7 +200,7 @@ class Assign:
             view.at,
             deadline,
         )
-        _tell_handed(outcome, {each.record.key for each in candidates if each.record.state in LATE})
+        _tell_handed(outcome)
         if outcome.again:
             self.in_force.forget()
         later = {key: step.later for key, step in steps.items() if step.later is not None}
@@ -461,11 +459,11 @@ def _tell(step: Step) -> None:
         count(step.counted)
 
 
-def _tell_handed(outcome: Outcome, late: Collection[str]) -> None:
+def _tell_handed(outcome: Outcome) -> None:
     for record in outcome.handed:
         took = ((record.handed_at or record.changed_at) - record.occurred_at) / 1000
         count(Metric.LEADS_ASSIGNED, rota=record.rota)
-        metric = Metric.SECONDS_WAITED if record.key in late else Metric.SECONDS_TO_OWNER
+        metric = Metric.SECONDS_WAITED if record.waited else Metric.SECONDS_TO_OWNER
         count(metric, took, rota=record.rota, seconds=True)
         ids = {"lead": record.key, "rota": record.rota, "lane": record.lane, "rule": record.rule, "rep": record.rep}
         logger.info("assigned", extra={**ids, "claim": record.claim, "policy": record.policy})

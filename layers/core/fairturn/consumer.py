@@ -219,6 +219,7 @@ class Consumer:
             self.dead_letters.send(letters, deadline.less(LAST_WORDS))
         except Unavailable as error:
             logger.error("not dead-lettered", extra={"messages": len(letters), "reason": str(error)})
+            self._put_back(dict.fromkeys(reasons, error), deadline)
             return set()
         for received, reason in reasons.items():
             count(Metric.DEAD_LETTERED)

@@ -202,7 +202,5 @@ def _ids(messages: Sequence[Message]) -> list[str]:
 
 
 def _refuse(status: HTTPStatus, error: Exception) -> HTTPStatus:
-    if status < HTTPStatus.INTERNAL_SERVER_ERROR:  # the gateway counts those that it answers 5xx, whoever fails
-        count(Metric.WEBHOOKS_REFUSED)
     logger.warning("webhook refused", extra={"status": status.value, "reason": str(error)})
     return status

@@ -172,6 +172,8 @@ class Record:
     handed_at: int | None = None
     had: tuple[str, ...] = ()
     """Its last five owners before this one, the latest last."""
+    waited: bool = False
+    """In this round it was looked at before it was claimed, and nobody got it then: it came to its owner late."""
     spent: bool = False
     """It was taken away so soon that its turn would have come back, but the rep had no grace left: it stays spent."""
     reason: str | None = None
@@ -300,7 +302,15 @@ class Record:
     def waiting(self, reason: str, at: int) -> Record:
         """Nobody can take it now, or its claim is undone."""
         after = self._moved(Move.WAIT, at)
-        return replace(after, rep=None, had=self.owners, claim=None, booked_as=None, reason=reason[:MAX_REASON])
+        return replace(
+            after,
+            rep=None,
+            had=self.owners,
+            claim=None,
+            booked_as=None,
+            waited=after.waited or self.state is not State.CLAIMED,
+            reason=reason[:MAX_REASON],
+        )
 
     def claimed(self, rep: str, claim: int, worker: str, at: int) -> Record:
         """Given to a rep by a claim that this worker makes and will hand over."""
@@ -332,7 +342,7 @@ class Record:
 
     def observed(self, rep: str | None, at: int) -> Record:
         """Decided, and nothing else: it would have been this rep's, or nobody's."""
-        return replace(self._moved(Move.OBSERVE, at), rep=rep, reason=None)
+        return replace(self._moved(Move.OBSERVE, at), rep=rep, waited=True, reason=None)
 
     def left(self, owner: str, reason: str | None, at: int) -> Record:
         """To the owner whom somebody else chose."""
@@ -350,11 +360,12 @@ class Record:
     def refused(self, reason: str, at: int) -> Record:
         """Given up: HubSpot or we refuse it for good."""
         after = self._moved(Move.REFUSE, at)
-        return replace(after, rep=None, claim=None, booked_as=None, reason=reason[:MAX_REASON])
+        return replace(after, rep=None, claim=None, booked_as=None, waited=True, reason=reason[:MAX_REASON])
 
     def gone(self, reason: str, at: int, *, unseen_at: int | None = None) -> Record:
         """Not in HubSpot any more; `unseen_at` says since when we only think so."""
-        return replace(self._ended(Move.LOSE, at), reason=reason, unseen_at=unseen_at)
+        after = self._ended(Move.LOSE, at)
+        return replace(after, reason=reason, unseen_at=unseen_at, waited=after.waited or unseen_at is not None)
 
     def merged(self, into: str, at: int) -> Record:
         """Carried on under another id."""
@@ -392,6 +403,7 @@ class Record:
             changed_at=at,
             rep=None if never_theirs else self.rep,
             round=self.round + comes_back,
+            waited=self.waited and not (comes_back and self.unseen_at is None),
             worker=None,
             merged_into=merged_into,
             unseen_at=None,

@@ -144,6 +144,15 @@ class Pointer:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a due lane has."""
+
+    leads: int
+    since: int | None
+    """When the oldest of them came, epoch milliseconds; None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """A version of the policy, as it came into force."""
 
@@ -285,10 +294,12 @@ class Store:
         keys = [_deserialize(item)["pk"].split("#") for item in items]
         return [(record_type, record_id) for _, record_type, record_id in keys]
 
-    def count_due(self, lane: str) -> int:
-        """How many leads a due lane has, at most 1,000."""
-        request = self._due(lane) | {"Select": "COUNT", "Limit": MOST_COUNTED}
-        return int(self._call(lambda: self._client.query(**request))["Count"])
+    def backlog(self, lane: str) -> Backlog:
+        """How many leads a due lane has, at most 1,000, and since when the oldest of these waits."""
+        request = self._due(lane) | {"ProjectionExpression": "due", "Limit": MOST_COUNTED}
+        items = self._call(lambda: self._client.query(**request))["Items"]
+        since = [int(_deserialize(item)["due"].rpartition("#")[2]) for item in items]
+        return Backlog(len(since), min(since, default=None))
 
     def _due(self, lane: str) -> Item:
         return {

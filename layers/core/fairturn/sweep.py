@@ -221,7 +221,6 @@ class Sweep:
             return
         logger.info("swept", extra={"leads": sorted(messages), "state": state})
         settled = settle_apart(list(messages.values()), self.assign.settle, deadline)
-        count_held_up(settled.later.values())
         unseen = [
             known[lead] for lead, why in settled.later.items() if isinstance(why, ContactUnseen) and lead in known
         ]
@@ -236,11 +235,12 @@ class Sweep:
         down = [why for why in settled.later.values() if isinstance(why, (HubSpotUnavailable, TableUnavailable))]
         if len(down) == len(messages) and not unseen:
             raise down[0]
+        count_held_up(settled.later.values())
 
     # What those who run it should know
 
     def _tell_what_waits(self, pointer: Pointer, terms: Terms, deadline: Deadline) -> None:
-        """Count the leads that wait, at most 1,000 in each lane, and say what is paused."""
+        """Count the leads that wait, at most 1,000 in each lane, say for how long, and what is paused."""
         if terms.policy.mode is Mode.PAUSE:
             count(Metric.POLICY_PAUSED)
         if terms.policy.mode is Mode.OBSERVE:
@@ -249,12 +249,16 @@ class Sweep:
             count(Metric.BULK_PAUSED)
         lanes = {due_lane(rota, lane): rota for rota in terms.policy.rotas for lane in terms.policy.lanes(rota)}
         waiting: Counter[str] = Counter()
+        since = at = milliseconds(self.now())
         for lane in sorted(lanes.keys() | pointer.lanes | {HELD_BACK}):
             if deadline.left() < COUNTING_UNTIL:
                 logger.warning("not all lanes counted")
                 break
-            waiting[lanes.get(lane, "")] += self.store.count_due(lane)
+            backlog = self.store.backlog(lane)
+            waiting[lanes.get(lane, "")] += backlog.leads
+            since = min(since, backlog.since or at)
         count(Metric.LEADS_DUE, waiting.total())
+        count(Metric.HOURS_DUE, (at - since) / 3_600_000)
         for rota, leads in waiting.items():
             if rota and leads:
                 count(Metric.LEADS_DUE, leads, rota=rota)

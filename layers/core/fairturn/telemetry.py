@@ -25,7 +25,6 @@ logger = Logger()
 class Metric(StrEnum):
     """What is counted. Dimensions are the stack and, where it says so, the rota: each value costs money."""
 
-    WEBHOOKS_REFUSED = "WebhooksRefused"
     EVENTS_RECEIVED = "EventsReceived"
     OTHER_PORTAL = "EventsOfAnotherPortal"
     LEADS_ASSIGNED = "LeadsAssigned"  # by rota
@@ -36,6 +35,7 @@ class Metric(StrEnum):
     LEADS_TAKEN_BY_OTHERS = "LeadsTakenByOthers"
     LEADS_UNOWNED = "LeadsUnowned"
     LEADS_DUE = "LeadsDue"  # by rota, too
+    HOURS_DUE = "HoursDue"
     CHANGES_UNSEEN = "ChangesUnseen"
     CHOICES_RESTORED = "ChoicesRestored"
     OWNERS_OVERWRITTEN = "OwnersOverwritten"
