@@ -50,8 +50,8 @@ SHORTEST_INTERVAL = 60
 """Seconds between two runs of what is scheduled."""
 EATEN = {"env", "venv", "ENV", ".cache"}
 """Names of packages that `sam build` leaves out of its copy without a word."""
-UNSCOPED = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
-"""X-Ray has no resources that a policy could name."""
+TRACES = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
+"""What X-Ray takes; it has no resources that a policy could name."""
 
 STACK = "STACK_NAME"
 """What the metrics carry; only telemetry reads it."""
@@ -67,7 +67,6 @@ GRANTS = {
         ("secretsmanager:GetSecretValue", "ref:WebhookSecret"),
         ("logs:CreateLogStream", "arn:IntakeLogs"),
         ("logs:PutLogEvents", "arn:IntakeLogs"),
-        *UNSCOPED,
     },
     "AssignFunction": {
         ("sqs:ReceiveMessage", "arn:LeadsQueue"),
@@ -87,7 +86,6 @@ GRANTS = {
         ("secretsmanager:GetSecretValue", "ref:HubSpotToken"),
         ("logs:CreateLogStream", "arn:AssignLogs"),
         ("logs:PutLogEvents", "arn:AssignLogs"),
-        *UNSCOPED,
     },
     "TrackFunction": {
         ("sqs:ReceiveMessage", "arn:ChangesQueue"),
@@ -103,7 +101,6 @@ GRANTS = {
         ("secretsmanager:GetSecretValue", "ref:HubSpotToken"),
         ("logs:CreateLogStream", "arn:TrackLogs"),
         ("logs:PutLogEvents", "arn:TrackLogs"),
-        *UNSCOPED,
     },
     "SweepFunction": {
         ("sqs:SendMessage", "arn:LeadsQueue"),
@@ -115,7 +112,6 @@ GRANTS = {
         ("secretsmanager:GetSecretValue", "ref:HubSpotToken"),
         ("logs:CreateLogStream", "arn:SweepLogs"),
         ("logs:PutLogEvents", "arn:SweepLogs"),
-        *UNSCOPED,
     },
 }
 NOWHERE = {"AWS_DEFAULT_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none"}
@@ -174,14 +170,14 @@ def schedules() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
                 yield function, event["Properties"]
 
 
-def grants(function: str) -> set[tuple[str, str]]:
+def grants(function: str, **parameters: str) -> set[tuple[str, str]]:
     """Every action that a function's role allows, with each resource it allows it on."""
     role = TEMPLATE.resource(FUNCTIONS[function]["Role"]["Fn::GetAtt"][0])["Properties"]
     assert "ManagedPolicyArns" not in role
     statements = [statement for policy in role["Policies"] for statement in policy["PolicyDocument"]["Statement"]]
     return {
         (action, resource)
-        for statement in resolve(statements)
+        for statement in resolve(statements, **parameters)
         if statement["Effect"] == "Allow"
         for action in statement["Action"]
         for resource in statement["Resource"]
@@ -339,8 +335,10 @@ def test_every_log_is_kept_for_a_while_only() -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_functions_are_traced(name: str) -> None:
-    assert FUNCTIONS[name]["Tracing"] == "Active"
+def test_a_function_is_traced_only_if_that_is_asked_for_because_it_costs(name: str) -> None:
+    assert resolve(FUNCTIONS[name]["Tracing"]) == "PassThrough"
+    assert resolve(FUNCTIONS[name]["Tracing"], Tracing="true") == "Active"
+    assert grants(name, Tracing="true") == grants(name) | TRACES
 
 
 # The layer
@@ -505,7 +503,7 @@ def test_a_function_may_do_all_that_its_code_does_and_nothing_else(name: str) ->
     polled = POLLED if name in {function for function, *_ in queue_sources()} else set()
     allowed = {
         resource if action == "secretsmanager:GetSecretValue" else action
-        for action, resource in grants(name) - UNSCOPED
+        for action, resource in grants(name)
         if not action.startswith("logs:")
     }
     assert allowed - polled <= needed(name) <= allowed
@@ -528,7 +526,7 @@ def test_a_function_may_use_the_queues_that_it_has_and_no_other(name: str, monke
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_policy_has_no_wildcard(name: str) -> None:
-    for action, resource in grants(name) - UNSCOPED:
+    for action, resource in grants(name):
         assert "*" not in action
         assert "*" not in resource
 
