@@ -48,8 +48,6 @@ BATCHES = {"LeadsQueue": 10, "BulkQueue": MAX_RECORDS, "ChangesQueue": BATCH_LIM
 read at HubSpot."""
 SHORTEST_INTERVAL = 60
 """Seconds between two runs of what is scheduled."""
-EATEN = {"env", "venv", "ENV", ".cache"}
-"""Names of packages that `sam build` leaves out of its copy without a word."""
 TRACES = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
 """What X-Ray takes; it has no resources that a policy could name."""
 
@@ -284,6 +282,12 @@ def test_a_function_is_one_file_with_its_handler(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_compiled_by_the_python_that_runs_it(name: str) -> None:
+    assert TEMPLATE.data["Resources"][name]["Metadata"] == {"BuildMethod": "makefile", "ContextPath": "functions"}
+    assert f"\t{FUNCTIONS[name]['Runtime']} -m compileall " in (ROOT / "functions/Makefile").read_text()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_is_named_after_its_folder(name: str) -> None:
     folder = Path(FUNCTIONS[name]["CodeUri"]).name
     assert name == f"{folder.title()}Function"
@@ -353,8 +357,11 @@ def test_every_function_carries_the_layer() -> None:
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
 def test_the_layer_is_built_for_the_processor_and_python_of_the_functions(name: str, architecture: str) -> None:
     layer = resolve(LAYERS[name], Architecture=architecture)
-    runtimes = {function["Runtime"] for function in FUNCTIONS.values()}
-    assert {layer["Metadata"]["BuildMethod"]} == runtimes == set(layer["Properties"]["CompatibleRuntimes"])
+    (runtime,) = {function["Runtime"] for function in FUNCTIONS.values()}
+    assert layer["Properties"]["CompatibleRuntimes"] == [runtime]
+    assert layer["Metadata"]["BuildMethod"] == "makefile"
+    makefile = (ROOT / layer["Metadata"]["ContextPath"] / "Makefile").read_text()
+    assert makefile == f'build-{name}:\n\t{runtime} build.py {architecture} "$(ARTIFACTS_DIR)/python"\n'
     assert layer["Metadata"]["BuildArchitecture"] == architecture
     assert layer["Properties"]["CompatibleArchitectures"] == [architecture]
     for function in FUNCTIONS.values():
@@ -369,16 +376,17 @@ def test_an_old_layer_is_not_left_behind(name: str) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_layers_folder_holds_the_package_and_its_requirements_only(name: str) -> None:
     folder = ROOT / LAYERS[name]["Properties"]["ContentUri"]
-    assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {"fairturn", "requirements.txt"}
+    assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {
+        *("fairturn", "requirements.txt", "build.py", "arm64", "x86_64")
+    }
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_the_package_holds_no_name_that_the_build_eats_or_leaks(name: str) -> None:
+def test_the_package_holds_nothing_but_modules(name: str) -> None:
     package = ROOT / LAYERS[name]["Properties"]["ContentUri"] / "fairturn"
     for path in package.rglob("*"):
         if "__pycache__" in path.parts:
             continue
-        assert path.name not in EATEN
         assert path.is_dir() or path.suffix == ".py" or path.name == "py.typed"
 
 
