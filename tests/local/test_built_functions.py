@@ -11,7 +11,9 @@ import json
 import os
 import subprocess
 import time
+import zipfile
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,18 +27,24 @@ from fairturn.store import Store
 from fairturn_console import events, policies
 from fairturn_console.cli import POLICY
 from fairturn_console.cloud import REGION, STACK
-from fairturn_console.serve import CONTACT, INSIDE, opened
+from fairturn_console.portal_api import BAD_GATEWAY, SECONDLY, TEN_SECONDLY, Fault
+from fairturn_console.serve import CONTACT, INSIDE, TOKEN, opened
 from fairturn_console.template import PATH, Template
 from tests.integration.test_functions import changed, waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fairturn.record import Record
     from fairturn_console.portal import Portal
 
 BUILT = PATH.parent / ".aws-sam/smoke"
+LAYER = BUILT / "CoreLayer/python"
 RUNTIME = ("boto3", "botocore", "s3transfer")
+LARGEST_LAYER = 6_000_000
+"""Bytes, zipped."""
+UNCHECKED_HASH = 0b01
+"""The flags of bytecode that is taken without a look at its source."""
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -54,6 +62,36 @@ context = types.SimpleNamespace(
 answer = app.handler(json.load(sys.stdin), context)
 print(json.dumps(answer))
 """
+IMPORT_ALL = """
+import importlib, pathlib, sys
+layer = pathlib.Path(sys.argv[1])
+for path in sorted(layer.rglob("*.py")):
+    name = ".".join(path.relative_to(layer).with_suffix("").parts).removesuffix(".__init__")
+    assert importlib.import_module(name).__file__ == str(path), name
+"""
+ASK_HUBSPOT = """
+import json, sys
+from fairturn.crm import HubSpot, OwnerWrite
+from fairturn.deadline import Deadline
+from fairturn.errors import Unavailable
+url, token, contact = sys.argv[1:]
+hubspot = HubSpot(lambda _: token, url, timeout=(1, 0.5), sleep=lambda _: None)
+in_time = Deadline(lambda: 60)
+def write():
+    written = hubspot.write_owners("contact", [OwnerWrite(contact, "999", {})], in_time)
+    if written.put_off:
+        raise written.put_off[contact]
+    return written.refused[contact]
+for ask in (
+    lambda: hubspot.read("contact", [contact], ["email"], in_time).records[contact]["email"],
+    lambda: len(hubspot.owners(in_time)),
+    write,
+):
+    try:
+        print(json.dumps(ask()))
+    except Unavailable as error:
+        print(json.dumps([type(error).__name__, str(error)]))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +104,21 @@ class House:
 
     def run(self, function: str, event: Mapping[str, Any]) -> list[Any]:
         """All that the built handler logs and emits; in the end its answer."""
-        code, layer = BUILT / function, BUILT / "CoreLayer/python"
-        environment = {
-            **CREDENTIALS,
-            **self.environments[function],
-            "PYTHONPATH": f"{code}:{layer}:{self.runtime}",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        done = subprocess.run(  # noqa: S603
-            [os.environ["PYTHON313"], "-S", "-c", INVOKE, str(code)],
-            input=json.dumps(event),
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        code = BUILT / function
+        environment = {**CREDENTIALS, **self.environments[function]}
+        lines = run(INVOKE, str(code), path=(code, LAYER, self.runtime), environment=environment, given=event)
+        return [json.loads(line) for line in lines]
 
     def invoke(self, function: str, event: Mapping[str, Any]) -> Any:
         """What the built handler answers."""
         return self.run(function, event)[-1]
+
+    def ask_hubspot(self) -> list[Any]:
+        """What the layer's client makes of three calls: reading, listing the owners, writing an unknown one."""
+        environment = {**CREDENTIALS, "POWERTOOLS_LOG_LEVEL": "ERROR"}
+        arguments = (self.portal.url, TOKEN, CONTACT)
+        lines = run(ASK_HUBSPOT, *arguments, path=(LAYER, self.runtime), environment=environment)
+        return [json.loads(line) for line in lines]
 
     @property
     def settings(self) -> Settings:
@@ -111,6 +142,23 @@ def house(tmp_path: Path) -> Iterator[House]:
     with opened(policies.load(POLICY), "127.0.0.1", variables) as portal:
         environments = json.loads(variables.read_text().replace(INSIDE, "127.0.0.1"))
         yield House(portal, environments, bring_along(tmp_path / "runtime"))
+
+
+def run(
+    script: str, *arguments: str, path: Sequence[Path], environment: Mapping[str, str], given: object = None
+) -> list[str]:
+    """What a script prints on the deployed version of Python, with nothing on its path but these folders."""
+    done = subprocess.run(  # noqa: S603
+        [os.environ["PYTHON313"], "-S", "-c", script, *arguments],
+        input=json.dumps(given),
+        env={**environment, "PYTHONPATH": ":".join(map(str, path)), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
 
 
 def bring_along(folder: Path) -> Path:
@@ -139,6 +187,55 @@ def letters(queue: str) -> list[str]:
 def webhook(secret: str) -> dict[str, Any]:
     """A new contact, as API Gateway tells of it."""
     return events.sign(events.load("contact-created"), secret, events.URL, int(time.time() * 1000))
+
+
+def test_every_module_of_the_layer_finds_all_that_it_imports(tmp_path: Path) -> None:
+    run(IMPORT_ALL, str(LAYER), path=(LAYER, bring_along(tmp_path / "runtime")), environment=CREDENTIALS)
+
+
+def test_the_layer_does_not_grow_unseen() -> None:
+    with zipfile.ZipFile(BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in LAYER.rglob("*"):
+            archive.write(path)
+        assert sum(each.compress_size for each in archive.infolist()) < LARGEST_LAYER
+
+
+def test_all_that_is_deployed_is_compiled_for_good() -> None:
+    sources = list(BUILT.rglob("*.py"))
+    assert LAYER / "fairturn/crm.py" in sources
+    assert BUILT / "IntakeFunction/app.py" in sources
+    for source in sources:
+        flags = (source.parent / f"__pycache__/{source.stem}.cpython-313.pyc").read_bytes()[4:8]
+        assert int.from_bytes(flags, "little") == UNCHECKED_HASH, source
+
+
+DENIED = Fault(403, b'{"category": "MISSING_SCOPES", "context": {"missingScopes": ["crm.objects.owners.read"]}}')
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "told"),
+    [
+        (Fault(401, b"{}"), "HubSpotDenied", "HubSpot answers 401 without a reason"),
+        (DENIED, "HubSpotDenied", "HubSpot answers 403 MISSING_SCOPES crm.objects.owners.read"),
+        (TEN_SECONDLY, "HubSpotUnavailable", "HubSpot answers 429 without a reason"),
+        (SECONDLY, "HubSpotUnavailable", "HubSpot answers 429 without a reason"),
+        (BAD_GATEWAY, "HubSpotUnavailable", "HubSpot answers 502 without a reason"),
+        (Fault(200, b"<html>"), "HubSpotUnavailable", "HubSpot answers something else than expected"),
+        (Fault(200, b"", delay=0.8), "HubSpotUnavailable", "HubSpot does not answer: ReadTimeoutError"),
+    ],
+)
+def test_the_client_in_the_layer_tells_hubspots_errors_apart(house: House, fault: Fault, kind: str, told: str) -> None:
+    """Each of three calls meets the fault at each of its attempts."""
+    house.portal.faults.extend([fault] * 9)
+    assert house.ask_hubspot() == [[kind, told]] * 3
+
+
+def test_the_client_in_the_layer_reads_and_understands_a_refusal(house: House) -> None:
+    assert house.ask_hubspot() == [
+        "lead@example.net",
+        len(house.portal.owners),
+        ["owner", "VALIDATION_ERROR INVALID_OWNER_ID hubspot_owner_id"],
+    ]
 
 
 def test_a_signed_webhook_becomes_a_lead(house: House) -> None:
@@ -184,8 +281,9 @@ def test_how_many_leads_wait_is_told_as_its_alarm_expects_it(house: House) -> No
     emitted = [line for line in house.run("SweepFunction", events.load("sweep")) if alarm["MetricName"] in (line or {})]
     assert [line["_aws"]["CloudWatchMetrics"][0]["Namespace"] for line in emitted] == [alarm["Namespace"]] * 2
     dimensions = [line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] for line in emitted]
-    assert dimensions == [[["service"]], [["service", "rota"]]]
-    assert [(line["service"], line["LeadsDue"]) for line in emitted] == [(alarm["Dimensions"][0]["Value"], [1])] * 2
+    assert dimensions == [[["stack"]], [["stack", "rota"]]]
+    assert [dimension["Name"] for dimension in alarm["Dimensions"]] == ["stack"]
+    assert [(line["stack"], line["LeadsDue"]) for line in emitted] == [(STACK, [1])] * 2
 
 
 @pytest.mark.parametrize(("function", "name"), [("AssignFunction", "lead-queued"), ("TrackFunction", "change-queued")])
