@@ -284,7 +284,7 @@ def test_a_function_is_one_file_with_its_handler(name: str) -> None:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_is_compiled_by_the_python_that_runs_it(name: str) -> None:
     assert TEMPLATE.data["Resources"][name]["Metadata"] == {"BuildMethod": "makefile", "ContextPath": "functions"}
-    assert f"\t{FUNCTIONS[name]['Runtime']} -m compileall " in (ROOT / "functions/Makefile").read_text()
+    assert f"\t@{FUNCTIONS[name]['Runtime']} -m compileall " in (ROOT / "functions/Makefile").read_text()
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -361,7 +361,7 @@ def test_the_layer_is_built_for_the_processor_and_python_of_the_functions(name: 
     assert layer["Properties"]["CompatibleRuntimes"] == [runtime]
     assert layer["Metadata"]["BuildMethod"] == "makefile"
     makefile = (ROOT / layer["Metadata"]["ContextPath"] / "Makefile").read_text()
-    assert makefile == f'build-{name}:\n\t{runtime} build.py {architecture} "$(ARTIFACTS_DIR)/python"\n'
+    assert makefile == f'build-{name}:\n\t@{runtime} build.py {architecture} "$(ARTIFACTS_DIR)/python"\n'
     assert layer["Metadata"]["BuildArchitecture"] == architecture
     assert layer["Properties"]["CompatibleArchitectures"] == [architecture]
     for function in FUNCTIONS.values():
