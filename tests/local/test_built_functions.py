@@ -122,7 +122,7 @@ class House:
 
     @property
     def settings(self) -> Settings:
-        return Settings.model_validate(self.environments["IntakeFunction"])
+        return Settings.read(self.environments["IntakeFunction"])
 
     @property
     def store(self) -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -128,6 +129,12 @@ def test_a_function_calls_its_namesake_and_no_other_function(name: str) -> None:
     }
     assert (of_the_package(tree) | of_the_wiring) & SERVICES == {name}
     assert libraries(tree) & {"app", "functions"} == set()
+
+
+def test_intake_starts_without_pydantic() -> None:
+    """HubSpot waits for its answer, and importing pydantic would be a quarter of a cold start."""
+    script = "import sys, functions.intake.app; sys.exit('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0  # noqa: S603
 
 
 def test_nothing_that_is_deployed_knows_the_console() -> None:

@@ -150,7 +150,7 @@ class Assign:
         for message in sorted(messages, key=lambda each: (each.round, each.occurred_at)):
             first = latest.get(message.key, message).received_at
             received = [at for at in (first, message.received_at) if at is not None]
-            latest[message.key] = message.model_copy(update={"received_at": min(received, default=None)})
+            latest[message.key] = replace(message, received_at=min(received, default=None))
         settled = Settled()
         try:
             for _ in range(ROUNDS):
@@ -374,7 +374,7 @@ class Assign:
         """A lead that a merge has taken along comes again under the id that it has now."""
         if record.state is State.CLAIMED:  # and is looked at again right away
             return Step(undone=Undoing(record, record.waiting("its contact was merged", view.at)))
-        on = message.model_copy(update={"id": into, "kinds": (Kind.MERGE,), "round": 1})
+        on = replace(message, id=into, kinds=(Kind.MERGE,), round=1)
         told = ("merged", {"lead": record.key, "merged_into": into})
         known = record.state is State.NEW or record.merged_into is not None
         return Step(lead=on, move=None if known else (record, record.merged(into, view.at)), told=told)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from fairturn.errors import SecretsUnavailable
 
@@ -20,28 +20,6 @@ MAX_AGE: Final = 300
 MIN_REFRESH_INTERVAL: Final = 5.0
 """Seconds between two early readings of one secret. A reading that still finds the old one must not keep the next from
 finding the new one for long. A flood of bad signatures costs 12 requests a minute for each warm function at most."""
-
-_Pasted = Annotated[str, StringConstraints(strip_whitespace=True)]
-
-
-class _Secret(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-
-class _WebhookSecret(_Secret):
-    """What the operator puts into Secrets Manager for the webhook."""
-
-    current: _Pasted
-    previous: _Pasted | None = None
-
-
-class _TokenSecret(_Secret):
-    """What the operator puts into Secrets Manager for HubSpot's API."""
-
-    token: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-
-
-S = TypeVar("S", bound=_Secret)
 
 
 class Credentials:
@@ -68,8 +46,11 @@ class Credentials:
     def webhook_secrets(self, refresh: bool = False) -> tuple[str, ...]:  # noqa: FBT001, FBT002
         """Give what HubSpot may have signed with: the current secret and, if it is there, the previous."""
         what = '{"current": "<client secret of the HubSpot app>"}, and "previous" beside it while it is replaced'
-        secret = self._read(self._webhook_secret_arn, _WebhookSecret, what, refresh=refresh)
-        secrets = tuple(each for each in (secret.current, secret.previous) if each)
+        secret = self._read(self._webhook_secret_arn, what, refresh=refresh)
+        current, previous = secret.get("current"), secret.get("previous")
+        if not isinstance(current, str) or not isinstance(previous, str | None):
+            raise self._useless(self._webhook_secret_arn, what)
+        secrets = tuple(each.strip() for each in (current, previous) if each and not each.isspace())
         if not secrets:
             raise self._useless(self._webhook_secret_arn, what)
         return secrets
@@ -77,17 +58,23 @@ class Credentials:
     def hubspot_token(self, refresh: bool = False) -> str:  # noqa: FBT001, FBT002  called as Callable[[bool], str]
         """Give the access token for HubSpot's API."""
         what = '{"token": "<access token of the HubSpot app>"}'
-        return self._read(self._token_arn, _TokenSecret, what, refresh=refresh).token
+        token = self._read(self._token_arn, what, refresh=refresh).get("token")
+        if not isinstance(token, str) or not token.strip():
+            raise self._useless(self._token_arn, what)
+        return token.strip()
 
-    def _read(self, arn: str, kind: type[S], what: str, *, refresh: bool) -> S:
+    def _read(self, arn: str, what: str, *, refresh: bool) -> dict[str, Any]:
         try:
             text = self._provider.get(arn, max_age=MAX_AGE, force_fetch=refresh and self._may_refresh(arn))
         except GetParameterError as error:
             raise SecretsUnavailable(f"cannot read {arn}; it should hold {what}") from error
         try:
-            return kind.model_validate_json(cast("str | bytes", text))  # as no transform is asked for
-        except ValidationError as error:
-            raise self._useless(arn, what) from error
+            secret = json.loads(cast("str | bytes", text))  # as no transform is asked for
+        except ValueError:  # not told as the cause: it holds the whole text
+            secret = None
+        if not isinstance(secret, dict):
+            raise self._useless(arn, what)
+        return secret
 
     def _may_refresh(self, arn: str) -> bool:
         now = self._clock()

@@ -7,18 +7,17 @@ record becomes one message, and a message never carries a property's value.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fairturn.errors import EventRejected, MessageRejected
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 CONTACT: Final = "contact"
 CONTACT_TYPE_ID: Final = "0-1"
@@ -30,6 +29,8 @@ BY_APP: Final = "INTEGRATION"
 """The change source of apps: of what we write ourselves, too."""
 
 UNKNOWN_SOURCE: Final = "UNKNOWN"
+VERSION: Final = 1
+"""Of the messages."""
 MAX_SOURCE_LENGTH: Final = 64
 MAX_ID: Final = 2**63 - 1
 MAX_TIME: Final = 9_999_999_999_999
@@ -55,6 +56,8 @@ class Kind(StrEnum):
     PRIVACY_DELETION = "privacyDeletion"
 
 
+_KINDS: Final = {kind.value: kind for kind in Kind}
+
 BRINGS: Final = frozenset({Kind.CREATION, Kind.RESTORE})
 """What brings a record into HubSpot."""
 
@@ -73,6 +76,21 @@ def brings_back(kinds: Collection[Kind]) -> bool:
     return Kind.CREATION not in kinds and not RETURNS.isdisjoint(kinds)
 
 
+T = TypeVar("T")
+MISSING: Final = object()
+
+
+def _field(raw: Mapping[str, Any], name: str, read: Callable[[Any], T], default: object = MISSING) -> T:
+    """Read one field of what came as JSON. Raises ValueError, which names the field and never its value."""
+    value = raw.get(name, default)
+    if value is MISSING:
+        raise ValueError(f"{name}: missing")
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
 def _whole(value: object) -> int:
     """A positive whole number as HubSpot writes ids and times: an integer, or its digits as a string."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value):
@@ -82,38 +100,48 @@ def _whole(value: object) -> int:
     return value
 
 
+def _id(value: object) -> str:
+    return str(_whole(value))
+
+
+def _ids(value: object) -> tuple[str, ...]:
+    """A list of ids, of which there may be none."""
+    if not isinstance(value, list) or len(value) > MAX_MERGED_PER_EVENT:
+        raise ValueError(f"not a list of at most {MAX_MERGED_PER_EVENT} ids")
+    return tuple(_id(each) for each in value)
+
+
+def _time(value: object) -> int:
+    time = _whole(value)
+    if time > MAX_TIME:
+        raise ValueError("more than 13 digits")
+    return time
+
+
 def _source(value: object) -> str:
     """The set of sources is open, so any is let through, but only as a short plain name."""
     name = re.sub(r"[^A-Za-z0-9_]", "_", value)[:MAX_SOURCE_LENGTH] if isinstance(value, str) else ""
     return name or UNKNOWN_SOURCE
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-Time = Annotated[int, BeforeValidator(_whole), Field(le=MAX_TIME)]
-Id = Annotated[str, BeforeValidator(lambda value: str(_whole(value)))]
-Source = Annotated[str, BeforeValidator(_source)]
-
-
-class Message(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
     """What travels through the queues about one record: at most 1 KB, and nothing that a person typed in."""
 
-    model_config = ConfigDict(frozen=True, validate_by_name=True, hide_input_in_errors=True)
-
-    v: Literal[1] = 1
-    type: Literal["contact"] = CONTACT
-    id: Id
-    kinds: tuple[Kind, ...] = Field(min_length=1)
+    type: str = CONTACT
+    id: str
+    kinds: tuple[Kind, ...]
     """Everything that happened, each once, sorted."""
-    occurred_at: Time = Field(alias="occurredAt")
+    occurred_at: int
     """When the last of it happened, epoch milliseconds."""
-    change_source: Source = Field(alias="changeSource")
+    change_source: str
     """The source of the event that brought the record, if one did; else of the latest one that no app made, because
     ours is among the apps; else of the latest."""
-    merged: tuple[Id, ...] = Field(default=(), max_length=MAX_MERGED_PER_MESSAGE)
-    """The ids that now lead to `id`, for a merge."""
-    round: int = Field(default=1, ge=1, le=MAX_ROUNDS)
+    merged: tuple[str, ...] = ()
+    """The ids that now lead to `id`, for a merge: at most 32."""
+    round: int = 1
     """Which coming of the lead this is: 1 is the first. A lead that has ended comes again only with a later one."""
-    received_at: int | None = Field(default=None, exclude=True)
+    received_at: int | None = None
     """When the queue first gave it to us, epoch milliseconds; it is no part of the body. None: no queue did."""
 
     @property
@@ -128,8 +156,19 @@ class Message(BaseModel):
 
     def body(self) -> str:
         """The JSON that is queued."""
-        unsaid = {name for name, said in (("merged", self.merged), ("round", self.round > 1)) if not said}
-        return self.model_dump_json(by_alias=True, exclude=unsaid)
+        said: dict[str, object] = {
+            "v": VERSION,
+            "type": self.type,
+            "id": self.id,
+            "kinds": self.kinds,
+            "occurredAt": self.occurred_at,
+            "changeSource": self.change_source,
+        }
+        if self.merged:
+            said["merged"] = self.merged
+        if self.round > 1:
+            said["round"] = self.round
+        return json.dumps(said, separators=(",", ":"))
 
     @classmethod
     def read(cls, body: str, received_at: int | None = None) -> Message:
@@ -138,11 +177,59 @@ class Message(BaseModel):
         Nothing can have happened after it was received: a later time is cut to that.
         """
         try:
-            message = cls.model_validate_json(body)
-            latest = message.occurred_at if received_at is None else min(message.occurred_at, received_at)
-            return message.model_copy(update={"received_at": received_at, "occurred_at": latest})
-        except ValidationError as error:
-            raise MessageRejected(_problems(error)) from error
+            raw = json.loads(body)
+        except (ValueError, RecursionError):  # not told as the cause: it holds the whole text
+            raw = None
+        if not isinstance(raw, dict):
+            raise MessageRejected("not a JSON object")
+        try:
+            _field(raw, "v", _version, VERSION)
+            occurred_at = _field(raw, "occurredAt", _time)
+            return cls(
+                type=_field(raw, "type", _contact, CONTACT),
+                id=_field(raw, "id", _id),
+                kinds=_field(raw, "kinds", _some_kinds),
+                occurred_at=occurred_at if received_at is None else min(occurred_at, received_at),
+                change_source=_field(raw, "changeSource", _source),
+                merged=_field(raw, "merged", _some_ids, []),
+                round=_field(raw, "round", _round, 1),
+                received_at=received_at,
+            )
+        except ValueError as error:
+            raise MessageRejected(str(error)) from error
+
+
+def _version(value: object) -> None:
+    if isinstance(value, bool) or value != VERSION:
+        raise ValueError(f"Input should be {VERSION}")
+
+
+def _contact(value: object) -> str:
+    if value != CONTACT:
+        raise ValueError(f"Input should be {CONTACT!r}")
+    return CONTACT
+
+
+def _some_kinds(value: object) -> tuple[Kind, ...]:
+    known = [_KINDS.get(each) for each in value if isinstance(each, str)] if isinstance(value, list) else []
+    kinds = tuple(kind for kind in known if kind)
+    if not kinds or not isinstance(value, list) or len(kinds) < len(value):
+        raise ValueError("not a list of what may happen to a record")
+    return kinds
+
+
+def _some_ids(value: object) -> tuple[str, ...]:
+    ids = _ids(value)
+    if len(ids) > MAX_MERGED_PER_MESSAGE:
+        raise ValueError(f"more than {MAX_MERGED_PER_MESSAGE} ids")
+    return ids
+
+
+def _round(value: object) -> int:
+    number = _whole(value)
+    if number > MAX_ROUNDS:
+        raise ValueError(f"more than {MAX_ROUNDS}")
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,27 +252,6 @@ class Event:
         return self.kind is Kind.CREATION and self.change_source not in BULK_SOURCES
 
 
-class _Wire(BaseModel):
-    """What every event of HubSpot's carries. Fields that we don't name are ignored."""
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-    portal: Whole = Field(alias="portalId")
-    occurred_at: Time = Field(alias="occurredAt")
-    change_source: Source = Field(alias="changeSource", default=UNKNOWN_SOURCE)
-
-
-class _Change(_Wire):
-    id: Id = Field(alias="objectId")
-
-
-class _Merge(_Wire):
-    primary: Id = Field(alias="primaryObjectId")
-    others: tuple[Id, ...] = Field(alias="mergedObjectIds", default=(), max_length=MAX_MERGED_PER_EVENT)
-    new: Id | None = Field(alias="newObjectId", default=None)
-    """HubSpot may give the survivor an id that neither of the two had."""
-
-
 TEST_EVENT_ID: Final = 100
 TEST_OBJECT_ID: Final = 123
 """What the events of HubSpot's Test button are about; they are signed and shaped like any other."""
@@ -194,9 +260,6 @@ TEST_OBJECT_ID: Final = 123
 def is_test(raw: Mapping[str, Any]) -> bool:
     """Tell whether an event of a request comes of HubSpot's Test button, and so is about no record."""
     return raw.get("eventId") == TEST_EVENT_ID and raw.get("objectId") == TEST_OBJECT_ID
-
-
-_KINDS: Final = {kind.value: kind for kind in Kind}
 
 
 def read_event(raw: Mapping[str, Any], now_ms: int = MAX_TIME) -> Event | None:
@@ -220,37 +283,31 @@ def read_event(raw: Mapping[str, Any], now_ms: int = MAX_TIME) -> Event | None:
         if type_id != CONTACT_TYPE_ID:
             return None
     try:
-        return _merge(raw, now_ms) if kind is Kind.MERGE else _change(kind, raw, now_ms)
-    except ValidationError as error:
-        raise EventRejected(_problems(error)) from error
+        id_, merged = _merged(raw) if kind is Kind.MERGE else (_field(raw, "objectId", _id), ())
+        return Event(
+            portal=_field(raw, "portalId", _whole),
+            kind=kind,
+            id=id_,
+            occurred_at=min(_field(raw, "occurredAt", _time), now_ms),
+            change_source=_field(raw, "changeSource", _source, UNKNOWN_SOURCE),
+            merged=merged,
+        )
+    except ValueError as error:
+        raise EventRejected(str(error)) from error
 
 
-def _change(kind: Kind, raw: Mapping[str, Any], now_ms: int) -> Event:
-    wire = _Change.model_validate(raw)
-    return Event(wire.portal, kind, wire.id, min(wire.occurred_at, now_ms), wire.change_source)
+def _merged(raw: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The id that a merge has left, and those that lead to it now.
 
-
-def _merge(raw: Mapping[str, Any], now_ms: int) -> Event:
-    wire = _Merge.model_validate(raw)
-    survivor = wire.new or wire.primary
-    merged = {wire.primary, *wire.others} - {survivor}
+    HubSpot may give the survivor an id that neither of the two had.
+    """
+    primary = _field(raw, "primaryObjectId", _id)
+    others = _field(raw, "mergedObjectIds", _ids, [])
+    survivor = primary if raw.get("newObjectId") is None else _field(raw, "newObjectId", _id)
+    merged = {primary, *others} - {survivor}
     if not merged:
-        raise EventRejected("mergedObjectIds: missing")
-    return Event(
-        wire.portal,
-        Kind.MERGE,
-        survivor,
-        min(wire.occurred_at, now_ms),
-        wire.change_source,
-        tuple(sorted(merged, key=int)),
-    )
-
-
-def _problems(error: ValidationError) -> str:
-    details = error.errors(include_url=False, include_context=False, include_input=False)[:3]
-    return "; ".join(
-        f"{'.'.join(map(str, detail['loc']))}: {detail['msg'].removeprefix('Value error, ')}" for detail in details
-    )
+        raise ValueError("mergedObjectIds: missing")
+    return survivor, tuple(sorted(merged, key=int))
 
 
 def sort_events(events: Iterable[Event]) -> tuple[list[Message], list[Message]]:

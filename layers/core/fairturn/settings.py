@@ -3,31 +3,57 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
-class Settings(BaseModel):
+def _variable(name: str, pattern: str = ".+", default: Any = MISSING) -> Any:
+    """A field that is read from a variable of the environment, whose text matches the pattern as a whole."""
+    return field(default=default, metadata={"variable": name, "pattern": pattern})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
     """What the template tells the functions. Every function gets all of it; none of it is secret."""
 
-    model_config = ConfigDict(frozen=True)
-
-    table: str = Field(alias="TABLE_NAME", min_length=1)
-    leads_queue: str = Field(alias="LEADS_QUEUE_URL", min_length=1)
-    bulk_queue: str = Field(alias="BULK_QUEUE_URL", min_length=1)
-    changes_queue: str = Field(alias="CHANGES_QUEUE_URL", min_length=1)
-    leads_dead_letters: str = Field(alias="LEADS_DEAD_LETTERS_URL", min_length=1)
-    changes_dead_letters: str = Field(alias="CHANGES_DEAD_LETTERS_URL", min_length=1)
-    webhook_url: str = Field(alias="WEBHOOK_URL", pattern=r"^https://")
+    table: str = _variable("TABLE_NAME")
+    leads_queue: str = _variable("LEADS_QUEUE_URL")
+    bulk_queue: str = _variable("BULK_QUEUE_URL")
+    changes_queue: str = _variable("CHANGES_QUEUE_URL")
+    leads_dead_letters: str = _variable("LEADS_DEAD_LETTERS_URL")
+    changes_dead_letters: str = _variable("CHANGES_DEAD_LETTERS_URL")
+    webhook_url: str = _variable("WEBHOOK_URL", "https://.*")
     """The target URL exactly as HubSpot has it: it is part of what HubSpot signs."""
-    webhook_secret: str = Field(alias="WEBHOOK_SECRET_ARN", min_length=1)
-    token_secret: str = Field(alias="HUBSPOT_TOKEN_ARN", min_length=1)
-    portal: int = Field(alias="HUBSPOT_PORTAL_ID", ge=1)
-    hubspot_url: str = Field(alias="HUBSPOT_API_URL", default="https://api.hubapi.com", pattern=r"^https?://")
+    webhook_secret: str = _variable("WEBHOOK_SECRET_ARN")
+    token_secret: str = _variable("HUBSPOT_TOKEN_ARN")
+    portal: int = _variable("HUBSPOT_PORTAL_ID", "0*[1-9][0-9]*")
+    hubspot_url: str = _variable("HUBSPOT_API_URL", "https?://.*", "https://api.hubapi.com")
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Settings:
+        """Raises ValueError, naming each variable that is missing or can't be right."""
+        found: dict[str, Any] = {}
+        wrong: list[str] = []
+        for each in fields(cls):
+            variable = each.metadata["variable"]
+            text = environment.get(variable)
+            if text is None and each.default is not MISSING:
+                continue
+            if text is None or not re.fullmatch(each.metadata["pattern"], text):
+                wrong.append(variable)
+            else:
+                found[each.name] = int(text) if each.name == "portal" else text
+        if wrong:
+            raise ValueError(f"missing or wrong in the environment: {', '.join(wrong)}")
+        return cls(**found)
 
 
 @cache
 def settings() -> Settings:
-    """Read the environment, once. Raises pydantic's ValidationError, naming each variable that is missing."""
-    return Settings.model_validate(dict(os.environ))
+    """Read the environment, once. Raises ValueError, naming each variable that is missing or can't be right."""
+    return Settings.read(os.environ)

@@ -280,6 +280,6 @@ def _message(record: Record) -> Message:
         id=record.id,
         kinds=(Kind.CREATION,),
         occurred_at=record.occurred_at or record.changed_at,
-        change_source=record.source,
+        change_source=record.source or UNKNOWN_SOURCE,
         round=record.round,
     )
