@@ -16,7 +16,7 @@ from fairturn.credentials import Credentials
 from fairturn.deadline import Deadline
 from fairturn.intake import Intake, Request
 from fairturn.queues import Queue
-from fairturn.settings import settings
+from fairturn.settings import in_lambda, settings
 from fairturn.telemetry import logger
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ def intake() -> Intake:
         webhook_url=here.webhook_url,
         portal=here.portal,
     )
+
+
+if in_lambda():
+    intake()  # with a whole processor, which Lambda gives until the first event
 
 
 @logger.inject_lambda_context(log_event=False)

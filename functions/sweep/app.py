@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fairturn.deadline import Deadline
-from fairturn.settings import settings
+from fairturn.settings import in_lambda, settings
 from fairturn.telemetry import logger
 from fairturn.wiring import Wiring
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 def wiring() -> Wiring:
     """The services, kept as long as the function is warm."""
     return Wiring(settings())
+
+
+if in_lambda():
+    MADE = wiring().sweep  # with a whole processor, which Lambda gives until the first event
 
 
 @logger.inject_lambda_context(log_event=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairturn.deadline import Deadline
 from fairturn.queues import Received
-from fairturn.settings import settings
+from fairturn.settings import in_lambda, settings
 from fairturn.telemetry import logger
 from fairturn.wiring import Wiring
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 def wiring() -> Wiring:
     """The services, kept as long as the function is warm."""
     return Wiring(settings())
+
+
+if in_lambda():
+    MADE = wiring().changes, wiring().track  # with a whole processor, which Lambda gives until the first event
 
 
 @logger.inject_lambda_context(log_event=False)

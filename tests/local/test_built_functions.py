@@ -55,6 +55,8 @@ INVOKE = """
 import json, sys, types
 import app
 assert app.__file__.startswith(sys.argv[1]), app.__file__
+services = app.intake if hasattr(app, "intake") else app.wiring
+assert services.cache_info().currsize == 1, "they are made while Lambda starts the function"
 context = types.SimpleNamespace(
     function_name="smoke", memory_limit_in_mb=1024, invoked_function_arn="arn", aws_request_id="1",
     get_remaining_time_in_millis=lambda: 60_000,
@@ -105,7 +107,7 @@ class House:
     def run(self, function: str, event: Mapping[str, Any]) -> list[Any]:
         """All that the built handler logs and emits; in the end its answer."""
         code = BUILT / function
-        environment = {**CREDENTIALS, **self.environments[function]}
+        environment = {**CREDENTIALS, **self.environments[function], "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
         lines = run(INVOKE, str(code), path=(code, LAYER, self.runtime), environment=environment, given=event)
         return [json.loads(line) for line in lines]
 
