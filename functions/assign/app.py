@@ -22,7 +22,11 @@ def wiring() -> Wiring:
 
 
 if in_lambda():
-    MADE = wiring().leads, wiring().assign  # with a whole processor, which Lambda gives until the first event
+    MADE = (
+        wiring().leads,
+        wiring().bulk,
+        wiring().assign,
+    )  # with a whole processor, which Lambda gives until the first event
 
 
 @logger.inject_lambda_context(log_event=False)

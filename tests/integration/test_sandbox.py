@@ -143,6 +143,19 @@ def owner_of(sandbox: Sandbox, contact: str) -> str | None:
     return sandbox.portal.contact(contact).properties.get(OWNER)
 
 
+def test_a_lone_lead_costs_two_calls_to_hubspot_with_all_that_hubspot_tells_of_it(sandbox: Sandbox) -> None:
+    in_force(sandbox)
+    sandbox.portal.calls.clear()
+    lead = sandbox.portal.create_contact({"email": "lead@example.net"})
+    for _ in range(10):
+        sandbox.travel(sandbox.now + timedelta(seconds=2))
+        sandbox.portal.deliver(sandbox.post)
+        sandbox.poll()
+    assert owner_of(sandbox, lead) is not None
+    assert sandbox.portal.webhooks.delivered == 2, "the creation, and the owner"
+    assert sorted(number for number in sandbox.portal.calls.values()) == [1, 1]
+
+
 def go_on(sandbox: Sandbox, until: datetime, step: timedelta = timedelta(minutes=1)) -> int:
     """Let time pass; every half hour is swept. Returns how many messages are left."""
     left = 0

@@ -58,6 +58,48 @@ def own(world: World, lead: str, owner: str, **how: Any) -> None:
     world.portal.change(lead, {"hubspot_owner_id": owner}, **how)
 
 
+# Our own writes
+
+
+def test_the_echo_of_our_own_handover_costs_no_call_to_hubspot(world: World) -> None:
+    lead, rep = handed(world)
+    before = record(world, lead)
+    world.portal.calls.clear()
+    assert world.track.take(world.told(lead, source="INTEGRATION", echo=rep)) == []
+    assert world.portal.calls == {}
+    assert record(world, lead) == before
+
+
+def test_an_owner_that_was_written_with_our_token_and_is_not_the_records_is_followed(world: World) -> None:
+    lead, rep = handed(world)
+    taker = other(world, rep)
+    world.later(601)
+    own(world, lead, taker, source="INTEGRATION")
+    assert world.believe(world.told(lead, source="INTEGRATION", echo=taker)) == []
+    assert record(world, lead).rep == taker
+    assert world.loads() == {taker: 1}
+
+
+def test_an_echo_that_comes_with_something_else_is_looked_at(world: World) -> None:
+    lead, rep = handed(world)
+    world.later(601)
+    own(world, lead, other(world, rep))
+    told = [*world.told(lead, source="INTEGRATION", echo=rep), *world.told(lead)]
+    assert world.believe(told) == []
+    assert record(world, lead).rep == other(world, rep)
+
+
+def test_an_echo_of_a_lead_that_is_somebodys_by_now_is_looked_at(world: World) -> None:
+    lead, rep = handed(world)
+    world.later(601)
+    own(world, lead, other(world, rep))
+    assert world.follow(lead) == []
+    own(world, lead, rep)
+    assert world.believe(world.told(lead, source="INTEGRATION", echo=rep)) == []
+    assert record(world, lead).rep == rep
+    assert world.loads() == {rep: 1}
+
+
 # A person takes over
 
 

@@ -230,6 +230,7 @@ class World:
         source: str = "CRM_UI",
         ago: float = 0,
         merged: Iterable[str] = (),
+        echo: str | None = None,
         receipts: int = 1,
     ) -> list[Received]:
         """The messages that intake would have queued about changes of these contacts."""
@@ -237,7 +238,12 @@ class World:
         return [
             self.queued(
                 Message(
-                    id=id_, kinds=(kind,), occurred_at=at, change_source=source, merged=tuple(sorted(merged))
+                    id=id_,
+                    kinds=(kind,),
+                    occurred_at=at,
+                    change_source=source,
+                    merged=tuple(sorted(merged)),
+                    echo=echo,
                 ).body(),
                 receipts=receipts,
                 queue="changes",

@@ -107,6 +107,54 @@ def test_ids_have_64_bits_and_may_be_digits(value: object, id_: str) -> None:
     assert read.id == id_
 
 
+def written(**fields: Any) -> dict[str, Any]:
+    """HubSpot tells of an owner that was written with our own token."""
+    ours = {"propertyName": "hubspot_owner_id", "propertyValue": "77", "changeSource": "INTEGRATION"}
+    return raw("object.propertyChange", objectTypeId="0-1", **{**ours, "sourceId": "19635961", **fields})
+
+
+def test_an_owner_that_was_written_with_our_token_is_an_echo_and_its_message_says_whose() -> None:
+    read = read_event(written())
+    assert read is not None
+    assert read.echo == "77"
+    _, (queued,) = sort_events([read, read])
+    assert queued.echo == "77"
+    assert Message.read(queued.body()).echo == "77"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"sourceId": "19635962"},
+        {"sourceId": None},
+        {"appId": None, "sourceId": None},
+        {"changeSource": "CRM_UI"},
+        {"propertyName": "lifecyclestage"},
+        {"propertyValue": ""},
+        {"propertyValue": "anna@example.com"},
+        {"subscriptionType": "contact.creation"},
+    ],
+)
+def test_what_somebody_else_wrote_or_took_away_is_no_echo(fields: dict[str, Any]) -> None:
+    read = read_event(written(**fields))
+    assert read is not None
+    assert read.echo is None
+
+
+@pytest.mark.parametrize("fields", [{"propertyValue": "78"}, {"changeSource": "CRM_UI"}, {"propertyName": "city"}])
+def test_a_message_that_tells_more_than_one_owner_of_ours_is_no_echo(fields: dict[str, Any]) -> None:
+    events = [event for event in (read_event(written()), read_event(written(**fields))) if event is not None]
+    _, (queued,) = sort_events(events)
+    assert queued.echo is None
+
+
+@pytest.mark.parametrize("echo", ["x", 0, [], True])
+def test_an_echo_that_is_no_owner_is_refused(echo: object) -> None:
+    body = json.loads(message(kinds=(Kind.PROPERTY_CHANGE,)).body()) | {"echo": echo}
+    with pytest.raises(MessageRejected, match="echo: "):
+        Message.read(json.dumps(body))
+
+
 NO_IDS: list[object] = [
     None,
     True,

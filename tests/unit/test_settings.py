@@ -9,6 +9,7 @@ from fairturn.settings import Settings
 WHOLE = {
     "TABLE_NAME": "table",
     "LEADS_QUEUE_URL": "https://queues/leads",
+    "BULK_QUEUE_URL": "https://queues/bulk",
     "CHANGES_QUEUE_URL": "https://queues/changes",
     "LEADS_DEAD_LETTERS_URL": "https://queues/dead-leads",
     "CHANGES_DEAD_LETTERS_URL": "https://queues/dead-changes",
@@ -24,6 +25,7 @@ def test_every_variable_finds_its_place() -> None:
     assert Settings.read(WHOLE) == Settings(
         table="table",
         leads_queue="https://queues/leads",
+        bulk_queue="https://queues/bulk",
         changes_queue="https://queues/changes",
         leads_dead_letters="https://queues/dead-leads",
         changes_dead_letters="https://queues/dead-changes",

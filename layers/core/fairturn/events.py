@@ -2,7 +2,7 @@
 
 HubSpot names an event `contact.creation` (classic) or `object.creation` with an `objectTypeId` (generic).
 Events come late, twice, in any order, and several for one action: so all that one request says about a
-record becomes one message, and a message never carries a property's value.
+record becomes one message, and a message never carries a property's value, but for the owner that we wrote ourselves.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ BULK_SOURCES: Final = frozenset({"IMPORT", "CRM_UI_BULK_ACTION", "MIGRATION", "I
 BY_APP: Final = "INTEGRATION"
 """The change source of apps: of what we write ourselves, too."""
 
+OWNER: Final = "hubspot_owner_id"
 UNKNOWN_SOURCE: Final = "UNKNOWN"
 VERSION: Final = 1
 """Of the messages."""
@@ -139,6 +140,8 @@ class Message:
     ours is among the apps; else of the latest."""
     merged: tuple[str, ...] = ()
     """The ids that now lead to `id`, for a merge: at most 32."""
+    echo: str | None = None
+    """The owner that an app of our own token wrote, if that is all that happened; None: it is not."""
     round: int = 1
     """Which coming of the lead this is: 1 is the first. A lead that has ended comes again only with a later one."""
     received_at: int | None = None
@@ -166,6 +169,8 @@ class Message:
         }
         if self.merged:
             said["merged"] = self.merged
+        if self.echo is not None:
+            said["echo"] = self.echo
         if self.round > 1:
             said["round"] = self.round
         return json.dumps(said, separators=(",", ":"))
@@ -192,6 +197,7 @@ class Message:
                 occurred_at=occurred_at if received_at is None else min(occurred_at, received_at),
                 change_source=_field(raw, "changeSource", _source),
                 merged=_field(raw, "merged", _some_ids, []),
+                echo=None if raw.get("echo") is None else _field(raw, "echo", _id),
                 round=_field(raw, "round", _round, 1),
                 received_at=received_at,
             )
@@ -242,6 +248,8 @@ class Event:
     occurred_at: int
     change_source: str
     merged: tuple[str, ...] = ()
+    echo: str | None = None
+    """The owner that was written with our own token; None: it is something else."""
 
     @property
     def makes_lead(self) -> bool:
@@ -291,9 +299,21 @@ def read_event(raw: Mapping[str, Any], now_ms: int = MAX_TIME) -> Event | None:
             occurred_at=min(_field(raw, "occurredAt", _time), now_ms),
             change_source=_field(raw, "changeSource", _source, UNKNOWN_SOURCE),
             merged=merged,
+            echo=_echo(kind, raw),
         )
     except ValueError as error:
         raise EventRejected(str(error)) from error
+
+
+def _echo(kind: Kind, raw: Mapping[str, Any]) -> str | None:
+    """The owner in the event of a write with our own token: its source is the app that is told of it."""
+    is_ours = raw.get("changeSource") == BY_APP and raw.get("appId") and str(raw.get("sourceId")) == str(raw["appId"])
+    if kind is not Kind.PROPERTY_CHANGE or not is_ours or raw.get("propertyName") != OWNER:
+        return None
+    try:
+        return _id(raw.get("propertyValue"))
+    except ValueError:  # it was cleared: by nobody that we know of
+        return None
 
 
 def _merged(raw: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
@@ -347,6 +367,8 @@ def _messages(record: list[Event]) -> Iterator[Message]:
     telling = max(record, key=_weight)
     kinds = tuple(sorted({event.kind for event in record}))
     merged = sorted({id_ for event in record for id_ in event.merged}, key=int)
+    echoes = {event.echo for event in record}
+    echo = next(iter(echoes)) if len(echoes) == 1 else None
     for start in range(0, max(len(merged), 1), MAX_MERGED_PER_MESSAGE):
         yield Message(
             id=telling.id,
@@ -354,6 +376,7 @@ def _messages(record: list[Event]) -> Iterator[Message]:
             occurred_at=latest,
             change_source=telling.change_source,
             merged=tuple(merged[start : start + MAX_MERGED_PER_MESSAGE]),
+            echo=echo,
         )
 
 

@@ -34,6 +34,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from fairturn.errors import PolicyInvalid, Problem
+from fairturn.events import OWNER as OWNER
 from fairturn.ledger import ANY, PAST
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ MAX_LISTED = 20  # names given as allowed in one message
 
 
 OTHERWISE = "otherwise"
-OWNER = "hubspot_owner_id"
 
 
 class Mode(StrEnum):

@@ -108,6 +108,8 @@ class Change:
     """The ids that have been merged into this one."""
     received_at: int | None
     """When the first of the messages was first received, epoch milliseconds."""
+    echoed: frozenset[str | None] = frozenset({None})
+    """The owners that were written with our own token; with None among them if anything else happened."""
 
     @property
     def key(self) -> str:
@@ -135,12 +137,17 @@ class Change:
         """Whether it brings a contact that may be older, rather than a new one."""
         return bool(self.merged) or brings_back(self.kinds)
 
+    def is_echo_of(self, record: Record | None) -> bool:
+        """Whether all that is told is our own handover of this record: then HubSpot has nothing to tell of it."""
+        ours = record is not None and record.state in {State.CLAIMED, State.HANDED}
+        return ours and record is not None and self.echoed == {record.rep}
+
     def under(self, id: str) -> Change:  # noqa: A002 - HubSpot's word
         """The same, after a merge, of the record that has this id. What ended or restored the old id did not happen to
         that one."""
         ended = {Kind.DELETION, Kind.RESTORE, Kind.PRIVACY_DELETION}
         told = frozenset((at, Kind.MERGE if kind in ended else kind, source) for at, kind, source in self.told)
-        return replace(self, id=id, told=told, merged=self.merged | {self.id})
+        return replace(self, id=id, told=told, merged=self.merged | {self.id}, echoed=frozenset({None}))
 
     def last(self, kind: Kind) -> int:
         """When something of this kind happened last, epoch milliseconds; 0: it did not."""
@@ -294,6 +301,8 @@ class Track:
         which nothing can be said."""
         ids = sorted({record for change in changes for record in (change.id, *change.merged)})
         records = self.store.records((CONTACT, record) for record in ids)
+        # Only the table tells an echo: others may write with our token, and a write that we gave up may come late.
+        changes = [change for change in changes if not change.is_echo_of(records.known.get(change.key))]
         at = milliseconds(self.now())
         wanted = [*terms.policy.properties(), ASSIGNED_AT]
         found = self.crm.read(CONTACT, [change.id for change in changes], wanted, deadline)
@@ -569,6 +578,7 @@ def _told(message: Message) -> Change:
         told=frozenset((message.occurred_at, kind, message.change_source) for kind in message.kinds),
         merged=frozenset(message.merged),
         received_at=message.received_at,
+        echoed=frozenset({message.echo}),
     )
 
 
@@ -583,7 +593,8 @@ def _gathered(changes: Iterable[Change]) -> list[Change]:
         named = frozenset[str]().union(*(change.named for change in same))
         merged = frozenset[str]().union(*(change.merged for change in same)) - {id_}
         received = [change.received_at for change in same if change.received_at is not None]
-        gathered.append(Change(id_, named, told, merged, min(received, default=None)))
+        echoed = frozenset[str | None]().union(*(change.echoed for change in same))
+        gathered.append(Change(id_, named, told, merged, min(received, default=None), echoed))
     return sorted(gathered, key=lambda change: (change.occurred_at, int(change.id)))
 
 
