@@ -376,7 +376,7 @@ FAILURES = {
     ),
     "HubSpot's reads lag": Failure(lag, {"LeadsUnseen"}, catch_up),
     "HubSpot's limit of the day is reached": Failure(
-        exhaust, {"PutBack", "SweepStopped", "LeadsOld", "ChangesOld"}, refill, lasts=60
+        exhaust, {"PutBack", "SweepStopped", "LeadsOld"}, refill, lasts=60
     ),
     "no secret can be read": Failure(
         refuse("secretsmanager", "InternalServiceError"), {"WebhooksFailed"}, allow, lasts=15
