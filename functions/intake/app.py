@@ -12,11 +12,12 @@ import boto3
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from botocore.config import Config
 
+from fairturn import IN_LAMBDA, ready
 from fairturn.credentials import Credentials
 from fairturn.deadline import Deadline
 from fairturn.intake import Intake, Request
 from fairturn.queues import Queue
-from fairturn.settings import in_lambda, settings
+from fairturn.settings import settings
 from fairturn.telemetry import logger
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ def intake() -> Intake:
     )
 
 
-if in_lambda():
-    intake()  # with a whole processor, which Lambda gives until the first event
+if IN_LAMBDA:
+    intake()
+    ready()
 
 
 @logger.inject_lambda_context(log_event=False)

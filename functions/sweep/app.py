@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from fairturn import IN_LAMBDA, ready
 from fairturn.deadline import Deadline
-from fairturn.settings import in_lambda, settings
+from fairturn.settings import settings
 from fairturn.telemetry import logger
 from fairturn.wiring import Wiring
 
@@ -20,8 +21,9 @@ def wiring() -> Wiring:
     return Wiring(settings())
 
 
-if in_lambda():
-    MADE = wiring().sweep  # with a whole processor, which Lambda gives until the first event
+if IN_LAMBDA:
+    MADE = wiring().sweep
+    ready()
 
 
 @logger.inject_lambda_context(log_event=False)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from fairturn import IN_LAMBDA, ready
 from fairturn.deadline import Deadline
 from fairturn.queues import Received
-from fairturn.settings import in_lambda, settings
+from fairturn.settings import settings
 from fairturn.telemetry import logger
 from fairturn.wiring import Wiring
 
@@ -21,8 +22,9 @@ def wiring() -> Wiring:
     return Wiring(settings())
 
 
-if in_lambda():
-    MADE = wiring().changes, wiring().track  # with a whole processor, which Lambda gives until the first event
+if IN_LAMBDA:
+    MADE = wiring().changes, wiring().track
+    ready()
 
 
 @logger.inject_lambda_context(log_event=False)

@@ -52,8 +52,9 @@ CREDENTIALS = {
 }
 DONE: dict[str, list[object]] = {"batchItemFailures": []}
 INVOKE = """
-import json, sys, types
+import gc, json, sys, types
 import app
+assert gc.isenabled()
 assert app.__file__.startswith(sys.argv[1]), app.__file__
 services = app.intake if hasattr(app, "intake") else app.wiring
 assert services.cache_info().currsize == 1, "they are made while Lambda starts the function"

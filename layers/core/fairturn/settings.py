@@ -57,8 +57,3 @@ class Settings:
 def settings() -> Settings:
     """Read the environment, once. Raises ValueError, naming each variable that is missing or can't be right."""
     return Settings.read(os.environ)
-
-
-def in_lambda() -> bool:
-    """Whether Lambda starts this process: then the environment is whole from the beginning."""
-    return "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ
