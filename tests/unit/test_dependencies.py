@@ -72,5 +72,10 @@ def test_requirements_name_no_address(path: Path) -> None:
     assert "://" not in path.read_text()
 
 
+def test_the_build_of_the_layer_takes_only_wheels_and_checks_their_hashes() -> None:
+    build = (ROOT / "layers/core/build.py").read_text()
+    assert '"--require-hashes", "--only-binary", ":all:", "--no-deps"' in build
+
+
 def test_the_layer_leaves_out_what_the_runtime_brings_along() -> None:
     assert read_pins(LAYER).keys() & OF_THE_RUNTIME == set()
