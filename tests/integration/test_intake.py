@@ -13,6 +13,7 @@ import pytest
 import time_machine
 
 from fairturn.events import Message
+from fairturn.intake import MOST_AT_ONCE
 from fairturn.settings import settings
 from fairturn_console.events import load, names, sign
 from functions.intake import app
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 URL = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/hubspot/an-unguessable-part"
 SECRET = "the-current-secret"
-QUEUES = ("leads", "changes", "dead-letters")
+QUEUES = ("leads", "bulk", "changes", "dead-letters")
 CONTACT = 546500061938
 
 
@@ -72,6 +73,7 @@ def cloud(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:  # noq
     for name, value in {
         "TABLE_NAME": "not-for-intake",
         "LEADS_QUEUE_URL": urls["leads"],
+        "BULK_QUEUE_URL": urls["bulk"],
         "CHANGES_QUEUE_URL": urls["changes"],
         "LEADS_DEAD_LETTERS_URL": urls["dead-letters"],
         "CHANGES_DEAD_LETTERS_URL": "not-for-intake",
@@ -204,8 +206,9 @@ def test_before_the_secret_is_put_hubspot_is_asked_to_come_again(
 def test_a_queue_that_is_not_there_makes_hubspot_come_again(cloud: Cloud, queue: str) -> None:
     cloud.sqs.delete_queue(QueueUrl=cloud.urls[queue])
     created = json.loads(load("contact-created")["body"])[0]
+    leads = [created | {"objectId": 2 + n} for n in range(MOST_AT_ONCE + 1 if queue == "bulk" else 1)]
     imported = created | {"objectId": 1, "changeSource": "IMPORT"}
-    event = body_of(load("contact-created"), [created, imported, created | {"objectId": None}])
+    event = body_of(load("contact-created"), [*leads, imported, created | {"objectId": None}])
     assert send(event) == {"statusCode": 503, "body": ""}
 
 
@@ -255,7 +258,7 @@ def test_a_hundred_events_cost_at_most_twelve_requests_and_the_first_one_a_secre
         cloud.asked.clear()
         assert send(event)["statusCode"] == 200
         assert cloud.asked == [*secrets, *["sqs.SendMessageBatch"] * 12]
-    assert len(cloud.messages("leads")) == len(cloud.messages("changes")) == 82
+    assert len(cloud.messages("bulk")) == len(cloud.messages("changes")) == 82
 
 
 @pytest.mark.usefixtures("cloud")
