@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.ledger import MOST_GRACE, PAST, TURN, Ledger
 from fairturn.store import packed
+from fairturn_console.units import TRANSACTIONAL, units
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from fairturn.policy import Policy
 
-UNIT: Final = 1024
-"""Bytes that one unit writes."""
-TRANSACTIONAL: Final = 2
-"""Units that DynamoDB counts for one, in a transaction."""
 FRAME: Final = 100
 """Bytes of a ledger or a journal that are not packed: keys, names, versions."""
 LEAD: Final = 40
@@ -37,11 +34,7 @@ def write_units(policy: Policy, rota: str, leads: int = 1) -> int:
     reps, loads = len(policy.rotas[rota].members), 1
     ledger = FRAME + len(packed(asdict(_plausible(reps, policy.lanes(rota)))))
     journal = ledger + MEMBERS + MEMBER * reps + LEAD * leads
-    return TRANSACTIONAL * (_units(ledger) + _units(journal) + loads + leads)
-
-
-def _units(size: int) -> int:
-    return -(-size // UNIT)
+    return TRANSACTIONAL * (units(ledger) + units(journal) + loads + leads)
 
 
 def _plausible(reps: int, lanes: Collection[str]) -> Ledger:

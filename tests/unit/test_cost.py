@@ -12,7 +12,8 @@ from fairturn.policy import Policy, Priority
 from fairturn.record import Record, new
 from fairturn.routing import Route
 from fairturn.store import Store
-from fairturn_console.cost import TRANSACTIONAL, UNIT, write_units
+from fairturn_console.cost import write_units
+from fairturn_console.units import TRANSACTIONAL, size, units
 
 
 def policy(reps: int, bands: int = 0) -> Policy:
@@ -56,24 +57,7 @@ class Scales:
         self.puts: list[int] = []
 
     def transact_write_items(self, **request: Any) -> None:
-        self.puts = [weight({"M": item["Put"]["Item"]}) - 3 for item in request["TransactItems"] if "Put" in item]
-
-
-def weight(value: dict[str, Any]) -> int:
-    """The bytes that DynamoDB counts for a value."""
-    ((kind, inside),) = value.items()
-    match kind:
-        case "S":
-            return len(inside.encode())
-        case "N":
-            return (len(inside) + 1) // 2 + 1
-        case "B":
-            return len(inside)
-        case "L":
-            return 3 + sum(1 + weight(each) for each in inside)
-        case "M":
-            return 3 + sum(len(name) + weight(each) for name, each in inside.items())
-    return 1
+        self.puts = [size(item["Put"]["Item"]) for item in request["TransactItems"] if "Put" in item]
 
 
 @pytest.mark.parametrize(("reps", "bands"), [(5, 0), (20, 3), (100, 5), (200, 6), (500, 2), (500, 6)])
@@ -113,7 +97,7 @@ def test_what_is_said_is_what_a_claim_writes_but_for_a_few_in_a_hundred(reps: in
     moves = [(record, claimed(record, booking.lane, booking.winner)) for record, booking in booked]
     scales: Any = Scales()
     Store(scales, "fairturn").claim("inbound", claim, allotment.ledger, moves, {})
-    ledger, journal, *records = (-(-size // UNIT) for size in scales.puts)
+    ledger, journal, *records = map(units, scales.puts)
     assert records == [1] * leads
     real = TRANSACTIONAL * (ledger + journal + 1 + leads)  # and the loads
     assert write_units(rules, "inbound", leads) == pytest.approx(real, abs=2 * TRANSACTIONAL, rel=0.06)

@@ -1,0 +1,138 @@
+"""What DynamoDB counts for a write: units, from the sizes of what was there before and of what is there after it.
+
+A unit writes 1 KB, and an item counts as large as it was or as it becomes, whichever is more. In a transaction each
+item is written twice. An index follows by itself, after the transaction: each entry that is put, changed or removed is
+one more write, of the size of what the index shows. DynamoDB Local's own figures for transactions don't grow with the
+items, so they are no help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from fairturn_console.template import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+Item = dict[str, dict[str, Any]]
+"""An item as DynamoDB takes it: each value with its type."""
+
+UNIT: Final = 1024
+"""Bytes that one unit writes."""
+TRANSACTIONAL: Final = 2
+"""Units that DynamoDB counts for one, in a transaction."""
+KEY: Final = ("pk", "sk")
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index of the table."""
+
+    keys: tuple[str, ...]
+    """What finds an entry; an item that lacks one of them has none."""
+    shown: frozenset[str]
+    """What else an entry has, besides its own key and the table's."""
+
+    def entry(self, item: Item) -> Item:
+        """What the index has of an item; empty if nothing."""
+        if not item.keys() >= {*self.keys}:
+            return {}
+        return {name: value for name, value in item.items() if name in {*KEY, *self.keys, *self.shown}}
+
+    def units(self, before: Item, after: Item) -> int:
+        """What it costs to follow a write."""
+        old, new = self.entry(before), self.entry(after)
+        if old == new:
+            return 0
+        if old and new and all(old[name] == new[name] for name in self.keys):
+            return units(max(size(old), size(new)))
+        return sum(units(size(entry)) for entry in (old, new) if entry)
+
+
+def size(item: Item) -> int:
+    """The bytes that DynamoDB counts for an item."""
+    return sum(len(name.encode()) + _size(value) for name, value in item.items())
+
+
+def units(size: int) -> int:
+    """The units that write so many bytes."""
+    return -(-size // UNIT)
+
+
+def units_of_write(before: Item, after: Item, indexes: Sequence[Index], *, in_transaction: bool) -> int:
+    """What DynamoDB counts for writing one item: `before` is what was there, empty if nothing; `after` what is."""
+    times = TRANSACTIONAL if in_transaction else 1
+    return times * units(max(size(before), size(after))) + sum(index.units(before, after) for index in indexes)
+
+
+def indexes(template: Template | None = None) -> list[Index]:
+    """The indexes of the table that the template describes."""
+    table = (template or Template()).resources("AWS::DynamoDB::Table")["Table"]
+    return [
+        Index(
+            keys=tuple(key["AttributeName"] for key in index["KeySchema"]),
+            shown=frozenset(index["Projection"].get("NonKeyAttributes", ())),
+        )
+        for index in table["GlobalSecondaryIndexes"]
+    ]
+
+
+class Meter:
+    """A client of DynamoDB that counts the units of all that is written through it, while nobody else writes."""
+
+    def __init__(self, client: DynamoDBClient) -> None:
+        self._client = client
+        self._indexes = indexes()
+        self.units = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def put_item(self, **request: Any) -> Any:
+        return self._metered("put_item", request, [request], in_transaction=False)
+
+    def update_item(self, **request: Any) -> Any:
+        return self._metered("update_item", request, [request], in_transaction=False)
+
+    def transact_write_items(self, **request: Any) -> Any:
+        writes = [write for item in request["TransactItems"] for write in item.values()]
+        return self._metered("transact_write_items", request, writes, in_transaction=True)
+
+    def _metered(
+        self, name: str, request: Mapping[str, Any], writes: Sequence[Mapping[str, Any]], *, in_transaction: bool
+    ) -> Any:
+        before = [self._item(write) for write in writes]
+        answer = getattr(self._client, name)(**request)
+        for write, item in zip(writes, before, strict=True):
+            self.units += units_of_write(item, self._item(write), self._indexes, in_transaction=in_transaction)
+        return answer
+
+    def _item(self, write: Mapping[str, Any]) -> Item:
+        named = write.get("Key") or write["Item"]
+        key = {name: named[name] for name in KEY}
+        answer: Any = self._client.get_item(TableName=write["TableName"], Key=key, ConsistentRead=True)
+        item: Item = answer.get("Item", {})
+        return item
+
+
+def _size(value: Mapping[str, Any]) -> int:
+    ((kind, inside),) = value.items()
+    match kind:
+        case "S":
+            return len(str(inside).encode())
+        case "N":  # at most two digits in a byte, and one byte for sign and power
+            number = str(inside)
+            return (len(number.lstrip("-").strip("0")) + 1) // 2 + 1 + number.startswith("-")
+        case "B":
+            return len(bytes(inside))
+        case "SS":
+            return sum(len(each.encode()) for each in inside)
+        case "L":
+            return 3 + sum(1 + _size(each) for each in inside)
+        case "M":
+            return 3 + sum(1 + len(name.encode()) + _size(each) for name, each in inside.items())
+    return 1
