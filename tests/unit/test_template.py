@@ -619,10 +619,6 @@ def test_an_index_shows_only_what_is_asked_of_it() -> None:
     indexes = TEMPLATE.resource("Table")["Properties"]["GlobalSecondaryIndexes"]
     shown = {index["IndexName"]: index["Projection"] for index in indexes}
     assert shown == {
-        "by_rep": {
-            "ProjectionType": "INCLUDE",
-            "NonKeyAttributes": ["state", "rota", "lane", "rule", "priority", "handed_at"],
-        },
         "by_due": {
             "ProjectionType": "INCLUDE",
             "NonKeyAttributes": ["state", "rev", "priority", "occurred_at"],

@@ -674,12 +674,9 @@ def _unless_moved(name: str, seen: int) -> Item:
 
 
 def _record_item(record: Record) -> Item:
-    """The record with the keys of the indexes: `by_rep` for whose it is, `by_due` for what has still to happen."""
+    """The record with the key of the index `by_due`, which says what has still to happen."""
     item: Item = {field.name: getattr(record, field.name) for field in fields(record)}
     item |= _record_key(record.type, record.id)
-    ours = record.state in {State.CLAIMED, State.HANDED}
-    item["assigned_to"] = record.holder
-    item["assigned_at"] = None if record.holder is None else (ours and record.claimed_at) or record.changed_at
     if record.state is State.WAITING and record.rota is not None and record.lane is not None:
         rank = Priority(record.priority).rank if record.priority else Priority.NORMAL.rank
         item["due_lane"] = due_lane(record.rota, record.lane)
