@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from fairturn.claim import standing
 from fairturn.events import lead_key
-from fairturn.store import CLAIMED, HELD_BACK, MAX_KEYS, REFUSED, UNOWNED, UNSEEN
+from fairturn.store import CLAIMS, HELD_BACK, MAX_KEYS, REFUSED, UNOWNED, UNSEEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from fairturn.store import Store
 
 NAMES: Final = {
-    CLAIMED: "claimed, not handed over yet",
+    CLAIMS: "claimed, not handed over yet",
     HELD_BACK: "held back, from bulk sources",
     REFUSED: "refused: see the dead letters",
     UNOWNED: "left without an owner",
@@ -29,7 +30,7 @@ class Lane:
 
     name: str
     leads: int
-    """How many; at most 1,000 are counted."""
+    """How many; at most 1,000 are counted, and of what is claimed those of the first 100 claims."""
     first: tuple[Record, ...]
     """Those whose turn it is first: by urgency, then the oldest."""
 
@@ -39,9 +40,21 @@ def waiting(store: Store, most: int) -> Iterator[Lane]:
 
     Raises TableUnavailable.
     """
-    for lane in [*sorted(store.pointer().lanes), HELD_BACK, CLAIMED, REFUSED, UNOWNED, UNSEEN]:
-        due = store.due(lane, min(most, MAX_KEYS))
-        if due:
-            known = store.records(due).known
-            first = tuple(known[key] for lead in due if (key := lead_key(*lead)) in known)
-            yield Lane(NAMES.get(lane, lane.replace("#", ", ")), store.backlog(lane).leads, first)
+    for lane in [*sorted(store.pointer().lanes), HELD_BACK, CLAIMS, REFUSED, UNOWNED, UNSEEN]:
+        found = _claimed(store, most) if lane == CLAIMS else _due(store, lane, most)
+        if found.leads:
+            yield found
+
+
+def _due(store: Store, lane: str, most: int) -> Lane:
+    due = store.due(lane, min(most, MAX_KEYS))
+    known = store.records(due).known
+    first = tuple(known[key] for lead in due if (key := lead_key(*lead)) in known)
+    return Lane(NAMES.get(lane, lane.replace("#", ", ")), store.backlog(lane).leads if due else 0, first)
+
+
+def _claimed(store: Store, most: int) -> Lane:
+    """The leads that are claimed: their claims are due, not they."""
+    claims = standing(store, store.unfinished(MAX_KEYS)).values()
+    claimed = [record for each in claims for record in each.known.values()]
+    return Lane(NAMES[CLAIMS], len(claimed), tuple(claimed[:most]))

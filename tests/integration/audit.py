@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fairturn.ledger import TURN, Booking, Claim, GivingBack, Ledger, give_back
 from fairturn.record import Record, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Set
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.store import Store
+    from fairturn.store import ClaimKey, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class Table:
     loads: Mapping[str, int]
     """Of those who have any."""
     records: Mapping[str, Record]
+    unfinished: Set[ClaimKey] = field(default=frozenset(), compare=False)
+    """The claims that sweep looks at."""
 
 
 def read(client: DynamoDBClient, name: str, store: Store) -> Table:
@@ -34,13 +36,17 @@ def read(client: DynamoDBClient, name: str, store: Store) -> Table:
     rotas: set[str] = set()
     versions: set[tuple[str, int]] = set()
     leads: set[tuple[str, str]] = set()
-    pages = client.get_paginator("scan").paginate(TableName=name, ConsistentRead=True, ProjectionExpression="pk, sk")
+    unfinished: set[ClaimKey] = set()
+    shown = "pk, sk, due_lane"
+    pages = client.get_paginator("scan").paginate(TableName=name, ConsistentRead=True, ProjectionExpression=shown)
     for item in (item for page in pages for item in page["Items"]):
         match [*item["pk"]["S"].split("#"), *item["sk"]["S"].split("#")]:
             case ["ROTA", rota, "LEDGER"]:
                 rotas.add(rota)
             case ["ROTA", rota, "CLAIM", version]:
                 versions.add((rota, int(version)))
+                if "due_lane" in item:
+                    unfinished.add((rota, int(version)))
             case ["LEAD", type_, id_, "RECORD"]:
                 leads.add((type_, id_))
             case ["LOADS", "LOADS"] | ["POLICY", *_] | ["ROSTER" | "BRAKE", "CURRENT"] | ["LEAD", _, _, "TRIES"]:
@@ -55,7 +61,7 @@ def read(client: DynamoDBClient, name: str, store: Store) -> Table:
         journals.setdefault(rota, {})[number] = store.journal(rota, number)
     loads = {rep: load for rep, load in snapshot.loads.items() if load}
     assert not snapshot.records.unreadable
-    return Table(snapshot.ledgers, journals, loads, snapshot.records.known)
+    return Table(snapshot.ledgers, journals, loads, snapshot.records.known, unfinished)
 
 
 def audit(table: Table) -> None:
@@ -66,10 +72,13 @@ def audit(table: Table) -> None:
     - each ledger is exactly what its journals, replayed from the first, make of an empty one;
     - no lead has more bookings that were not given back than it had rounds;
     - the claim that a record names stands, and is booked for the rep who has the lead by it; a record whose turn
-      went back names none.
+      went back names none;
+    - each lead that is claimed is one of a claim that sweep still looks at.
     """
     held = Counter(record.holder for record in table.records.values() if record.holder is not None)
     assert table.loads == dict(held)
+    claimed = [record for record in table.records.values() if record.state is State.CLAIMED]
+    assert {(record.rota, record.claim) for record in claimed} <= table.unfinished
     for rota, ledger in table.ledgers.items():
         assert all(sum(row.values()) == 0 for row in ledger.balances.values())
         standing, again = replay(table.journals[rota])

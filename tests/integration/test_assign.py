@@ -67,7 +67,7 @@ def test_the_owner_can_see_on_the_record_why_it_is_his(world: World) -> None:
     )
 
 
-def test_a_batch_of_97_leads_costs_two_hubspot_calls_and_three_requests_to_the_table(world: World) -> None:
+def test_a_batch_of_97_leads_costs_two_hubspot_calls_and_four_requests_to_the_table(world: World) -> None:
     leads = world.arrive(97)
     batch = world.received(leads)
     world.assign.take(world.received(world.arrive()))  # now the policy is warm
@@ -75,17 +75,17 @@ def test_a_batch_of_97_leads_costs_two_hubspot_calls_and_three_requests_to_the_t
     world.requests.clear()
     assert world.assign.take(batch) == []
     assert world.portal.calls == {READ: 1, UPDATE: 1}
-    assert world.requests == {"BatchGetItem": 1, "TransactWriteItems": 2}
+    assert world.requests == {"BatchGetItem": 1, "TransactWriteItems": 2, "UpdateItem": 1}
     assert sorted(Counter(world.owner(lead) for lead in leads).values()) == [32, 32, 33]
 
 
-def test_a_lone_lead_costs_three_requests_to_the_table_and_two_hubspot_calls(world: World) -> None:
+def test_a_lone_lead_costs_four_requests_to_the_table_and_two_hubspot_calls(world: World) -> None:
     world.take(world.arrive())
     world.portal.calls.clear()
     world.requests.clear()
     world.take(world.arrive())
     assert world.portal.calls == {READ: 1, UPDATE: 1}
-    assert world.requests == {"BatchGetItem": 1, "TransactWriteItems": 2}
+    assert world.requests == {"BatchGetItem": 1, "TransactWriteItems": 1, "PutItem": 1, "UpdateItem": 1}
 
 
 def test_leads_of_several_rotas_are_claimed_rota_by_rota_with_loads_carried_over(

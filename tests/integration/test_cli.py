@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from flask import Flask, Response, request
 from typer.testing import CliRunner
 from werkzeug.serving import make_server
 
+from fairturn.ledger import Claim, Given, Ledger
 from fairturn.policy import Policy
 from fairturn.record import Record, State, new
 from fairturn.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
@@ -562,11 +564,17 @@ def test_what_waits_is_listed_by_lane_with_the_most_urgent_first(deployed: Stack
         Record(id="6", state=State.REFUSED, reason="a rule of an administrator", **known),
     ]
     store.move([(new(record.id), record) for record in waits])
+    claimed = replace(new("7"), rota="inbound").claimed("7", 1, "worker", 1_795_400_000_000)
+    claim = Claim(
+        Ledger(), 1, 1, frozenset({"any"}), {}, (Given("contact#7", "any", "7"), Given("contact#5", "any", "7"))
+    )
+    store.claim("inbound", claim, Ledger(version=1), [(new("7"), claimed)], {})
     lines = [" ".join(line.split()) for line in run("waiting", "--most", "9").output.splitlines()]
     assert lines[1:] == [
         "inbound, any 2 contact 2 2026-11-23 02:13 nobody can take it now",
         "contact 1 2026-11-23 02:13 nobody can take it now",
         "held back, from bulk sources 1 contact 3 2026-11-23 02:13 too many leads from bulk sources",
+        "claimed, not handed over yet 1 contact 7 2026-11-23 02:13",
         "refused: see the dead letters 1 contact 6 2026-11-23 02:13 a rule of an administrator",
         "left without an owner 1 contact 4 2026-11-23 02:13 the owner was taken away",
     ]

@@ -29,7 +29,7 @@ AGAIN: Final = 300
 MOST_POINTS: Final = 100
 EFFECTS: Final = frozenset(
     {
-        *("claim", "give_back", "move", "mark_unavailable"),  # the table's
+        *("claim", "give_back", "move", "finish", "mark_unavailable"),  # the table's
         *("put_roster", "hold_back", "note_overwrite"),
         "write_owners",  # HubSpot's
         *("send", "put_back", "delete"),  # the queues'
@@ -244,7 +244,16 @@ def test_wherever_a_worker_dies_each_lead_ends_where_it_belongs_and_none_is_lost
         story.begin(receipts=0)
         story.run()
         story.check_the_end()
-    assert story.fate.seen == {"claim", "give_back", "move", "mark_unavailable", "write_owners", "send", "put_back"}
+    assert story.fate.seen == {
+        "claim",
+        "give_back",
+        "move",
+        "finish",
+        "mark_unavailable",
+        "write_owners",
+        "send",
+        "put_back",
+    }
 
 
 def test_wherever_a_worker_dies_the_owner_whom_a_person_chooses_before_it_goes_on_stays(world: World) -> None:
@@ -477,7 +486,7 @@ def test_wherever_sweep_dies_each_lead_that_was_due_ends_where_it_belongs(world:
         sequel.run(sweeping=True)
         sequel.check_the_end()
         assert sequel.leaver not in {record.holder for record in sequel.table.records.values()}
-    assert sequel.fate.seen == {"put_roster", "claim", "give_back", "move", "write_owners", "send"}
+    assert sequel.fate.seen == {"put_roster", "claim", "give_back", "move", "finish", "write_owners", "send"}
 
 
 def _down(*_: object) -> Any:

@@ -42,6 +42,7 @@ from fairturn.record import KEPT_FOR, LOOK_AFTER, Record, State, new
 from fairturn.roster import Owner
 from fairturn.routing import Route
 from fairturn.store import (
+    CLAIMED,
     CONFLICT_ATTEMPTS,
     HELD_BACK,
     REFUSED,
@@ -272,8 +273,7 @@ def test_a_record_that_was_there_and_is_not_any_more_is_told_as_a_new_one(store:
     assert refused.value.records == {"contact#1": new("1")}
 
 
-def test_waiting_and_claimed_leads_are_found_by_what_is_due(store: Store) -> None:
-    make(store, Ledger(), "1")
+def test_waiting_leads_are_found_by_their_lane_the_most_urgent_first(store: Store) -> None:
     store.move(
         [
             (new("2"), placed(new("2"), lane="fr@60", at=5).waiting("full", 9)),
@@ -281,7 +281,6 @@ def test_waiting_and_claimed_leads_are_found_by_what_is_due(store: Store) -> Non
         ]
     )
     assert store.due(f"{ROTA}#fr@60", 9) == [("contact", "3"), ("contact", "2")]
-    assert store.due("claimed", 9) == [("contact", "1")]
     assert store.backlog(f"{ROTA}#fr@60").leads == 2
 
 
@@ -299,8 +298,54 @@ def test_what_is_still_to_be_done_about_a_lead_says_in_which_lane_it_is_due(stor
         ]
     )
     store.move([(owned, owned.cleared(6))])
-    due = {lane: [id_ for _, id_ in store.due(lane, 9)] for lane in (HELD_BACK, UNOWNED, REFUSED, UNSEEN, "claimed")}
-    assert due == {HELD_BACK: ["1"], UNOWNED: ["2"], REFUSED: ["3"], UNSEEN: [], "claimed": []}
+    due = {lane: [id_ for _, id_ in store.due(lane, 9)] for lane in (HELD_BACK, UNOWNED, REFUSED, UNSEEN, CLAIMED)}
+    assert due == {HELD_BACK: ["1"], UNOWNED: ["2"], REFUSED: ["3"], UNSEEN: [], CLAIMED: []}
+
+
+def test_a_claim_is_found_by_its_journal_until_it_is_finished_and_by_none_of_its_leads(store: Store) -> None:
+    ledger = make(store, Ledger(), "1", "2")
+    make(store, ledger, "3")
+    journal = store.journal(ROTA, 1)
+    assert store.due(CLAIMED, 9) == []
+    assert store.unfinished(9) == [(ROTA, 1), (ROTA, 2)]
+    assert store.unfinished(1) == [(ROTA, 1)]
+    assert store.unfinished(9, 1_000) == []
+    assert store.unfinished(9, 1_001) == [(ROTA, 1), (ROTA, 2)]
+    store.finish(ROTA, 1)
+    assert store.unfinished(9) == [(ROTA, 2)]
+    assert store.journal(ROTA, 1) == journal
+
+
+def test_a_claim_that_is_finished_twice_or_is_none_stays_as_it_is(store: Store) -> None:
+    make(store, Ledger(), "1")
+    for version in (1, 1, 2):
+        store.finish(ROTA, version)
+    assert store.unfinished(9) == []
+    with pytest.raises(KeyError):
+        store.journal(ROTA, 2)
+
+
+def test_a_record_moves_alone_on_the_same_condition_and_a_refusal_says_how_it_is(store: Store) -> None:
+    make(store, Ledger(), "1")
+    record = the(store, "1")
+    handed = record.handed(2_000)
+    store.move([(record, handed)])
+    assert the(store, "1") == handed
+    with pytest.raises(RecordsMoved) as refused:
+        store.move([(record, record.released(3_000))])
+    assert refused.value.records == {"contact#1": handed}
+    expired = replace(new("2"), rev=3, state=State.CLOSED)
+    with pytest.raises(RecordsMoved) as refused:
+        store.move([(expired, placed(expired).waiting("full", 2_000))])
+    assert refused.value.records == {"contact#2": new("2")}
+
+
+def test_a_record_whose_writing_is_repeated_because_the_answer_was_lost_counts_as_moved(store: Store) -> None:
+    make(store, Ledger(), "1")
+    record = the(store, "1")
+    for _ in range(2):
+        store.move([(record, record.handed(2_000))])
+    assert the(store, "1") == record.handed(2_000)
 
 
 def test_a_lead_that_hubspot_did_not_show_is_due_after_an_hour_and_after_a_day_and_then_no_more(store: Store) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fairturn.claim import Undoing
 from fairturn.errors import HubSpotUnavailable, TableUnavailable
 from fairturn.events import Kind
 from fairturn.record import State, milliseconds
-from fairturn.store import HELD_BACK, MAX_RECORDS, UNSEEN, due_lane
+from fairturn.store import CLAIMED, HELD_BACK, MAX_RECORDS, UNSEEN, due_lane
 from fairturn.sweep import MAX_BATCHES
 from fairturn_console.portal_api import BAD_GATEWAY, Fault, slow
 from tests.integration.audit import audit, read
@@ -571,6 +572,175 @@ def test_a_late_claim_is_finished_in_every_mode(world: World, mode: str) -> None
     assert record(world, lead).state is State.HANDED
 
 
+def unfinished(world: World) -> list[int]:
+    """The claims that sweep still has to look at, by their versions."""
+    return [version for _, version in world.store.unfinished(99)]
+
+
+def test_a_claim_is_finished_with_its_handover(world: World) -> None:
+    world.take(world.arrive(3))
+    world.take(world.arrive())
+    assert unfinished(world) == []
+
+
+def test_a_claim_is_finished_when_somebody_else_has_one_of_its_leads_and_hubspot_refuses_another(world: World) -> None:
+    taken, refused, third = world.arrive(3)
+    world.portal.refuse_owners(refused, "a phone number is wanted first")
+    read = world.crm.read
+
+    def meanwhile(*arguments: Any) -> Any:
+        found = read(*arguments)
+        world.portal.change(taken, {"hubspot_owner_id": world.reps[2]})
+        world.later(3)  # so the owner is read again before ours is written
+        return found
+
+    world.crm.read = meanwhile  # type: ignore[assignment]
+    world.take([taken, refused, third])
+    assert world.states([taken, refused, third]) == {"elsewhere": 1, "refused": 1, "handed": 1}
+    assert unfinished(world) == []
+
+
+def test_of_a_claim_that_was_handed_over_in_part_sweep_brings_the_rest_and_then_finishes_it(world: World) -> None:
+    leads = world.arrive(3)
+    write = world.crm.write_owners
+
+    def partial(type_: str, writes: Any, deadline: Any) -> Any:
+        written = write(type_, writes[:2], deadline)
+        return replace(written, put_off={writes[2].id: HubSpotUnavailable("HubSpot did not get to it")})
+
+    world.crm.write_owners = partial  # type: ignore[assignment]
+    world.take(leads)
+    world.crm.write_owners = write  # type: ignore[method-assign]
+    assert world.states(leads) == {"handed": 2, "claimed": 1}
+    handed = [record(world, lead) for lead in leads if record(world, lead).state is State.HANDED]
+    world.later(61)
+    world.sweep.run()
+    assert world.states(leads) == {"handed": 3}
+    assert [record(world, before.id) for before in handed] == handed
+    world.later(61)
+    world.portal.calls.clear()
+    world.sweep.run()
+    assert unfinished(world) == []
+    assert READ not in world.portal.calls
+    world.check(leads)
+
+
+def test_a_claim_whose_message_brought_it_to_its_end_is_finished_by_sweep(world: World) -> None:
+    lead = stuck(world)
+    world.take([lead])
+    assert record(world, lead).state is State.HANDED
+    assert unfinished(world) == [1]
+    world.later(61)
+    world.sweep.run()
+    assert unfinished(world) == []
+
+
+def test_a_claim_that_could_not_be_finished_harms_nothing_and_is_finished_by_sweep(world: World) -> None:
+    finish = world.store.finish
+
+    def failing(rota: str, version: int) -> None:
+        raise TableUnavailable(f"throttled at {rota} {version}")
+
+    world.store.finish = failing  # type: ignore[method-assign]
+    leads = world.arrive(2)
+    assert world.take(leads) == []
+    assert world.states(leads) == {"handed": 2}
+    world.store.finish = finish  # type: ignore[method-assign]
+    world.later(61)
+    world.sweep.run()
+    assert unfinished(world) == []
+
+
+def test_a_claim_whose_lead_is_claimed_anew_by_another_is_finished_and_leaves_it_to_that(world: World) -> None:
+    lead = stuck(world)
+    away = record(world, lead).rep or ""
+    change(world, reps={**dict.fromkeys(world.reps), away: {"capacity": 0}})
+    claimed = record(world, lead)
+    at = milliseconds(world.at)
+    world.claims(world.store).undo([Undoing(claimed, claimed.waiting("it is undone", at))])
+    world.later(50)
+    change(world)
+    assert stuck_again(world, lead) == 3  # the second version gave the first one's turn back
+    assert unfinished(world) == [1, 3]
+    world.later(20)
+    world.sweep.run()
+    assert unfinished(world) == [3]
+    assert record(world, lead).state is State.CLAIMED
+    world.later(61)
+    world.sweep.run()
+    assert record(world, lead).state is State.HANDED
+
+
+def stuck_again(world: World, lead: str) -> int | None:
+    """Let a lead be claimed and not handed over; the claim's version."""
+    write = world.crm.write_owners
+
+    def failing(*_: Any) -> Any:
+        raise HubSpotUnavailable("down")
+
+    world.crm.write_owners = failing  # type: ignore[assignment]
+    world.take([lead])
+    world.crm.write_owners = write  # type: ignore[method-assign]
+    return record(world, lead).claim
+
+
+def test_a_lead_that_an_earlier_version_had_claimed_is_brought_too(world: World) -> None:
+    lead = stuck(world)
+    world.store.finish(ROTA, 1)
+    world.dynamodb.update_item(
+        TableName="fairturn",
+        Key={"pk": {"S": f"LEAD#contact#{lead}"}, "sk": {"S": "RECORD"}},
+        UpdateExpression="SET due_lane = :lane, due = :due",
+        ExpressionAttributeValues={":lane": {"S": CLAIMED}, ":due": {"S": f"{milliseconds(world.at):013d}"}},
+    )
+    world.later(61)
+    world.sweep.run()
+    assert record(world, lead).state is State.HANDED
+    assert world.store.due(CLAIMED, 9) == []
+
+
+def test_two_runs_at_once_finish_a_late_claim_once(world: World) -> None:
+    lead = stuck(world)
+    world.later(61)
+    move = world.store.move
+
+    def meanwhile(moves: Any) -> None:
+        world.store.move = move  # type: ignore[method-assign]
+        world.sweeper().run()
+        move(moves)
+
+    world.store.move = meanwhile  # type: ignore[method-assign]
+    world.portal.calls.clear()
+    world.sweep.run()
+    assert record(world, lead).state is State.HANDED
+    assert world.portal.calls[UPDATE] == 1
+    for _ in range(2):
+        world.later(61)
+        world.sweep.run()
+    assert unfinished(world) == []
+    world.check([lead])
+
+
+def test_what_cannot_be_read_of_a_late_claim_goes_through_the_queue_and_keeps_it_open(world: World) -> None:
+    lead = stuck(world)
+    put_state(world, lead, "paused")
+    world.later(61)
+    world.sweep.run()
+    assert unfinished(world) == [1]
+    assert [each.body for each in world.passed_on() if "UNKNOWN" in each.body] != []
+    put_state(world, lead, "claimed")
+
+
+def put_state(world: World, lead: str, state: str) -> None:
+    world.dynamodb.update_item(
+        TableName="fairturn",
+        Key={"pk": {"S": f"LEAD#contact#{lead}"}, "sk": {"S": "RECORD"}},
+        UpdateExpression="SET #state = :state",
+        ExpressionAttributeNames={"#state": "state"},
+        ExpressionAttributeValues={":state": {"S": state}},
+    )
+
+
 def test_a_late_claim_is_undone_where_somebody_else_has_the_lead_by_now(world: World) -> None:
     before = world.balances()
     lead = stuck(world)
@@ -747,8 +917,8 @@ def test_a_run_with_nothing_to_do_asks_hubspot_nothing_and_writes_nothing(world:
     assert world.portal.calls == {}
     assert set(world.requests) == {"BatchGetItem", "Query"}
     assert (
-        world.requests["Query"] == 6
-    )  # late claims; unseen; the only lane and the bulk sources, to allot and to count
+        world.requests["Query"] == 7
+    )  # late claims, also of earlier versions; unseen; the only lane and the bulk sources, to allot and to count
     assert world.store.due(due_lane(ROTA, "any"), 10) == []
 
 

@@ -6,14 +6,16 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fairturn.errors import ClaimRefused, Contended, PolicySuperseded
+from fairturn.events import lead_of
 from fairturn.ledger import Claim, Given, GivingBack, Ledger, Member, Offer, Returned, allot, give_back, settle
 from fairturn.policy import Priority
 from fairturn.record import Record, State, milliseconds
 from fairturn.roster import comes_on_duty, duty
-from fairturn.store import MAX_RECORDS
+from fairturn.store import MAX_RECORDS, Records
 from fairturn.telemetry import logger
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from fairturn.ledger import Booking
     from fairturn.routing import Lead, Route
-    from fairturn.store import Store, Terms
+    from fairturn.store import ClaimKey, Store, Terms
 
 ATTEMPTS: Final = 8
 """How often one claim or undoing is decided anew after it was refused."""
@@ -241,6 +243,29 @@ def bookings_of(store: Store, records: Iterable[Record]) -> dict[str, Booking]:
             raise KeyError(f"version {version} of {rota} booked no {sorted(missing)}")
         bookings |= {leads[booked_as]: booking for booked_as, booking in booked.items() if booked_as in leads}
     return bookings
+
+
+def standing(store: Store, claims: Iterable[ClaimKey]) -> dict[ClaimKey, Records]:
+    """The leads of each claim that are still claimed by it, and those of which it can't be read."""
+    given = {
+        claim: [each.lead for each in journal.leads]
+        for claim, journal in store.journals(claims).items()
+        if isinstance(journal, Claim)
+    }
+    records = store.records(map(lead_of, dict.fromkeys(chain.from_iterable(given.values()))))
+    left = {}
+    for claim, leads in given.items():
+        known = {lead: records.known[lead] for lead in leads if lead in records.known}
+        left[claim] = Records(
+            known={lead: record for lead, record in known.items() if _holds(record, claim)},
+            unreadable={lead: records.unreadable[lead] for lead in leads if lead in records.unreadable},
+        )
+    return left
+
+
+def _holds(record: Record, claim: ClaimKey) -> bool:
+    """Whether a lead is claimed by this claim, and not by a later one."""
+    return record.state is State.CLAIMED and (record.rota, record.claim) == claim
 
 
 def _after(loads: Mapping[str, int], journal: Claim) -> dict[str, int]:

@@ -46,6 +46,12 @@ def lead_key(record_type: str, record_id: str) -> str:
     return f"{record_type}#{record_id}"
 
 
+def lead_of(key: str) -> tuple[str, str]:
+    """Type and id of the lead that has this name."""
+    record_type, _, record_id = key.partition("#")
+    return record_type, record_id
+
+
 class Kind(StrEnum):
     """What happened to a record, in HubSpot's words."""
 

@@ -14,7 +14,7 @@ from fairturn.record import Record, State, milliseconds
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from fairturn.claim import Claims
@@ -113,9 +113,21 @@ class Handover:
                 reason = refused[record.key]
                 after = record.refused(reason, at) if self.gives_up else record.waiting(reason, at)
                 undone.append(Undoing(record, after))
-        self.claims.undo(undone)
+        undid = self.claims.undo(undone)
+        self._finish(claimed, {record.key for record in (*moved, *undid) if record.state is not State.CLAIMED})
         handed = [record for record in moved if record.state is State.HANDED]
         return Outcome(handed, taken, again, refused, later)
+
+    def _finish(self, claimed: Sequence[tuple[Record, Booking]], done: Collection[str]) -> None:
+        """Note which of the claims made just now have no lead left to hand over. The others are sweep's to finish, and
+        so are those of which it can't be noted now."""
+        claims = {(record.rota or "", record.claim or 0) for record, _ in claimed}
+        left = {(record.rota or "", record.claim or 0) for record, _ in claimed if record.key not in done}
+        try:
+            for rota, version in sorted(claims - left):
+                self.store.finish(rota, version)
+        except Unavailable as error:
+            logger.warning("left to sweep", extra={"reason": str(error)})
 
     def _take_up(
         self, claimed: Sequence[Record], resumed: Sequence[Record]

@@ -5,7 +5,8 @@ was refused decides anew without reading again. Which items there are, and what 
 
     pk                  sk                 what it holds
     ROTA#<rota>         LEDGER             version, policy, turns; balances, last turns and grace, packed
-    ROTA#<rota>         CLAIM#<version>    the journal of the claim or giving back that made this version
+    ROTA#<rota>         CLAIM#<version>    the journal of the claim or giving back that made this version; a claim's is
+                                           due until all its leads are known to be handed over
     LOADS               LOADS              one attribute per rep: his open leads
     LEAD#<type>#<id>    RECORD             the lead's record
     LEAD#<type>#<id>    TRIES              how often a mistake of ours ended a try with this lead, and which
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 Item = dict[str, Any]
+ClaimKey = tuple[str, int]
+"""A claim: its rota, and the version of the ledger that it made."""
 Moves = Sequence[tuple[Record, Record]]
 
 MAX_RECORDS: Final = 97
@@ -79,8 +82,10 @@ OVERWRITES_KEPT_FOR: Final = 7 * 24 * 3600
 MOST_COUNTED: Final = 1_000
 """Leads of a lane that are counted; beyond that it is `many`."""
 
+CLAIMS: Final = "claims"
+"""The due lane of the claims of which some leads may not be handed over yet."""
 CLAIMED: Final = "claimed"
-"""The due lane of the claims that are not handed over yet."""
+"""The due lane in which earlier versions of this program put each claimed lead; nothing is put there any more."""
 UNOWNED: Final = "unowned"
 """The due lane of the leads whose owner was taken away: nothing is to be done, but everybody can list them."""
 REFUSED: Final = "refused"
@@ -223,9 +228,14 @@ class Store:
 
     def journal(self, rota: str, version: int) -> Claim | GivingBack:
         """What made this version of the rota's ledger. Raises KeyError if there is no such version."""
-        key = _journal_key(rota, version)
-        item = self._get([key])[_name(key)]
-        return _to_claim(item) if item["kind"] == "claim" else _to_giving_back(item, version)
+        return self.journals([(rota, version)])[rota, version]
+
+    def journals(self, claims: Iterable[ClaimKey]) -> dict[ClaimKey, Claim | GivingBack]:
+        """The same for several, as far as they are there. One request for up to 100."""
+        keys = {(rota, version): _journal_key(rota, version) for rota, version in claims}
+        found = self._get(list(keys.values()))
+        items = {claim: found[_name(key)] for claim, key in keys.items() if _name(key) in found}
+        return {claim: _to_journal(item, claim[1]) for claim, item in items.items()}
 
     # What makes it true
 
@@ -240,7 +250,7 @@ class Store:
         self._write(
             [
                 self._put_ledger(rota, claim.before.version, after),
-                self._put_journal(rota, claim.version, _claim_item(claim)),
+                self._put_journal(rota, claim.version, {**_claim_item(claim), **_due(CLAIMS, claim.at)}),
                 *self._add_loads(load_changes(moves), limits=limits, seen=loads),
                 *(self._put_record(before, record) for before, record in moves),
             ],
@@ -276,7 +286,26 @@ class Store:
                 moves,
             )
         except ClaimRefused as refused:
+            if len(moves) == 1 and refused.records == {record.key: record for _, record in moves}:
+                return  # the answer was lost, and botocore has asked once more: only a transaction knows its own again
             raise RecordsMoved(refused.records) from refused
+
+    def finish(self, rota: str, version: int) -> None:
+        """Note that no lead of a claim has still to be handed over.
+
+        Condition: that was not noted before. If it was, this changes nothing, whoever did it.
+        """
+        request: Item = {
+            "TableName": self._table,
+            "Key": _serialize(_journal_key(rota, version)),
+            "UpdateExpression": "REMOVE due_lane, due",
+            "ConditionExpression": "attribute_exists(due_lane)",
+        }
+        try:
+            self._call(lambda: self._client.update_item(**request))
+        except ClientError as error:
+            if not _is_refused(error):
+                raise
 
     # What is due
 
@@ -286,13 +315,16 @@ class Store:
         `before`, epoch milliseconds, leaves out what is younger, where a due lane goes by time alone. The index
         lags behind by moments, so each record is to be read before anything is decided.
         """
-        request = self._due(lane) | {"Limit": most}
-        if before is not None:
-            request["KeyConditionExpression"] += " AND due < :before"
-            request["ExpressionAttributeValues"] |= _serialize({":before": f"{before:013d}"})
-        items = self._call(lambda: self._client.query(**request))["Items"]
-        keys = [_deserialize(item)["pk"].split("#") for item in items]
+        keys = [pk.split("#") for pk, _ in self._due_keys(lane, most, before)]
         return [(record_type, record_id) for _, record_type, record_id in keys]
+
+    def unfinished(self, most: int, before: int | None = None) -> list[ClaimKey]:
+        """Claims of which some leads may not be handed over yet, at most so many, the oldest first.
+
+        `before`, epoch milliseconds, leaves out what is younger. The index lags behind here, too.
+        """
+        keys = self._due_keys(CLAIMS, most, before)
+        return [(pk.partition("#")[2], int(sk.partition("#")[2])) for pk, sk in keys]
 
     def backlog(self, lane: str) -> Backlog:
         """How many leads a due lane has, at most 1,000, and since when the oldest of these waits."""
@@ -300,6 +332,14 @@ class Store:
         items = self._call(lambda: self._client.query(**request))["Items"]
         since = [int(_deserialize(item)["due"].rpartition("#")[2]) for item in items]
         return Backlog(len(since), min(since, default=None))
+
+    def _due_keys(self, lane: str, most: int, before: int | None) -> list[tuple[str, str]]:
+        request = self._due(lane) | {"Limit": most}
+        if before is not None:
+            request["KeyConditionExpression"] += " AND due < :before"
+            request["ExpressionAttributeValues"] |= _serialize({":before": f"{before:013d}"})
+        items = self._call(lambda: self._client.query(**request))["Items"]
+        return [_name(_deserialize(item)) for item in items]
 
     def _due(self, lane: str) -> Item:
         return {
@@ -506,14 +546,22 @@ class Store:
     def _write(self, items: Sequence[Item], moves: Moves) -> None:
         for item in items:
             next(iter(item.values()))["TableName"] = self._table
-        request = cast("Sequence[TransactWriteItemTypeDef]", items)
         try:
-            self._call(lambda: self._client.transact_write_items(TransactItems=request))
+            self._call(lambda: self._request(items))
         except ClientError as error:
             reasons = _reasons(error)
             if not any(reason.get("Code") == "ConditionalCheckFailed" for reason in reasons):
                 raise
             raise _who_won(reasons, items, moves) from error
+
+    def _request(self, items: Sequence[Item]) -> None:
+        """All or nothing. A put alone needs no transaction, which costs double."""
+        match items:
+            case [{"Put": put}]:
+                self._client.put_item(**put)
+            case _:
+                request = cast("Sequence[TransactWriteItemTypeDef]", items)
+                self._client.transact_write_items(TransactItems=request)
 
     def _call(self, request: Callable[[], Any]) -> Any:
         """Make one request; while it is in conflict with somebody's transaction, a few times more."""
@@ -656,6 +704,11 @@ def due_lane(rota: str, lane: str) -> str:
     return f"{rota}#{lane}"
 
 
+def _due(lane: str, at: int) -> Item:
+    """The key of an item in the index `by_due`, in a lane that goes by time alone."""
+    return {"due_lane": lane, "due": f"{at:013d}"}
+
+
 # Conditions
 
 
@@ -674,7 +727,8 @@ def _unless_moved(name: str, seen: int) -> Item:
 
 
 def _record_item(record: Record) -> Item:
-    """The record with the key of the index `by_due`, which says what has still to happen."""
+    """The record with the key of the index `by_due`, which says what has still to happen. A claimed one has none: its
+    claim has."""
     item: Item = {field.name: getattr(record, field.name) for field in fields(record)}
     item |= _record_key(record.type, record.id)
     if record.state is State.WAITING and record.rota is not None and record.lane is not None:
@@ -682,20 +736,13 @@ def _record_item(record: Record) -> Item:
         item["due_lane"] = due_lane(record.rota, record.lane)
         item["due"] = f"{rank}#{record.occurred_at:013d}"
     elif record.state is State.WAITING:
-        item["due_lane"] = HELD_BACK
-        item["due"] = f"{record.occurred_at:013d}"
-    elif record.state is State.CLAIMED:
-        item["due_lane"] = CLAIMED
-        item["due"] = f"{record.changed_at:013d}"
+        item |= _due(HELD_BACK, record.occurred_at)
     elif record.state is State.REFUSED:
-        item["due_lane"] = REFUSED
-        item["due"] = f"{record.changed_at:013d}"
+        item |= _due(REFUSED, record.changed_at)
     elif record.state is State.UNOWNED:
-        item["due_lane"] = UNOWNED
-        item["due"] = f"{record.changed_at:013d}"
+        item |= _due(UNOWNED, record.changed_at)
     elif record.look_at is not None:
-        item["due_lane"] = UNSEEN
-        item["due"] = f"{record.look_at:013d}"
+        item |= _due(UNSEEN, record.look_at)
     item["ttl"] = record.expires_at
     item["had"] = list(record.had)
     return {name: value for name, value in item.items() if value not in (None, {}, [], 0)}
@@ -754,6 +801,10 @@ def _claim_item(claim: Claim) -> Item:
     }
 
 
+def _to_journal(item: Item, version: int) -> Claim | GivingBack:
+    return _to_claim(item) if item["kind"] == "claim" else _to_giving_back(item, version)
+
+
 def _to_claim(item: Item) -> Claim:
     return Claim(
         before=Ledger(**_unpacked(item["before"])),
@@ -805,8 +856,11 @@ def _is_refused(error: ClientError) -> bool:
 
 
 def _reasons(error: ClientError) -> list[dict[str, Any]]:
-    """Why a transaction was cancelled, item by item; nothing for any other error."""
-    reasons: list[dict[str, Any]] = cast("dict[str, Any]", error.response).get("CancellationReasons", [])
+    """Why a transaction was cancelled, item by item, or a write alone; nothing for any other error."""
+    response = cast("dict[str, Any]", error.response)
+    if _is_refused(error):
+        return [{"Code": "ConditionalCheckFailed", "Item": response.get("Item", {})}]
+    reasons: list[dict[str, Any]] = response.get("CancellationReasons", [])
     return reasons
 
 

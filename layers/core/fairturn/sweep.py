@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from fairturn.claim import LONGEST_RUN, seat
+from fairturn.claim import LONGEST_RUN, seat, standing
 from fairturn.consumer import MOST_TRIES, settle_apart
 from fairturn.errors import (
     ContactUnseen,
@@ -24,13 +24,13 @@ from fairturn.errors import (
     Unavailable,
     attempt,
 )
-from fairturn.events import UNKNOWN_SOURCE, Kind, Message, lead_key
+from fairturn.events import UNKNOWN_SOURCE, Kind, Message, lead_key, lead_of
 from fairturn.handover import write_moves
 from fairturn.policy import Mode
 from fairturn.queues import Letter
 from fairturn.record import UNSEEN_FOR, Record, State, milliseconds
 from fairturn.roster import refreshed
-from fairturn.store import CLAIMED, HELD_BACK, MAX_RECORDS, UNSEEN, due_lane
+from fairturn.store import CLAIMED, HELD_BACK, MAX_KEYS, MAX_RECORDS, UNSEEN, due_lane
 from fairturn.telemetry import Metric, count, count_held_up, logger
 
 if TYPE_CHECKING:
@@ -135,8 +135,22 @@ class Sweep:
     # Leads
 
     def _finish_late_claims(self, _pointer: Pointer, _terms: Terms, deadline: Deadline) -> None:
-        late = milliseconds(self.now()) - CLAIM_LATE_AFTER
-        self._bring_all(self.store.due(CLAIMED, MAX_RECORDS * MAX_BATCHES, late), State.CLAIMED, deadline)
+        """Bring the leads that are still claimed, though whoever claimed them is not at it any more; what has none left
+        is done with."""
+        late, most = milliseconds(self.now()) - CLAIM_LATE_AFTER, MAX_RECORDS * MAX_BATCHES
+        self._bring_all(self.store.due(CLAIMED, most, late), State.CLAIMED, deadline)
+        claims = self.store.unfinished(most, late)
+        for start in range(0, len(claims), MAX_KEYS):
+            if deadline.left() < LEAST:
+                return
+            due: list[tuple[str, str]] = []
+            for claim, leads in standing(self.store, claims[start : start + MAX_KEYS]).items():
+                if not leads.known and not leads.unreadable:
+                    self.store.finish(*claim)
+                # Those that somebody has taken up, or tried in vain, a moment ago are not late.
+                due += [lead_of(key) for key, record in leads.known.items() if record.changed_at < late]
+                due += map(lead_of, leads.unreadable)
+            self._bring_all(due, State.CLAIMED, deadline)
 
     def _look_for_the_unseen(self, _pointer: Pointer, _terms: Terms, deadline: Deadline) -> None:
         due = self.store.due(UNSEEN, MAX_RECORDS * MAX_BATCHES, milliseconds(self.now()))
