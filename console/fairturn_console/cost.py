@@ -1,4 +1,4 @@
-"""What a claim costs, roughly, before there is one: DynamoDB counts a write in units of 1 KB, twice in a transaction.
+"""What a claim costs, roughly, before there is one: see units.py for how DynamoDB counts.
 
 A claim writes four things at once: the ledger of its rota and the journal, each with the balance of every rep in every
 lane; the loads; and the record of each lead.
@@ -7,46 +7,74 @@ lane; the loads; and the record of each lead.
 from __future__ import annotations
 
 import zlib
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from fairturn.ledger import MOST_GRACE, PAST, TURN, Ledger
-from fairturn.store import packed
-from fairturn_console.units import TRANSACTIONAL, units
+from fairturn.ledger import MOST_GRACE, PAST, TURN, Claim, Given, Ledger, Member
+from fairturn.policy import Priority
+from fairturn.record import new
+from fairturn.routing import Route
+from fairturn.store import Store
+from fairturn_console.units import TRANSACTIONAL, indexes, units, units_of_write
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Sequence
 
     from fairturn.policy import Policy
+    from fairturn_console.units import Item
 
-FRAME: Final = 100
-"""Bytes of a ledger or a journal that are not packed: keys, names, versions."""
-LEAD: Final = 40
-"""Bytes that one lead adds to a journal."""
-MEMBERS: Final = 160
-"""Bytes of a journal that say how the reps stood, however few they are."""
-MEMBER: Final = 9
-"""Bytes that one rep adds to that."""
+AT: Final = 1_795_424_400_000
+WHY: Final = ("on duty", "outside working hours", "away until 2026-12-31")
+LOAD: Final = 12
+"""Bytes that one rep adds to the loads."""
 
 
 def write_units(policy: Policy, rota: str, leads: int = 1) -> int:
     """The write units of one claim of so many leads in a rota whose reps all have a balance in every lane."""
-    reps, loads = len(policy.rotas[rota].members), 1
-    ledger = FRAME + len(packed(asdict(_plausible(reps, policy.lanes(rota)))))
-    journal = ledger + MEMBERS + MEMBER * reps + LEAD * leads
-    return TRANSACTIONAL * (units(ledger) + units(journal) + loads + leads)
+    lanes = sorted(policy.lanes(rota))
+    reps = [str(70_000_000 + _scattered(number) % 10_000_000) for number in range(len(policy.rotas[rota].members))]
+    before = _plausible(reps, lanes)
+    names = [str(70_000_000_000 + number) for number in range(leads)]
+    given = [Given(new(name).key, lanes[n % len(lanes)], reps[n % len(reps)]) for n, name in enumerate(names)]
+    claim = Claim(before, before.policy, AT, frozenset(lanes), _seated(reps), tuple(given))
+    moves = []
+    for name, (_, lane, rep, *_) in zip(names, given, strict=True):
+        placed = new(name).routed(Route(rota, lane, Priority.NORMAL, "otherwise", ""), before.policy, None, {})
+        moves.append((new(name), placed.claimed(rep, claim.version, "worker", AT)))
+    scales = Scales()
+    client: Any = scales
+    Store(client, "").claim(rota, claim, before, moves, {})
+    return sum(scales.units()) + TRANSACTIONAL * units(LOAD * len(policy.reps))
 
 
-def _plausible(reps: int, lanes: Collection[str]) -> Ledger:
+class Scales:
+    """A client of DynamoDB that only weighs what a transaction puts."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+
+    def transact_write_items(self, **request: Any) -> None:
+        self.items += [item["Put"]["Item"] for item in request["TransactItems"] if "Put" in item]
+
+    def units(self) -> Sequence[int]:
+        """What each item costs, if it is put where nothing was or what was not larger."""
+        return [units_of_write({}, item, indexes(), in_transaction=True) for item in self.items]
+
+
+def _plausible(reps: Sequence[str], lanes: Sequence[str]) -> Ledger:
     """A ledger after some years. Its numbers look drawn by lot, for others would pack too well, but never change."""
-    ids = [str(70_000_000 + _scattered(number) % 10_000_000) for number in range(reps)]
     balances = {
-        lane: {rep: _scattered(row * reps + column) % (2 * TURN) - TURN for column, rep in enumerate(ids)}
-        for row, lane in enumerate([*sorted(lanes), PAST])
+        lane: {rep: _scattered(row * len(reps) + column) % (2 * TURN) - TURN for column, rep in enumerate(reps)}
+        for row, lane in enumerate([*lanes, PAST])
     }
-    last = {rep: 120_000 - _scattered(int(rep)) % 1_000 for rep in ids}
-    grace = {rep: _scattered(int(rep)) % MOST_GRACE for rep in ids[::3]}
+    last = {rep: 120_000 - _scattered(int(rep)) % 1_000 for rep in reps}
+    grace = {rep: _scattered(int(rep)) % MOST_GRACE for rep in reps[::3]}
     return Ledger(90_000, 20, 120_000, balances, last, grace)
+
+
+def _seated(reps: Sequence[str]) -> dict[str, Member]:
+    """How those reps stand, just as well."""
+    lots = {rep: _scattered(int(rep)) for rep in reps}
+    return {rep: Member(weight=1 + lot % 2, why=WHY[lot % 3], load=lot % 40) for rep, lot in lots.items()}
 
 
 def _scattered(number: int) -> int:

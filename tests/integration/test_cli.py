@@ -70,9 +70,9 @@ def test_a_good_policy_has_no_problems() -> None:
     result = run("policy", "check", EXAMPLE)
     assert result.output.splitlines() == [
         f"{EXAMPLE}: 8 reps, 3 rotas, 6 rules and a catch-all. No problems.",
-        "  key-accounts: reps x lanes = 3 x 3, about 8 write units for a claim of one lead",
-        "  europe: reps x lanes = 4 x 9, about 8 write units for a claim of one lead",
-        "  inbound: reps x lanes = 5 x 3, about 8 write units for a claim of one lead",
+        "  key-accounts: reps x lanes = 3 x 3, about 9 write units for a claim of one lead",
+        "  europe: reps x lanes = 4 x 9, about 9 write units for a claim of one lead",
+        "  inbound: reps x lanes = 5 x 3, about 9 write units for a claim of one lead",
     ]
     assert result.exit_code == 0
 

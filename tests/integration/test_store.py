@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
@@ -53,6 +53,7 @@ from fairturn.store import (
     Store,
     Tries,
     Version,
+    packed,
 )
 
 if TYPE_CHECKING:
@@ -218,6 +219,32 @@ def test_a_journal_comes_back_from_the_table_as_it_was_written_with_all_that_the
     store.claim(ROTA, journal, after, moves, {})
     assert store.journal(ROTA, 1) == journal
     assert store.read([ROTA], []).ledgers[ROTA] == after
+
+
+def test_a_journal_that_an_earlier_version_has_written_is_read_as_ever(store: Store, dynamodb: DynamoDBClient) -> None:
+    usual = {"weight": 1, "on_duty": True, "why": "on duty", "has_left": False, "is_due": False, "came_lately": False}
+    members = {"101": {**usual, "load": 2, "capacity": 9, "skills": ["fr"]}, "102": {**usual, "load": 0, "skills": []}}
+    before = Ledger(4, 1, 3, {ANY: {"101": 5, "102": -5}}, {"101": 3}, {"101": 7})
+    item: dict[str, Any] = {
+        "pk": {"S": f"ROTA#{ROTA}"},
+        "sk": {"S": "CLAIM#000000000005"},
+        "kind": {"S": "claim"},
+        "policy": {"N": "2"},
+        "at": {"N": "1000"},
+        "lanes": {"L": [{"S": ANY}]},
+        "members": {"B": packed(members)},
+        "before": {"B": packed(asdict(before))},
+        "leads": {"L": [{"L": [{"S": "contact#1"}, {"S": ANY}, {"S": "101"}, {"BOOL": False}, {"S": "900"}]}]},
+    }
+    dynamodb.put_item(TableName="fairturn", Item=item)
+    assert store.journal(ROTA, 5) == Claim(
+        before,
+        policy=2,
+        at=1_000,
+        lanes=frozenset({ANY}),
+        members={"101": Member(skills=frozenset({"fr"}), load=2, capacity=9), "102": Member()},
+        leads=(Given("contact#1", ANY, "101", ("900",)),),
+    )
 
 
 def test_a_ledger_and_a_giving_back_keep_whose_grace_was_taken(store: Store) -> None:

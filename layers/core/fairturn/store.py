@@ -19,7 +19,6 @@ was refused decides anew without reading again. Which items there are, and what 
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 import zlib
@@ -27,6 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import chain, filterfalse
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
@@ -662,7 +662,7 @@ class InForce:
                 policy = self._terms.policy
             self._terms = Terms(pointer.number, policy, pointer.owners)
             self._read_at = self._clock()
-            for rep in itertools.filterfalse(self._terms.is_owner, self._terms.policy.reps):
+            for rep in filterfalse(self._terms.is_owner, self._terms.policy.reps):
                 count(Metric.REPS_UNAVAILABLE)
                 logger.error("the policy names a rep whom HubSpot does not know or has archived", extra={"rep": rep})
         return self._terms
@@ -784,21 +784,22 @@ def _to_loads(item: Item) -> dict[str, int]:
 
 
 def _claim_item(claim: Claim) -> Item:
-    """What nobody ever asks DynamoDB about is packed: a journal costs a write unit for each KB."""
-    members = {
-        rep: {name: value for name, value in asdict(member).items() if value is not None}
-        | {"skills": sorted(member.skills)}
-        for rep, member in claim.members.items()
-    }
-    return {
-        "kind": "claim",
-        "policy": claim.policy,
-        "at": claim.at,
-        "leads": [[given.lead, given.lane, given.winner, given.is_patient, *given.had] for given in claim.leads],
-        "lanes": sorted(claim.lanes),
-        "members": packed(members),
-        "before": packed(asdict(claim.before)),
-    }
+    """All of it is packed, because a journal costs two write units for each KB. Each rep is named once, and what is
+    known of them stands in the same place of each row."""
+    before = claim.before
+    known = (*before.balances.values(), before.last, before.grace)
+    reps = list(dict.fromkeys([*claim.members, *chain.from_iterable(known)]))
+    journal = (
+        (before.version, before.policy, before.turns),
+        (claim.policy, claim.at, sorted(claim.lanes)),
+        reps,
+        {lane: [row.get(rep) for rep in reps] for lane, row in before.balances.items()},
+        [before.last.get(rep) for rep in reps],
+        [before.grace.get(rep) for rep in reps],
+        [_member_row(member) for member in claim.members.values()],
+        [(given.lead, given.lane, given.winner, given.is_patient, *given.had) for given in claim.leads],
+    )
+    return {"kind": "claim", "journal": packed(journal)}
 
 
 def _to_journal(item: Item, version: int) -> Claim | GivingBack:
@@ -806,19 +807,49 @@ def _to_journal(item: Item, version: int) -> Claim | GivingBack:
 
 
 def _to_claim(item: Item) -> Claim:
+    if "journal" not in item:
+        return _to_claim_of_old(item)
+    (version, policy, turns), (now, at, lanes), reps, balances, last, grace, members, leads = _unpacked(item["journal"])
+
+    def of_each(row: Iterable[Any]) -> dict[str, Any]:
+        return {rep: value for rep, value in zip(reps, row, strict=False) if value is not None}
+
+    rows = {lane: of_each(row) for lane, row in balances.items()}
+    return Claim(
+        before=Ledger(version, policy, turns, rows, of_each(last), of_each(grace)),
+        policy=now,
+        at=at,
+        lanes=frozenset(lanes),
+        members={rep: _to_member(row) for rep, row in of_each(members).items()},
+        leads=_to_given(leads),
+    )
+
+
+def _to_claim_of_old(item: Item) -> Claim:
+    """A journal as earlier versions of this program have written it."""
     return Claim(
         before=Ledger(**_unpacked(item["before"])),
         policy=item["policy"],
         at=item["at"],
         lanes=frozenset(item["lanes"]),
-        members={
-            rep: Member(**member | {"skills": frozenset(member["skills"])})
-            for rep, member in _unpacked(item["members"]).items()
-        },
-        leads=tuple(
-            Given(lead, lane, winner, tuple(had), patient) for lead, lane, winner, patient, *had in item["leads"]
-        ),
+        members={rep: _to_member(row) for rep, row in _unpacked(item["members"]).items()},
+        leads=_to_given(item["leads"]),
     )
+
+
+def _member_row(member: Member) -> Item:
+    """What is not as usual with a rep."""
+    usual = asdict(Member())
+    row = {name: value for name, value in asdict(member).items() if value != usual[name]}
+    return row | ({"skills": sorted(member.skills)} if member.skills else {})
+
+
+def _to_member(row: Item) -> Member:
+    return Member(**row | {"skills": frozenset(row.get("skills", ()))})
+
+
+def _to_given(rows: Iterable[Sequence[Any]]) -> tuple[Given, ...]:
+    return tuple(Given(lead, lane, winner, tuple(had), patient) for lead, lane, winner, patient, *had in rows)
 
 
 def _giving_back_item(entry: GivingBack) -> Item:
@@ -898,14 +929,13 @@ def _deserialize(item: Mapping[str, Any]) -> Item:
     return {name: _plain(_deserializer.deserialize(value)) for name, value in item.items()}
 
 
-def packed(data: Mapping[str, Any]) -> bytes:
+def packed(data: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """A value as the table keeps ledgers and journals, in few bytes."""
-    return zlib.compress(json.dumps(data, separators=(",", ":")).encode())
+    return zlib.compress(json.dumps(data, separators=(",", ":")).encode(), zlib.Z_BEST_COMPRESSION)
 
 
-def _unpacked(packed: bytes) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(zlib.decompress(packed))
-    return data
+def _unpacked(packed: bytes) -> Any:
+    return json.loads(zlib.decompress(packed))
 
 
 def _plain(value: Any) -> Any:
