@@ -699,6 +699,27 @@ def test_a_lead_that_an_earlier_version_had_claimed_is_brought_too(world: World)
     assert world.store.due(CLAIMED, 9) == []
 
 
+def test_a_late_claim_that_somebody_has_just_taken_up_is_left_to_them(world: World) -> None:
+    lead = stuck(world)
+    write = world.crm.write_owners
+
+    def dying(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    world.later(55)
+    world.crm.write_owners = dying  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        world.take([lead])
+    world.crm.write_owners = write  # type: ignore[method-assign]
+    world.later(10)
+    world.portal.calls.clear()
+    world.sweep.run()
+    assert READ not in world.portal.calls
+    world.later(51)
+    world.sweep.run()
+    assert record(world, lead).state is State.HANDED
+
+
 def test_two_runs_at_once_finish_a_late_claim_once(world: World) -> None:
     lead = stuck(world)
     world.later(61)
