@@ -240,6 +240,26 @@ def test_99_records_move_from_99_reps_to_99_others_in_one(store: Store) -> None:
     assert refused.value.records == {record.key: record for _, record in second}
 
 
+def test_a_record_that_moves_alone_is_refused_with_the_record_of_today(store: Store) -> None:
+    before = new("1")
+    store.move([(before, before.closed(None, 1))])
+    with pytest.raises(RecordsMoved) as refused:
+        store.move([(before, before.closed(None, 2))])
+    assert refused.value.records == {"contact#1": before.closed(None, 1)}
+
+
+def test_a_claim_that_is_finished_is_found_no_more_and_its_journal_stays(store: Store) -> None:
+    members = {rep: Member() for rep in REPS[:2]}
+    journal, ledger, moves = claim_of(Ledger(), ids(2), members)
+    store.claim(ROTA, journal, ledger, moves, {})
+    assert store.unfinished(9) == [(ROTA, 1)]
+    for _ in range(2):
+        store.finish(ROTA, 1)
+    store.finish(ROTA, 2)  # there is none
+    assert store.unfinished(9) == []
+    assert store.journals([(ROTA, 1), (ROTA, 2)]) == {(ROTA, 1): journal}
+
+
 def test_97_leads_from_bulk_sources_are_held_back_and_counted_in_one(store: Store) -> None:
     leads = ids(MAX_RECORDS)
     moves: Moves = [(new(id_), new(id_).unrouted(None).waiting("x" * MAX_REASON, 1)) for id_ in leads]
