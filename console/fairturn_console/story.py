@@ -203,7 +203,10 @@ class Story:
     def _choose_meanwhile(self) -> None:
         """Somebody chooses an owner in the moment between Fairturn's reading of the owner and its writing."""
         lead = self._arrive({"email": "chosen@example.net", "country": "United States"})
-        chosen = self._random.choice(sorted(self._portal.owners))
+        members = self._policy.rotas[self._policy.otherwise.rota].members
+        owners = self._portal.owners.values()
+        others = [owner.id for owner in owners if not {owner.id, owner.email} & {*members}]
+        chosen = self._random.choice(sorted(others or self._portal.owners))
 
         def choose() -> None:
             self._portal.change(lead, {OWNER: chosen})
