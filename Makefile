@@ -18,7 +18,7 @@ DYNAMODB_LOCAL := .dynamodb-local/2.9.30
 DYNAMODB_LOCAL_PACKAGE := amplify-dynamodb-simulator
 DYNAMODB_LOCAL_SHA256 := 3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9
 
-.PHONY: help demo test check build smoke local prove search plots lock clean
+.PHONY: help demo test check build smoke local prove search bench plots lock clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -53,6 +53,9 @@ prove: $(INSTALLED) $(DYNAMODB_LOCAL)/DynamoDBLocal.jar ## limits, races and sta
 
 search: $(INSTALLED) ## look for bad cases of the ledger for two minutes, and show the proven bounds beside them
 	@SEARCH=10 $(BIN)/pytest --quiet --capture=no --timeout=600 tests/unit/test_adversary.py tests/unit/test_fairness.py
+
+bench: $(INSTALLED) ## measure a lone lead's way and what it costs, as ratios (cold starts: bench/cold_start.py)
+	@$(BIN)/python bench/lone_lead.py
 
 plots: $(INSTALLED) ## draw the pictures of docs/ anew
 	@$(BIN)/python docs/plots.py

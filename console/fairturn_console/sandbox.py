@@ -30,7 +30,7 @@ from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.table import Table as MotoTable
 from moto.sqs.models import sqs_backends
 
-from fairturn import wiring
+from fairturn import queues, wiring
 from fairturn.crm import HubSpot
 from fairturn.settings import settings
 from fairturn.telemetry import logger
@@ -97,6 +97,8 @@ class Sandbox:
             )
             # The pauses between attempts pass on the simulated clock, like all that a function waits for.
             stack.enter_context(patch.object(wiring, "HubSpot", partial(HubSpot, sleep=self._pass)))
+            # One request after the other: else what a queue holds is in another order each time.
+            stack.enter_context(patch.object(queues, "MAX_AT_ONCE", 1))
             handler = logger.registered_handler
             stack.callback(handler.setStream, handler.setStream(self._log))  # type: ignore[attr-defined]
             for name, properties in self._deployed.functions().items():

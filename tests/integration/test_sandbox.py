@@ -143,6 +143,16 @@ def owner_of(sandbox: Sandbox, contact: str) -> str | None:
     return sandbox.portal.contact(contact).properties.get(OWNER)
 
 
+def test_what_one_request_tells_is_queued_in_the_same_order_each_time(sandbox: Sandbox) -> None:
+    contacts = [sandbox.portal.create_contact({"email": f"{n}@example.net"}, source="IMPORT") for n in range(95)]
+    sandbox.travel(START + timedelta(seconds=2))
+    assert sandbox.portal.deliver(sandbox.post) == 1
+    sqs, queued = boto3.client("sqs"), []
+    while messages := sqs.receive_message(QueueUrl=settings().changes_queue, MaxNumberOfMessages=10).get("Messages"):
+        queued += [json.loads(message["Body"])["id"] for message in messages]
+    assert queued == contacts
+
+
 def test_a_lone_lead_costs_two_calls_to_hubspot_with_all_that_hubspot_tells_of_it(sandbox: Sandbox) -> None:
     in_force(sandbox)
     sandbox.portal.calls.clear()
