@@ -13,9 +13,9 @@ import argparse
 import io
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from random import Random
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, Final
@@ -38,7 +38,7 @@ from fairturn_console.story import furnish
 from fairturn_console.template import PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 START: Final = datetime(2027, 1, 11, 15, tzinfo=UTC)
 """A Monday on which somebody is on duty in every rota of the example."""
@@ -60,6 +60,19 @@ class Way:
     """Real ones, from the webhook until HubSpot has the owner."""
     calls: Counter[str]
     """Requests to HubSpot and AWS, with all that follows the assignment."""
+
+
+@contextmanager
+def opened() -> Iterator[Sandbox]:
+    """A sandbox with the policy of the example in force."""
+    policy = policies.load(PATH.parent / POLICY)
+    portal = Portal(Random(1), token="bench", secret=events.SECRET, webhook_url=events.URL)  # noqa: S106 - opens nothing
+    given: dict[str, Any] = {"HubSpotPortalId": portal.id, "WebhookKey": events.KEY}
+    with portal, Sandbox(portal, start=START, log=io.StringIO(), parameters=given) as sandbox:
+        furnish(portal, policy)
+        crm = HubSpot(lambda _: portal.token, portal.url)
+        policies.apply(policy, Store(boto3.client("dynamodb"), settings().table), crm, milliseconds(START))
+        yield sandbox
 
 
 def ways(sandbox: Sandbox, leads: int, latency: float) -> list[Way]:
@@ -122,24 +135,14 @@ def show(measured: Sequence[tuple[float, Sequence[Way]]], console: Console) -> N
     console.print(table)
 
 
-def _token(portal: Portal, _refresh: bool) -> str:  # noqa: FBT001 - as the client calls it
-    return portal.token
-
-
 def main() -> None:
     """Measure and show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--leads", type=int, default=30, help="leads at each latency, 2 to 1,000")
     leads = min(max(parser.parse_args().leads, 2), 1_000)
-    policy = policies.load(PATH.parent / POLICY)
     measured: list[tuple[float, list[Way]]] = []
     for latency in LATENCIES:
-        portal = Portal(Random(1), token="bench", secret=events.SECRET, webhook_url=events.URL)  # noqa: S106 - opens nothing
-        given: dict[str, Any] = {"HubSpotPortalId": portal.id, "WebhookKey": events.KEY}
-        with portal, Sandbox(portal, start=START, log=io.StringIO(), parameters=given) as sandbox:
-            furnish(portal, policy)
-            crm = HubSpot(partial(_token, portal), portal.url)
-            policies.apply(policy, Store(boto3.client("dynamodb"), settings().table), crm, milliseconds(START))
+        with opened() as sandbox:
             measured.append((latency, ways(sandbox, leads, latency)))
     show(measured, Console(width=120))
 
