@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -47,21 +48,17 @@ def connect(url: str) -> DynamoDBClient:
     )
 
 
-@pytest.fixture(scope="session")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where DynamoDB Local answers."""
-    folder = os.environ.get("DYNAMODB_LOCAL")
-    if folder is None:
-        pytest.exit("these tests need DynamoDB Local: run `make prove`", returncode=2)
+@contextmanager
+def running(folder: Path, log: Path) -> Iterator[str]:
+    """DynamoDB Local, unpacked in a folder; gives where it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("dynamodb") / "log"
     java = ["java", "-Xmx768m", "-Djava.library.path=DynamoDBLocal_lib", "-jar", "DynamoDBLocal.jar"]
     options = ["-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - nothing in it comes from outside
-            [*java, *options], cwd=Path(folder).resolve(), stdout=output, stderr=output
+            [*java, *options], cwd=folder.resolve(), stdout=output, stderr=output
         )
     try:
         address = f"http://127.0.0.1:{port}"
@@ -74,6 +71,16 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(STOPS_WITHIN)
+
+
+@pytest.fixture(scope="session")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where DynamoDB Local answers."""
+    folder = os.environ.get("DYNAMODB_LOCAL")
+    if folder is None:
+        pytest.exit("these tests need DynamoDB Local: run `make prove`", returncode=2)
+    with running(Path(folder), tmp_path_factory.mktemp("dynamodb") / "log") as address:
+        yield address
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
