@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import chain
@@ -19,7 +20,7 @@ from fairturn.store import MAX_RECORDS, Records
 from fairturn.telemetry import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from fairturn.ledger import Booking
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 ATTEMPTS: Final = 8
 """How often one claim or undoing is decided anew after it was refused."""
+LONGEST_PAUSE: Final = 1.0
+"""Seconds. With a pause before each attempt but the first, that is less than a run keeps for its end."""
+SMOOTHING: Final = 8
+"""About so many transactions say what one takes."""
 LONGEST_RUN: Final = 50
 """Seconds after which Lambda has ended every run that hands claims over: the longest timeout in the template."""
 
@@ -87,6 +92,22 @@ class Claimed:
     """Every rep's load, as far as it is known after that."""
 
 
+@dataclass(slots=True)
+class Pace:
+    """How long this worker's transactions take, and so how long it lets others go first."""
+
+    usual: float = 0.03
+    """Seconds that one takes, done or refused, by the last few."""
+
+    def note(self, took: float) -> None:
+        """One more took so many seconds."""
+        self.usual += (took - self.usual) / SMOOTHING
+
+    def longest_pause(self, attempt: int) -> float:
+        """Seconds to pause at most after this attempt, the first being 0, was refused."""
+        return min(self.usual * 4.0 ** (attempt + 1), LONGEST_PAUSE)
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """Makes claims and undoes them."""
@@ -99,6 +120,9 @@ class Claims:
     jitter: Callable[[], float]
     """A random number from 0 to 1."""
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    """Seconds, from whenever: only differences count."""
+    pace: Pace = field(default_factory=Pace)
 
     def claim(
         self, rota: str, candidates: Sequence[Candidate], terms: Terms, ledger: Ledger, loads: Mapping[str, int]
@@ -140,13 +164,15 @@ class Claims:
             ]
             after = replace(allotment.ledger, version=journal.version, policy=terms.number)
             try:
-                self.store.claim(rota, journal, after, moves, loads)
+                with self._timed():
+                    self.store.claim(rota, journal, after, moves, loads)
             except ClaimRefused as refused:
                 ledger = ledger if refused.ledger is None else refused.ledger
                 loads = loads if refused.loads is None else refused.loads
                 moved += refused.records.values()
                 candidates = [each for each in candidates if each.record.key not in refused.records]
-                self.sleep(0.05 * (attempt + 1) * self.jitter())
+                if refused.ledger is not None and candidates and attempt + 1 < ATTEMPTS:
+                    ledger, loads = self._let_others_go_first(rota, attempt)
                 continue
             won = [(record, booking) for (_, booking), (_, record) in zip(booked, moves, strict=True)]
             return Claimed(won, moved, waiting, _after(loads, journal))
@@ -184,11 +210,13 @@ class Claims:
                 for each, back in zip(undone, came_back, strict=True)
             ]
             try:
-                self.store.give_back(rota, GivingBack(ledger.version, at, leads), after, moves)
+                with self._timed():
+                    self.store.give_back(rota, GivingBack(ledger.version, at, leads), after, moves)
             except ClaimRefused as refused:
                 ledger = ledger if refused.ledger is None else refused.ledger
                 undone = [each for each in undone if each.record.key not in refused.records]
-                self.sleep(0.05 * (attempt + 1) * self.jitter())
+                if refused.ledger is not None and undone and attempt + 1 < ATTEMPTS:
+                    ledger, _ = self._let_others_go_first(rota, attempt)
                 continue
             for (record, moved), back in zip(moves, came_back, strict=True):
                 ids = {"lead": record.key, "rota": rota, "rep": record.rep, "claim": record.claim}
@@ -196,6 +224,26 @@ class Claims:
                 logger.info(what, extra={**ids, "state": moved.state, "reason": moved.reason})
             return [moved for _, moved in moves]
         raise Contended(f"the ledger of the rota {rota} kept moving")
+
+    def _let_others_go_first(self, rota: str, attempt: int) -> tuple[Ledger, Mapping[str, int]]:
+        """Pause, because others are at the ledger, and read it and the loads anew.
+
+        A refused transaction costs as much as one that is done, so the pauses grow with what one takes until few are
+        refused. What the refusal brought along is old after a pause, and reading two items costs next to nothing; if
+        the ledger has not moved, nobody is at it, and what was brought along is decided on at once.
+        """
+        self.sleep(self.pace.longest_pause(attempt) * self.jitter())
+        now = self.store.read([rota], [])
+        return now.ledgers[rota], now.loads
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Note how long a transaction takes, whatever comes of it."""
+        began = self.clock()
+        try:
+            yield
+        finally:
+            self.pace.note(self.clock() - began)
 
     def left_to(self, record: Record) -> float:
         """For how many seconds a claim may still be under way in somebody else's hands; 0 if nobody is at it."""
