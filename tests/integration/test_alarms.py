@@ -129,7 +129,7 @@ class Failure:
     rings: set[str]
     """Without the ending `Alarm`."""
     mend: Happening
-    lasts: int = 30
+    lasts: int = 25
     """Minutes."""
     ends_within: int = ENDS_WITHIN
     stride: int = STRIDE
@@ -376,7 +376,7 @@ FAILURES = {
     ),
     "HubSpot's reads lag": Failure(lag, {"LeadsUnseen"}, catch_up),
     "HubSpot's limit of the day is reached": Failure(
-        exhaust, {"PutBack", "SweepStopped", "LeadsOld"}, refill, lasts=60
+        exhaust, {"PutBack", "SweepStopped", "LeadsOld"}, refill, lasts=45
     ),
     "no secret can be read": Failure(
         refuse("secretsmanager", "InternalServiceError"), {"WebhooksFailed"}, allow, lasts=15
