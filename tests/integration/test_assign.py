@@ -329,7 +329,7 @@ def test_a_new_lead_that_lacks_what_is_to_be_known_waits_for_it_and_no_longer_th
     world.later(2)
     assert world.assign.take(batch[1:]) == batch[2:]
     assert world.owner(part) is not None
-    world.later(2.9)
+    world.later(1.9)
     assert world.assign.take(batch[2:]) == batch[2:]
     world.later(0.1)
     assert world.assign.take(batch[2:]) == []
@@ -337,7 +337,7 @@ def test_a_new_lead_that_lacks_what_is_to_be_known_waits_for_it_and_no_longer_th
     world.check([full, part, late])
 
 
-@pytest.mark.parametrize(("receipts", "delay"), [(1, 1), (2, 3), (3, 5), (9, 5)])
+@pytest.mark.parametrize(("receipts", "delay"), [(1, 1), (2, 3), (3, 4), (9, 4)])
 def test_a_lead_that_waits_for_its_properties_is_looked_at_again_soon_and_at_the_end(
     world: World, receipts: int, delay: int
 ) -> None:

@@ -699,6 +699,30 @@ def test_a_lead_that_an_earlier_version_had_claimed_is_brought_too(world: World)
     assert world.store.due(CLAIMED, 9) == []
 
 
+def test_a_lead_that_an_earlier_version_had_claimed_is_not_forgotten_where_hubspot_is_down(world: World) -> None:
+    lead = stuck(world)
+    world.store.finish(ROTA, 1)
+    world.dynamodb.update_item(
+        TableName="fairturn",
+        Key={"pk": {"S": f"LEAD#contact#{lead}"}, "sk": {"S": "RECORD"}},
+        UpdateExpression="SET due_lane = :lane, due = :due",
+        ExpressionAttributeValues={":lane": {"S": CLAIMED}, ":due": {"S": f"{milliseconds(world.at):013d}"}},
+    )
+    write = world.crm.write_owners
+
+    def failing(*_: Any) -> Any:
+        raise HubSpotUnavailable("HubSpot does not answer")
+
+    world.crm.write_owners = failing  # type: ignore[assignment]
+    world.later(61)
+    world.sweep.run()
+    assert record(world, lead).state is State.CLAIMED
+    world.crm.write_owners = write  # type: ignore[method-assign]
+    world.later(61)
+    world.sweep.run()
+    assert record(world, lead).state is State.HANDED
+
+
 def test_a_late_claim_that_somebody_has_just_taken_up_is_left_to_them(world: World) -> None:
     lead = stuck(world)
     write = world.crm.write_owners

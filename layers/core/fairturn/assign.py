@@ -416,10 +416,10 @@ def _is_early(message: Message, view: View) -> bool:
 
 def _settles_for(lead: Lead, view: View) -> float:
     """For how many seconds more a new lead waits for what it lacks; 0 or less: for none."""
-    settle, received_at = view.terms.policy.leads.settle, lead.message.received_at
-    if settle is None or received_at is None or not lacking(lead, view.terms.policy):
+    settle = view.terms.policy.leads.settle
+    if settle is None or lead.message.received_at is None or not lacking(lead, view.terms.policy):
         return 0
-    return settle.at_most - (view.at - received_at) / 1000
+    return settle.at_most - (view.at - lead.message.occurred_at) / 1000
 
 
 def _is_kept(lead: Lead, record: Record, terms: Terms) -> bool:

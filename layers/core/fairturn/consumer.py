@@ -177,8 +177,11 @@ class Consumer:
         if not messages:
             return
         at = milliseconds(self.now())
-        longest = max(at - (at if each.first_at is None else each.first_at) for each in messages)
-        count(Metric.SECONDS_PUT_BACK, longest / 1000, seconds=True)
+        # What may wait for so long only, waits because the policy says so.
+        held_up = [each for each, why in messages.items() if why.retry_within is None]
+        longest = max((at - (at if each.first_at is None else each.first_at) for each in held_up), default=0)
+        if held_up:
+            count(Metric.SECONDS_PUT_BACK, longest / 1000, seconds=True)
         count_held_up(messages.values())
         reasons: defaultdict[str, int] = defaultdict(int)
         for error in messages.values():

@@ -815,7 +815,7 @@ class Settle(_Strict):
     known: Annotated[tuple[Property, ...], Field(min_length=1, max_length=MAX_SHOWN)]
     """Properties; a lead that has a value of each waits for nothing."""
     at_most: Seconds
-    """Seconds, 1 to 900, since its message first came."""
+    """Seconds, 1 to 900, since HubSpot's event."""
 
 
 class Leads(_Strict):

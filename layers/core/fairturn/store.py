@@ -307,6 +307,24 @@ class Store:
             if not _is_refused(error):
                 raise
 
+    def reopen(self, rota: str, version: int, at: int) -> None:
+        """Note, at this time in epoch milliseconds, that leads of a claim have still to be handed over.
+
+        Condition: the claim is there. If it is not, this changes nothing.
+        """
+        request: Item = {
+            "TableName": self._table,
+            "Key": _serialize(_journal_key(rota, version)),
+            "UpdateExpression": "SET due_lane = :lane, due = :due",
+            "ConditionExpression": "attribute_exists(pk)",
+            "ExpressionAttributeValues": _serialize({":lane": CLAIMS, ":due": f"{at:013d}"}),
+        }
+        try:
+            self._call(lambda: self._client.update_item(**request))
+        except ClientError as error:
+            if not _is_refused(error):
+                raise
+
     # What is due
 
     def due(self, lane: str, most: int, before: int | None = None) -> list[tuple[str, str]]:

@@ -138,7 +138,12 @@ class Sweep:
         """Bring the leads that are still claimed, though whoever claimed them is not at it any more; what has none left
         is done with."""
         late, most = milliseconds(self.now()) - CLAIM_LATE_AFTER, MAX_RECORDS * MAX_BATCHES
-        self._bring_all(self.store.due(CLAIMED, most, late), State.CLAIMED, deadline)
+        # What an earlier version claimed is found by its records, which lose that with their next move.
+        old = self.store.due(CLAIMED, most, late)
+        for record in self.store.records(old).known.values():
+            if record.state is State.CLAIMED and record.rota is not None and record.claim is not None:
+                self.store.reopen(record.rota, record.claim, late)
+        self._bring_all(old, State.CLAIMED, deadline)
         claims = self.store.unfinished(most, late)
         for start in range(0, len(claims), MAX_KEYS):
             if deadline.left() < LEAST:
