@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from operator import ge, gt, itemgetter, le, lt
 from statistics import fmean, quantiles
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_pascal
@@ -155,8 +155,3 @@ class Alarm(BaseModel):
         known = [breaches(value, self.threshold) for value in values if value is not None]
         lacking = [self.treat_missing_data == "breaching"] * (self.evaluation_periods - len(known))
         return sum((known + lacking)[: self.evaluation_periods]) >= self.datapoints_to_alarm
-
-
-def read_alarm(properties: Mapping[str, Any]) -> Alarm:
-    """An alarm, as the template has it once its references are resolved."""
-    return Alarm.model_validate(properties)

@@ -36,7 +36,7 @@ from fairturn.settings import settings
 from fairturn.telemetry import logger
 from fairturn_console import events
 from fairturn_console.cloud import ACCOUNT, REGION, Stack, aws_in_process
-from fairturn_console.cloudwatch import MINUTE, Alarm, CloudWatch, Series, read_alarm
+from fairturn_console.cloudwatch import MINUTE, Alarm, CloudWatch, Series
 from fairturn_console.dead_letters import DeadLetters
 from fairturn_console.template import PATH
 
@@ -142,7 +142,7 @@ class Sandbox:
     @cached_property
     def alarms(self) -> dict[str, Alarm]:
         """The template's alarms."""
-        return {name: read_alarm(properties) for name, properties in self._deployed.alarms().items()}
+        return {name: Alarm.model_validate(properties) for name, properties in self._deployed.alarms().items()}
 
     @property
     def dashboard(self) -> dict[str, Any]:

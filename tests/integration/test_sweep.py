@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -537,17 +538,24 @@ def test_a_lead_that_turns_up_after_an_hour_or_a_day_is_a_lead_like_any_other(wo
 # Claims never handed over
 
 
-def stuck(world: World, **properties: str) -> str:
-    """A lead that is claimed and whose message is no more."""
-    (lead,) = world.arrive(1, **properties)
+@contextmanager
+def no_writes(world: World) -> Iterator[None]:
+    """HubSpot takes no owner."""
     write = world.crm.write_owners
 
     def failing(*_: Any) -> Any:
         raise HubSpotUnavailable("down")
 
     world.crm.write_owners = failing  # type: ignore[assignment]
-    world.take([lead])
+    yield
     world.crm.write_owners = write  # type: ignore[method-assign]
+
+
+def stuck(world: World, **properties: str) -> str:
+    """A lead that is claimed and whose message is no more."""
+    (lead,) = world.arrive(1, **properties)
+    with no_writes(world):
+        world.take([lead])
     assert record(world, lead).state is State.CLAIMED
     return lead
 
@@ -673,18 +681,13 @@ def test_a_claim_whose_lead_is_claimed_anew_by_another_is_finished_and_leaves_it
 
 def stuck_again(world: World, lead: str) -> int | None:
     """Let a lead be claimed and not handed over; the claim's version."""
-    write = world.crm.write_owners
-
-    def failing(*_: Any) -> Any:
-        raise HubSpotUnavailable("down")
-
-    world.crm.write_owners = failing  # type: ignore[assignment]
-    world.take([lead])
-    world.crm.write_owners = write  # type: ignore[method-assign]
+    with no_writes(world):
+        world.take([lead])
     return record(world, lead).claim
 
 
-def test_a_lead_that_an_earlier_version_had_claimed_is_brought_too(world: World) -> None:
+def stuck_in_an_earlier_version(world: World) -> str:
+    """A lead that is claimed and whose message is no more: its record says so, and not its claim."""
     lead = stuck(world)
     world.store.finish(ROTA, 1)
     world.dynamodb.update_item(
@@ -693,6 +696,11 @@ def test_a_lead_that_an_earlier_version_had_claimed_is_brought_too(world: World)
         UpdateExpression="SET due_lane = :lane, due = :due",
         ExpressionAttributeValues={":lane": {"S": CLAIMED}, ":due": {"S": f"{milliseconds(world.at):013d}"}},
     )
+    return lead
+
+
+def test_a_lead_that_an_earlier_version_had_claimed_is_brought_too(world: World) -> None:
+    lead = stuck_in_an_earlier_version(world)
     world.later(61)
     world.sweep.run()
     assert record(world, lead).state is State.HANDED
@@ -700,24 +708,11 @@ def test_a_lead_that_an_earlier_version_had_claimed_is_brought_too(world: World)
 
 
 def test_a_lead_that_an_earlier_version_had_claimed_is_not_forgotten_where_hubspot_is_down(world: World) -> None:
-    lead = stuck(world)
-    world.store.finish(ROTA, 1)
-    world.dynamodb.update_item(
-        TableName="fairturn",
-        Key={"pk": {"S": f"LEAD#contact#{lead}"}, "sk": {"S": "RECORD"}},
-        UpdateExpression="SET due_lane = :lane, due = :due",
-        ExpressionAttributeValues={":lane": {"S": CLAIMED}, ":due": {"S": f"{milliseconds(world.at):013d}"}},
-    )
-    write = world.crm.write_owners
-
-    def failing(*_: Any) -> Any:
-        raise HubSpotUnavailable("HubSpot does not answer")
-
-    world.crm.write_owners = failing  # type: ignore[assignment]
-    world.later(61)
-    world.sweep.run()
+    lead = stuck_in_an_earlier_version(world)
+    with no_writes(world):
+        world.later(61)
+        world.sweep.run()
     assert record(world, lead).state is State.CLAIMED
-    world.crm.write_owners = write  # type: ignore[method-assign]
     world.later(61)
     world.sweep.run()
     assert record(world, lead).state is State.HANDED

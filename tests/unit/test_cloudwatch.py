@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from fairturn.telemetry import Metric, count
-from fairturn_console.cloudwatch import CloudWatch, Series, read_alarm
+from fairturn_console.cloudwatch import Alarm, CloudWatch, Series
 
 SERIES = Series.of("Fairturn", "Swept", stack="production")
 ALARM: dict[str, Any] = {
@@ -36,7 +36,7 @@ def measured(*values: float | None) -> CloudWatch:
 
 
 def rings(metrics: CloudWatch, seconds: float = 300, *, beyond: int = 2, **changed: Any) -> bool:
-    return read_alarm(ALARM | changed).rings(metrics, datetime.fromtimestamp(seconds, UTC), beyond=beyond)
+    return Alarm.model_validate(ALARM | changed).rings(metrics, datetime.fromtimestamp(seconds, UTC), beyond=beyond)
 
 
 def test_what_a_function_prints_is_measured(
@@ -144,9 +144,9 @@ def test_each_comparison_knows_its_bound(operator: str, value: float, *, is_brea
 )
 def test_what_cloudwatch_or_this_reader_does_not_know_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        read_alarm(ALARM | changed)
+        Alarm.model_validate(ALARM | changed)
 
 
 def test_an_alarm_says_how_it_treats_what_is_lacking() -> None:
     with pytest.raises(ValidationError):
-        read_alarm({name: value for name, value in ALARM.items() if name != "TreatMissingData"})
+        Alarm.model_validate({name: value for name, value in ALARM.items() if name != "TreatMissingData"})

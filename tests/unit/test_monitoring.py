@@ -15,11 +15,12 @@ from docs.dashboard import COLUMNS, SEARCH, TERM
 from fairturn.policy import MAX_SETTLE
 from fairturn.telemetry import NAMESPACE, Metric
 from fairturn_console.cli import app
-from fairturn_console.cloudwatch import Series, read_alarm
+from fairturn_console.cloudwatch import Alarm, Series
 from tests.unit.test_template import FUNCTIONS, PARAMETERS, QUEUES, REFERENCES, ROOT, TEMPLATE, reached, resolve
 
 ALARMS = {
-    name: read_alarm(resolve(properties)) for name, properties in TEMPLATE.resources("AWS::CloudWatch::Alarm").items()
+    name: Alarm.model_validate(resolve(properties))
+    for name, properties in TEMPLATE.resources("AWS::CloudWatch::Alarm").items()
 }
 (DASHBOARD,) = TEMPLATE.resources("AWS::CloudWatch::Dashboard").values()
 WIDGETS: list[dict[str, Any]] = json.loads(resolve(DASHBOARD["DashboardBody"]))["widgets"]
@@ -190,7 +191,7 @@ def test_two_stacks_watch_nothing_together() -> None:
         "AWS::StackName": "staging",
     }
     theirs = {
-        read_alarm(TEMPLATE.resolve(properties, PARAMETERS, other)).series
+        Alarm.model_validate(TEMPLATE.resolve(properties, PARAMETERS, other)).series
         for properties in TEMPLATE.resources("AWS::CloudWatch::Alarm").values()
     }
     assert not theirs & {alarm.series for alarm in ALARMS.values()}
@@ -231,8 +232,10 @@ def test_a_lead_that_waits_for_its_properties_as_long_as_it_may_is_not_put_back_
 def test_what_is_much_or_long_is_a_parameter(parameter: str, name: str, what: str) -> None:
     properties = TEMPLATE.resources("AWS::CloudWatch::Alarm")[name]
     assert getattr(ALARMS[name], what) == TEMPLATE.data["Parameters"][parameter]["Default"]
-    assert getattr(read_alarm(resolve(properties, **{parameter: 7})), what) == 7
-    read_alarm(resolve(properties, **{parameter: TEMPLATE.data["Parameters"][parameter].get("MaxValue", 10**6)}))
+    assert getattr(Alarm.model_validate(resolve(properties, **{parameter: 7})), what) == 7
+    Alarm.model_validate(
+        resolve(properties, **{parameter: TEMPLATE.data["Parameters"][parameter].get("MaxValue", 10**6)})
+    )
 
 
 @pytest.mark.parametrize(("hours", "is_made"), [(0, False), (1, True), (72, True)])

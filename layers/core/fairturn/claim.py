@@ -167,7 +167,6 @@ class Claims:
                 with self._timed():
                     self.store.claim(rota, journal, after, moves, loads)
             except ClaimRefused as refused:
-                ledger = ledger if refused.ledger is None else refused.ledger
                 loads = loads if refused.loads is None else refused.loads
                 moved += refused.records.values()
                 candidates = [each for each in candidates if each.record.key not in refused.records]
@@ -213,7 +212,6 @@ class Claims:
                 with self._timed():
                     self.store.give_back(rota, GivingBack(ledger.version, at, leads), after, moves)
             except ClaimRefused as refused:
-                ledger = ledger if refused.ledger is None else refused.ledger
                 undone = [each for each in undone if each.record.key not in refused.records]
                 if refused.ledger is not None and undone and attempt + 1 < ATTEMPTS:
                     ledger, _ = self._let_others_go_first(rota, attempt)

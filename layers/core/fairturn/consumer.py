@@ -179,8 +179,8 @@ class Consumer:
         at = milliseconds(self.now())
         # What may wait for so long only, waits because the policy says so.
         held_up = [each for each, why in messages.items() if why.retry_within is None]
-        longest = max((at - (at if each.first_at is None else each.first_at) for each in held_up), default=0)
         if held_up:
+            longest = max(at - (at if each.first_at is None else each.first_at) for each in held_up)
             count(Metric.SECONDS_PUT_BACK, longest / 1000, seconds=True)
         count_held_up(messages.values())
         reasons: defaultdict[str, int] = defaultdict(int)

@@ -119,8 +119,10 @@ def matches(value: Value, text: str | None) -> bool:
 def lacking(lead: Lead, policy: Policy) -> tuple[str, ...]:
     """The properties for which a new lead waits, as it has no value of them yet."""
     settle = policy.leads.settle
+    if settle is None:
+        return ()
     facts = _Facts(lead.properties)
-    return tuple(name for name in settle.known if facts.text(name) is None) if settle else ()
+    return tuple(name for name in settle.known if facts.text(name) is None)
 
 
 def is_closed(properties: Mapping[str, str | None], policy: Policy) -> bool:

@@ -139,8 +139,9 @@ class Change:
 
     def is_echo_of(self, record: Record | None) -> bool:
         """Whether all that is told is our own handover of this record: then HubSpot has nothing to tell of it."""
-        ours = record is not None and record.state in {State.CLAIMED, State.HANDED}
-        return ours and record is not None and self.echoed == {record.rep}
+        if record is None or record.state not in {State.CLAIMED, State.HANDED}:
+            return False
+        return self.echoed == {record.rep}
 
     def under(self, id: str) -> Change:  # noqa: A002 - HubSpot's word
         """The same, after a merge, of the record that has this id. What ended or restored the old id did not happen to
