@@ -104,6 +104,14 @@ class Webhooks:
         self._retries: list[Sending] = []
         self._number = count()
 
+    def subscribe(self, name: str) -> None:
+        """Send such events from now on."""
+        self._subscriptions[name] = 7_663_000 + len(self._subscriptions)
+
+    def unsubscribe(self, name: str) -> None:
+        """Send no such events any more. KeyError: they are not sent."""
+        del self._subscriptions[name]
+
     def announce(self, kind: str, record: str, source: str, at: int, by: str | None = None, **details: Any) -> None:
         """Make the event, if the app subscribes to it.
 

@@ -49,7 +49,9 @@ def read(client: DynamoDBClient, name: str, store: Store) -> Table:
                     unfinished.add((rota, int(version)))
             case ["LEAD", type_, id_, "RECORD"]:
                 leads.add((type_, id_))
-            case ["LOADS", "LOADS"] | ["POLICY", *_] | ["ROSTER" | "BRAKE", "CURRENT"] | ["LEAD", _, _, "TRIES"]:
+            case (
+                ["LOADS", "LOADS"] | ["POLICY", *_] | ["ROSTER" | "BRAKE" | "LOOK", "CURRENT"] | ["LEAD", _, _, "TRIES"]
+            ):
                 pass
             case ["OVERWRITES", _]:
                 pass

@@ -229,6 +229,25 @@ def correct_target(watch: Watch) -> None:
     watch.portal.webhooks.url = events.URL
 
 
+def subscribe(name: str) -> Happening:
+    return lambda watch: watch.portal.webhooks.subscribe(name)
+
+
+def unsubscribe(name: str) -> Happening:
+    return lambda watch: watch.portal.webhooks.unsubscribe(name)
+
+
+def hand_around(watch: Watch) -> None:
+    """A rep gives their leads to the other, by hand, some time after they got them."""
+    first, second = watch.portal.owners
+
+    def happens(watch: Watch) -> None:
+        for lead in watch.leads[-4:-3]:
+            watch.portal.change(lead, {OWNER: first if watch.owner(lead) == second else second})
+
+    watch.happens = happens
+
+
 def lose_policy(watch: Watch) -> None:
     """Somebody deletes what points to the policy in force."""
     table = boto3.resource("dynamodb").Table(settings().table)
@@ -338,6 +357,18 @@ FAILURES = {
         put_webhook_secret({"current": "wrong"}), {"WebhooksRefused"}, RIGHT_SECRET, lasts=15
     ),
     "the target URL has another key": Failure(mistype_target, {"WebhooksRefused"}, correct_target, lasts=15),
+    "the target URL has had another key for long": Failure(
+        mistype_target, {"WebhooksRefused", "LeadsFound"}, correct_target, lasts=45
+    ),
+    "creations are not subscribed to": Failure(
+        unsubscribe("creation"), {"LeadsFound"}, subscribe("creation"), lasts=45
+    ),
+    "changes of the owner are not subscribed to": Failure(
+        both(unsubscribe(f"propertyChange {OWNER}"), hand_around),
+        {"ChangesFound"},
+        both(subscribe(f"propertyChange {OWNER}"), nothing),
+        lasts=45,
+    ),
     "somebody else calls the webhook": Failure(send_nonsense, {"WebhooksRefused"}, nothing, lasts=15),
     "the client secret was never put": Failure(put_webhook_secret({}), {"WebhooksFailed"}, RIGHT_SECRET, lasts=15),
     "SQS refuses": Failure(refuse("sqs.SendMessageBatch", "ServiceUnavailable"), {"WebhooksFailed"}, allow, lasts=15),
@@ -383,7 +414,7 @@ FAILURES = {
     ),
     "SQS takes no dead letters": Failure(
         both(refuse("sqs.SendMessageBatch", "ServiceUnavailable"), queue_unreadable),
-        {"WebhooksFailed", "PutBack"},
+        {"WebhooksFailed", "PutBack", "SweepStopped"},
         both(allow, lambda watch: watch.go_on(20), purge_leads, lambda watch: watch.go_on(10)),
         lasts=40,
     ),

@@ -23,6 +23,7 @@ from fairturn.explain import PROPERTIES
 from fairturn.handover import Handover
 from fairturn.policy import Policy
 from fairturn.queues import Letter, Queue, Received
+from fairturn.reconcile import Reconciliation
 from fairturn.record import READS_LAG, milliseconds
 from fairturn.roster import Owner
 from fairturn.store import InForce, Store
@@ -151,9 +152,17 @@ class World:
                 crm=crm or self.crm,
                 assign=self._assign(store, crm, gives_up=False, **queues),
                 leads=queues.get("leads", self.leads),
+                bulk=queues.get("bulk", self.leads),
+                changes=queues.get("changes", self.changes),
+                reconciliation=self.reconciliation(store, crm, **queues),
                 now=lambda: self.at,
             )
         )
+
+    def reconciliation(self, store: Store | None = None, crm: HubSpot | None = None, **queues: Any) -> Reconciliation:
+        store = store or self.store
+        changes = queues.get("changes", self.changes)
+        return Reconciliation(store, InForce(store, clock=self.clock), crm or self.crm, changes, lambda: self.at)
 
     def _assign(self, store: Store, crm: HubSpot | None, *, gives_up: bool, **queues: Any) -> Assign:
         crm, claims = crm or self.crm, self.claims(store)

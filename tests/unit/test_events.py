@@ -55,8 +55,10 @@ def message(**fields: Any) -> Message:
 
 # Reading an event
 
+TOLD = [kind for kind in Kind if kind is not Kind.FOUND]
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.MERGE])
+
+@pytest.mark.parametrize("kind", [kind for kind in TOLD if kind is not Kind.MERGE])
 def test_classic_and_generic_forms_say_the_same(kind: Kind) -> None:
     expected = Event(62515, kind, "546500061938", AT, "CRM_UI")
     assert read_event(raw(f"contact.{kind}")) == expected
@@ -199,12 +201,16 @@ def test_a_time_beyond_thirteen_digits_is_rejected() -> None:
         read_event(raw(occurredAt=10**13))
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", TOLD)
 @pytest.mark.parametrize(("occurred_at", "read_as"), [(AT - 1, AT - 1), (AT, AT), (AT + 1, AT), (10**13 - 1, AT)])
 def test_nothing_happened_after_the_request_came(kind: Kind, occurred_at: int, read_as: int) -> None:
     read = read_event({**merge(occurredAt=occurred_at), "subscriptionType": f"contact.{kind}", "objectId": 1}, AT)
     assert read is not None
     assert read.occurred_at == read_as
+
+
+def test_no_event_can_say_that_we_have_found_something() -> None:
+    assert read_event(raw("contact.found")) is None
 
 
 def test_a_rejection_names_no_value() -> None:
@@ -513,8 +519,8 @@ def test_events_that_come_twice_change_nothing(some: list[Event]) -> None:
 # What brings back
 
 
-def test_a_restore_or_a_merge_brings_back_a_contact_that_may_be_older() -> None:
-    assert {kind for kind in Kind if brings_back({kind})} == RETURNS == {Kind.RESTORE, Kind.MERGE}
+def test_a_restore_a_merge_or_a_find_brings_a_contact_that_may_be_older() -> None:
+    assert {kind for kind in Kind if brings_back({kind})} == RETURNS == {Kind.RESTORE, Kind.MERGE, Kind.FOUND}
     assert brings_back({Kind.PROPERTY_CHANGE, Kind.MERGE})
     assert not brings_back(set())
 

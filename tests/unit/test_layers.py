@@ -12,9 +12,21 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "layers/core/fairturn"
 
-PURE = {"signature", "policy", "routing", "roster", "ledger", "record", "explain", "events", "errors", "brake"}
+PURE = {
+    "signature",
+    "policy",
+    "routing",
+    "roster",
+    "ledger",
+    "record",
+    "explain",
+    "events",
+    "errors",
+    "brake",
+    "strays",
+}
 EDGES = {"store", "queues", "crm", "credentials"}
-STEPS = {"claim", "handover", "consumer"}
+STEPS = {"claim", "handover", "consumer", "reconcile"}
 SERVICES = {"intake", "assign", "track", "sweep"}
 CALLS = {"sweep": {"assign"}}
 """The services that a service calls: none, but sweep has waiting leads allotted as assign does it."""

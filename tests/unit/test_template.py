@@ -103,6 +103,9 @@ GRANTS = {
     "SweepFunction": {
         ("sqs:SendMessage", "arn:LeadsQueue"),
         ("sqs:SendMessage", "arn:ChangesQueue"),
+        ("sqs:GetQueueAttributes", "arn:LeadsQueue"),
+        ("sqs:GetQueueAttributes", "arn:BulkQueue"),
+        ("sqs:GetQueueAttributes", "arn:ChangesQueue"),
         ("dynamodb:BatchGetItem", "arn:Table"),
         ("dynamodb:PutItem", "arn:Table"),
         ("dynamodb:UpdateItem", "arn:Table"),
@@ -129,6 +132,7 @@ CALLS = {
     "change_message_visibility_batch": "sqs:ChangeMessageVisibility",
     "delete_message": "sqs:DeleteMessage",
     "delete_message_batch": "sqs:DeleteMessage",
+    "get_queue_attributes": "sqs:GetQueueAttributes",
     "receive_message": "sqs:ReceiveMessage",
     "send_message": "sqs:SendMessage",
     "send_message_batch": "sqs:SendMessage",

@@ -32,9 +32,11 @@ from pydantic.alias_generators import to_camel
 from tenacity import RetryCallState, Retrying, retry_if_result, wait_random
 
 from fairturn.errors import HubSpotDenied, HubSpotUnavailable, Unavailable
+from fairturn.events import UNKNOWN_SOURCE
 from fairturn.policy import OWNER
 from fairturn.record import milliseconds
 from fairturn.roster import Owner
+from fairturn.strays import Sighting
 from fairturn.telemetry import logger
 
 if TYPE_CHECKING:
@@ -46,6 +48,17 @@ HISTORY_LIMIT: Final = 50
 """Records in one batch read with histories: HubSpot's limit."""
 MERGED_IDS: Final = "hs_merged_object_ids"
 """The property that lists, with semicolons, the ids that were merged into a record."""
+RECORD_ID: Final = "hs_object_id"
+CREATED_AT: Final = "createdate"
+CHANGED_AT: Final = "lastmodifieddate"
+SOURCE: Final = "hs_object_source"
+"""The property that says what has created a record, in the words of a change source."""
+SEARCH_PAGE: Final = 200
+"""Records in one answer to a search: HubSpot's limit."""
+SEARCH_EVERY: Final = 1.0
+"""Seconds from one search to the next: a whole account has five in a second, and other apps search as well."""
+MOST_GROUPS: Final = 5
+"""Groups of filters in one search: HubSpot's limit."""
 OWNERS_PER_PAGE: Final = 500
 OWNER_PAGES: Final = 40
 """Pages of owners read at most, of the active and of the archived ones each."""
@@ -148,6 +161,36 @@ class Written:
     """Record id → why HubSpot didn't get to it; the owner may have been written all the same."""
     explained: bool = True
     """False: HubSpot refused a property of the explanation, and owners were written without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a search asks of one property."""
+
+    property: str
+    operator: str
+    """One of HubSpot's, such as EQ, IN or GTE."""
+    value: str | tuple[str, ...]
+    """Text as HubSpot compares it: a time is epoch milliseconds, and a tuple is for IN."""
+
+    def asked(self) -> dict[str, object]:
+        """The JSON of it."""
+        name = "value" if isinstance(self.value, str) else "values"
+        return {"propertyName": self.property, "operator": self.operator, name: self.value}
+
+
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """One page of a search, by id."""
+
+    total: int
+    """How many records there are from the page's first one on, by HubSpot's count."""
+    page: tuple[Sighting, ...]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no page comes after it."""
+        return self.total <= len(self.page)
 
 
 class _Answer(BaseModel):
@@ -258,7 +301,18 @@ class _Record(_Answer):
 
     def merged(self) -> frozenset[str]:
         """The ids that were merged into it, at any time."""
-        return frozenset((self.properties.get(MERGED_IDS) or "").split(";"))
+        return frozenset(filter(None, (self.properties.get(MERGED_IDS) or "").split(";")))
+
+    def sighting(self) -> Sighting:
+        """As a search shows it."""
+        source = self.properties.get(SOURCE) or ""
+        return Sighting(
+            id=self.id,
+            created_at=_moment(self.properties.get(CREATED_AT)),
+            changed_at=_moment(self.properties.get(CHANGED_AT)),
+            source=source if CODE.fullmatch(source) else UNKNOWN_SOURCE,
+            merged=self.merged(),
+        )
 
     def shown(self, asked: Sequence[str]) -> dict[str, str | None]:
         """Its properties, without the one that only we asked for."""
@@ -276,6 +330,13 @@ class _Batch(_Answer):
 
     results: Sequence[_Record]
     errors: Sequence[_Error] = ()
+
+
+class _Found(_Answer):
+    """The answer to a search."""
+
+    total: int
+    results: Sequence[_Record]
 
 
 class _Owner(_Answer):
@@ -366,7 +427,9 @@ class HubSpot:
         self._timeout = timeout
         self._sleep = sleep
         self._objects = objects.BatchApi(_client(objects, url))
+        self._search = objects.SearchApi(self._objects.api_client)
         self._owners = owners.OwnersApi(_client(owners, url))
+        self._searched_at = float("-inf")
         self._callers = ThreadPoolExecutor(CALLERS, thread_name_prefix="hubspot")
 
     def read(
@@ -452,6 +515,42 @@ class HubSpot:
                 continue
             refused |= {lead: (error.refusal(), error.summary()) for lead, error in errors.items()}
         return Written(refused, put_off, explained=explained)
+
+    def search(
+        self,
+        type: str,  # noqa: A002 - as above
+        groups: Sequence[Sequence[Filter]],
+        deadline: Deadline,
+        *,
+        beyond: str = "0",
+        most: int = SEARCH_PAGE,
+    ) -> Sightings:
+        """The records for which all filters of one of the groups hold, at most five, by id: the first page, of at most
+        200, of those whose id is greater than `beyond`.
+
+        Going on like that, and not by HubSpot's own pages, a search has no end at 10,000 records. It begins a second
+        after the last one at the earliest. It does not show what was created or changed a moment ago, and may lack
+        others. Raises HubSpotUnavailable, and OutOfTime if too little is left to ask.
+        """
+        if not 1 <= len(groups) <= MOST_GROUPS:
+            raise ValueError(f"1 to {MOST_GROUPS} groups of filters")
+        further = Filter(RECORD_ID, "GT", beyond)
+        body = {
+            "filterGroups": [{"filters": [each.asked() for each in (*group, further)]} for group in groups],
+            "sorts": [{"propertyName": RECORD_ID, "direction": "ASCENDING"}],
+            "properties": [CREATED_AT, CHANGED_AT, SOURCE, MERGED_IDS],
+            "limit": most,
+        }
+        early = self._searched_at + SEARCH_EVERY - time.time()
+        if early > 0:
+            deadline.check(early + LEAST_CALL)
+            self._sleep(min(early, SEARCH_EVERY))
+        self._searched_at = time.time()
+        answer = self._call(deadline, _Found, self._search.do_search, f"{type}s", body)
+        if isinstance(answer, _Failure):
+            raise answer.unavailable()
+        sightings = [record.sighting() for record in answer.results]
+        return Sightings(answer.total, tuple(sorted(sightings, key=lambda each: int(each.id))))
 
     def owners(self, deadline: Deadline) -> list[Owner]:
         """Every owner of the portal, archived ones (deactivated users) last.
@@ -584,6 +683,15 @@ class HubSpot:
             return _Failure(0, _Error(), f"HubSpot does not answer: {type(reason).__name__}", again=MOMENT)
         except (ValidationError, UnicodeDecodeError):  # the client decodes bodies of errors strictly
             return _Failure(0, _Error(), "HubSpot answers something else than expected", again=MOMENT)
+
+
+def _moment(text: str | None) -> int:
+    """Epoch milliseconds of a time as HubSpot writes it, 0 if it can't be read."""
+    try:
+        at = datetime.fromisoformat(text or "")
+    except ValueError:
+        return 0
+    return 0 if at.tzinfo is None else milliseconds(at)
 
 
 def _client(package: Any, url: str) -> Any:

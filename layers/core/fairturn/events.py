@@ -53,7 +53,7 @@ def lead_of(key: str) -> tuple[str, str]:
 
 
 class Kind(StrEnum):
-    """What happened to a record, in HubSpot's words."""
+    """What happened to a record, in HubSpot's words; and what we found out by ourselves."""
 
     CREATION = "creation"
     RESTORE = "restore"
@@ -61,14 +61,17 @@ class Kind(StrEnum):
     MERGE = "merge"
     DELETION = "deletion"
     PRIVACY_DELETION = "privacyDeletion"
+    FOUND = "found"
+    """A look at HubSpot has found it, and no event has told of it."""
 
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
+_EVENTS: Final = {kind.value: kind for kind in Kind if kind is not Kind.FOUND}
 
 BRINGS: Final = frozenset({Kind.CREATION, Kind.RESTORE})
 """What brings a record into HubSpot."""
 
-RETURNS: Final = frozenset({Kind.RESTORE, Kind.MERGE})
+RETURNS: Final = frozenset({Kind.RESTORE, Kind.MERGE, Kind.FOUND})
 """What brings a contact that may be older than what tells of it."""
 
 DATED: Final = frozenset({Kind.DELETION, Kind.RESTORE})
@@ -287,7 +290,7 @@ def read_event(raw: Mapping[str, Any], now_ms: int = MAX_TIME) -> Event | None:
     if not isinstance(name, str):
         raise EventRejected("subscriptionType: missing")
     noun, _, verb = name.partition(".")
-    kind = _KINDS.get(verb)
+    kind = _EVENTS.get(verb)
     if kind is None or noun not in (CONTACT, "object"):
         return None
     if noun == "object":

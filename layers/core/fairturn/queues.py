@@ -125,6 +125,15 @@ class Queue:
 
         self._all("send", list(_parcels(letters)), request, deadline)
 
+    def length(self) -> int:
+        """About how many messages it has: at hand, being worked on, or put back."""
+        try:
+            names: list[Any] = [f"ApproximateNumberOfMessages{what}" for what in ("", "NotVisible", "Delayed")]
+            answer = self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)
+        except (ClientError, BotoCoreError) as error:
+            raise QueueUnavailable(f"could not tell its length: {type(error).__name__}") from error
+        return sum(map(int, answer["Attributes"].values()))
+
     def put_back(self, delays: Sequence[tuple[Received, int]], deadline: Deadline | None = None) -> None:
         """Let messages be received again after so many seconds each, 0 to 42,000; more is cut to that.
 

@@ -14,6 +14,7 @@ was refused decides anew without reading again. Which items there are, and what 
     POLICY              V#<number>         a version of the policy, who applied it, when and what for
     ROSTER              CURRENT            the owners as HubSpot knows them
     BRAKE               CURRENT            the leads from bulk sources of the last minutes
+    LOOK                CURRENT            how far reconciliation has looked at HubSpot
     OVERWRITES          <day>              one attribute per source: how often it took our choice back that day
 """
 
@@ -56,6 +57,7 @@ from fairturn.ledger import Claim, Given, GivingBack, Ledger, Member, Returned
 from fairturn.policy import Mode, Policy, Priority
 from fairturn.record import Record, State, load_changes, new
 from fairturn.roster import Owner
+from fairturn.strays import Look
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ LOADS: Final = {"pk": "LOADS", "sk": "LOADS"}
 POINTER: Final = {"pk": "POLICY", "sk": "CURRENT"}
 ROSTER: Final = {"pk": "ROSTER", "sk": "CURRENT"}
 BRAKE: Final = {"pk": "BRAKE", "sk": "CURRENT"}
+LOOK: Final = {"pk": "LOOK", "sk": "CURRENT"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,6 +502,18 @@ class Store:
         }
         answer = self._call(lambda: self._client.update_item(**request))
         return int(_deserialize(answer["Attributes"])[source])
+
+    # What no webhook told
+
+    def last_look(self) -> Look | None:
+        """How far reconciliation has come; None if it never looked."""
+        item = self._get([LOOK]).get(_name(LOOK))
+        return None if item is None else Look(item["began_at"], item["since"], item["beyond"], item["done"])
+
+    def note_look(self, look: Look) -> None:
+        """Write down how far reconciliation has come. Of two runs that look at once, the later word counts: all that
+        the other has found is sent."""
+        self._put({**LOOK, **asdict(look)}, None)
 
     # Mistakes of ours
 

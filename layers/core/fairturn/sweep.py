@@ -31,6 +31,7 @@ from fairturn.queues import Letter
 from fairturn.record import UNSEEN_FOR, Record, State, milliseconds
 from fairturn.roster import refreshed
 from fairturn.store import CLAIMED, HELD_BACK, MAX_KEYS, MAX_RECORDS, UNSEEN, due_lane
+from fairturn.strays import OVERLAP, Cause, Look
 from fairturn.telemetry import Metric, count, count_held_up, logger
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from fairturn.crm import HubSpot
     from fairturn.deadline import Deadline
     from fairturn.queues import Queue
+    from fairturn.reconcile import Reconciliation
     from fairturn.store import InForce, Pointer, Store, Terms
 
 OWNERS_AFTER: Final = 5 * 60_000
@@ -55,6 +57,8 @@ LEAST: Final = 5.0
 """Seconds without which no further work is begun."""
 COUNTING_UNTIL: Final = 35.0
 """Seconds that are left when no further lane is counted, so that the work gets its share."""
+MOST_QUEUED: Final = 100
+"""Messages in the queues beyond which no look at HubSpot begins: what the table lacks is most likely among them."""
 MAX_BATCHES: Final = 10
 """Batches of waiting leads, of at most 97 each, in one run."""
 
@@ -69,6 +73,10 @@ class Sweep:
     assign: Assign
     leads: Queue
     """Takes what assign could not bring to an end: only a message can be dead-lettered."""
+    bulk: Queue
+    changes: Queue
+    """With these, all queues through which a webhook's events go."""
+    reconciliation: Reconciliation
     now: Callable[[], datetime]
     """An aware datetime."""
 
@@ -92,6 +100,7 @@ class Sweep:
             self._finish_late_claims,
             self._look_for_the_unseen,
             self._allot_waiting,
+            self._reconcile,
         )
         done = [self._gone_through(work, pointer, terms, deadline.less(RESERVE)) for work in works]
         if all(done):
@@ -169,6 +178,30 @@ class Sweep:
             if deadline.left() < LEAST:
                 return  # the next run goes on
             self._bring(batch, State.WAITING, deadline)
+
+    def _reconcile(self, _pointer: Pointer, _terms: Terms, deadline: Deadline) -> None:
+        """Look for what no webhook has told, every quarter of an hour; a long look is gone on with by the next run."""
+        at = milliseconds(self.now())
+        look = self.store.last_look() or Look(began_at=at, since=at - OVERLAP)
+        look = look.next(at) if look.is_over(at) else look
+        if look.done:
+            return
+        leads, changes = self.leads.length() + self.bulk.length(), self.changes.length()
+        if leads + changes > MOST_QUEUED:
+            logger.info("no look at HubSpot", extra={"queued": leads + changes})
+            return
+        look, found = self.reconciliation.look(look, deadline)
+        self.store.note_look(look)
+        # As many as were queued may be among them.
+        created = found.causes[Cause.CREATED]
+        count(Metric.LEADS_FOUND, max(created - leads, 0))
+        count(Metric.CHANGES_FOUND, max(found.causes.total() - created - changes, 0))
+        told = {"contacts": found.contacts, "found": dict(found.causes), "done": look.done}
+        if found.messages:
+            ids = [message.id for message in found.messages]
+            logger.warning("no webhook told of these", extra=told | {"contact_ids": ids})
+        else:
+            logger.info("looked at HubSpot", extra=told)
 
     def _bring_all(self, due: Sequence[tuple[str, str]], state: State, deadline: Deadline) -> None:
         for start in range(0, len(due), MAX_RECORDS):

@@ -36,6 +36,8 @@ class Metric(StrEnum):
     LEADS_UNOWNED = "LeadsUnowned"
     LEADS_DUE = "LeadsDue"  # by rota, too
     HOURS_DUE = "HoursDue"
+    LEADS_FOUND = "LeadsFound"
+    CHANGES_FOUND = "ChangesFound"
     CHANGES_UNSEEN = "ChangesUnseen"
     CHOICES_RESTORED = "ChoicesRestored"
     OWNERS_OVERWRITTEN = "OwnersOverwritten"

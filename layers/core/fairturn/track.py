@@ -518,6 +518,7 @@ class Track:
     def _pass_on(self, steps: Sequence[Step], written: Mapping[str, Record], terms: Terms) -> None:
         """Send what the policy makes a lead to the leads queue; hold the bulk sources back when they flood us."""
         sent: list[Message] = []
+        found: set[str] = set()  # nobody waits for these, and there may be many
         bulk: list[tuple[Record, Record, Message]] = []
         for step in steps:
             case = step.case
@@ -527,6 +528,8 @@ class Track:
             message = _message(case.change, record)
             if not _is_news(record, route(case.lead(message), terms.policy)):
                 continue
+            if Kind.FOUND in case.change.kinds:
+                found.add(message.key)
             if message.change_source in BULK_SOURCES and record.state is not State.WAITING:
                 owner = None if case.seen is None else case.seen.owner
                 held = record.arrived(message).unrouted(owner)
@@ -536,7 +539,7 @@ class Track:
         for start in range(0, len(bulk), MAX_RECORDS):
             sent += self._hold_back(bulk[start : start + MAX_RECORDS], terms)
         if sent:
-            in_numbers = [message for message in sent if message.change_source in BULK_SOURCES]
+            in_numbers = [message for message in sent if message.change_source in BULK_SOURCES or message.key in found]
             self.leads.send([Letter(message.body()) for message in sent if message not in in_numbers])
             self.bulk.send([Letter(message.body()) for message in in_numbers])
             logger.info("passed on", extra={"leads": [message.key for message in sent]})
@@ -743,6 +746,7 @@ def _message(change: Change, record: Record) -> Message:
     """The message that brings a lead to assign. A lead that has come before keeps the source that first brought it, one
     that waits its place, and one that has ended begins another round."""
     brings = change.kinds & {Kind.CREATION, Kind.PROPERTY_CHANGE, Kind.RESTORE, Kind.MERGE}
+    brings = brings or change.kinds & {Kind.FOUND}
     if change.merged:
         brings = brings - {Kind.CREATION} | {Kind.MERGE}
     return Message(

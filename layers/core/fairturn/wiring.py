@@ -19,6 +19,7 @@ from fairturn.credentials import Credentials
 from fairturn.crm import HubSpot
 from fairturn.handover import Handover
 from fairturn.queues import Queue
+from fairturn.reconcile import Reconciliation
 from fairturn.store import InForce, Store
 from fairturn.sweep import Sweep
 from fairturn.track import Track
@@ -60,8 +61,19 @@ class Wiring:
     @cached_property
     def sweep(self) -> Sweep:
         """What is done every minute."""
-        leads = self._queue(self._settings.leads_queue)
-        return Sweep(self._store, self._in_force, self._crm, self._assign(gives_up=False), leads, _now)
+        urls = (self._settings.leads_queue, self._settings.bulk_queue, self._settings.changes_queue)
+        leads, bulk, changes = map(self._queue, urls)
+        return Sweep(
+            store=self._store,
+            in_force=self._in_force,
+            crm=self._crm,
+            assign=self._assign(gives_up=False),
+            leads=leads,
+            bulk=bulk,
+            changes=changes,
+            reconciliation=Reconciliation(self._store, self._in_force, self._crm, changes, _now),
+            now=_now,
+        )
 
     @cached_property
     def leads(self) -> Consumer:

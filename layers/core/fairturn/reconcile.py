@@ -1,0 +1,116 @@
+"""Reconcile: look at HubSpot for what has happened there though no webhook told of it.
+
+HubSpot gives a webhook up after 24 hours, and a subscription may be missing. So whatever has changed since the last
+look is held against the records. What differs goes to track, as if its webhook had come: track reads the table and
+HubSpot anew, so that nothing is done on the word of a search, and nothing twice.
+
+A look goes by the time of the last change, and begins again a while before the last one began, because what was changed
+a moment ago is not found by a search yet. It is made in pages of 200, and may be gone on with later.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from fairturn.crm import BATCH_LIMIT, CHANGED_AT, SEARCH_PAGE, Filter
+from fairturn.errors import RecordUnreadable, Unavailable
+from fairturn.events import CONTACT, lead_key
+from fairturn.queues import Letter
+from fairturn.record import milliseconds
+from fairturn.strays import TOLD_WITHIN, missed
+from fairturn.telemetry import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from fairturn.crm import HubSpot
+    from fairturn.deadline import Deadline
+    from fairturn.events import Message
+    from fairturn.queues import Queue
+    from fairturn.store import InForce, Store
+    from fairturn.strays import Cause, Look, Sighting
+
+PAGE: Final = SEARCH_PAGE
+"""Contacts that are looked at together."""
+LEAST: Final = 8.0
+"""Seconds without which no further page is begun: a search, two readings, and the queue."""
+
+
+@dataclass(slots=True)
+class Strays:
+    """What a look has found."""
+
+    contacts: int = 0
+    """How many it looked at."""
+    causes: Counter[Cause] = field(default_factory=Counter)
+    messages: list[Message] = field(default_factory=list)
+    """What goes to track."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """Looks at HubSpot for what no webhook has told, and tells track."""
+
+    store: Store
+    in_force: InForce
+    crm: HubSpot
+    changes: Queue
+    now: Callable[[], datetime]
+    """An aware datetime."""
+
+    def look(self, look: Look, deadline: Deadline, *, dry_run: bool = False) -> tuple[Look, Strays]:
+        """Go on with a look, page by page, for as long as there is time; gives how far it has come, and what it found
+        on the way. Raises Unavailable if it does not come any further.
+
+        With `dry_run`, nothing is sent.
+        """
+        found = Strays()
+        while not look.done and deadline.left() >= LEAST:
+            try:
+                sightings = self.crm.search(CONTACT, [[_changed_since(look)]], deadline, beyond=look.beyond, most=PAGE)
+                strays = self._strays(sightings.page, look.since, deadline)
+                if not dry_run:
+                    self.changes.send([Letter(message.body()) for message in strays])
+            except Unavailable as error:
+                if not found.contacts:
+                    raise
+                logger.warning("the look is gone on with later", extra={"reason": str(error)})
+                break
+            found.contacts += len(sightings.page)
+            found.causes.update(strays.values())
+            found.messages += strays
+            last = sightings.page[-1].id if sightings.page else look.beyond
+            look = replace(look, beyond=last, done=sightings.is_last or not sightings.page)
+        return look, found
+
+    def _strays(self, page: Sequence[Sighting], since: int, deadline: Deadline) -> dict[Message, Cause]:
+        """What has to be told of the contacts of one page: the table is read before HubSpot, as track does it."""
+        at = milliseconds(self.now())
+        terms = self.in_force.current()
+        settled = [each for each in page if max(each.created_at, each.changed_at) <= at - TOLD_WITHIN]
+        ids = [record for each in settled for record in (each.id, *each.merged)]
+        records = self.store.records((CONTACT, record) for record in dict.fromkeys(ids))
+        strays: dict[Message, Cause] = {}
+        for start in range(0, len(settled), BATCH_LIMIT):
+            part = settled[start : start + BATCH_LIMIT]
+            found = self.crm.read(CONTACT, [each.id for each in part], terms.policy.properties(), deadline)
+            for sighting in part:
+                properties = found.records.get(sighting.id)
+                if properties is None or sighting.id in found.merged:
+                    continue  # the next look finds it as it is then
+                try:
+                    stray = missed(sighting, properties, records.of, terms.policy, since, at)
+                except RecordUnreadable as error:
+                    lead = lead_key(CONTACT, sighting.id)
+                    logger.warning("not reconciled", extra={"lead": lead, "reason": str(error)})
+                    continue
+                if stray is not None:
+                    strays[stray[0]] = stray[1]
+        return strays
+
+
+def _changed_since(look: Look) -> Filter:
+    return Filter(CHANGED_AT, "GTE", str(look.since))
