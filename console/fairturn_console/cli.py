@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import secrets
 import sys
 import time
 from collections import Counter
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -19,9 +21,12 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from fairturn.errors import FairturnError, HubSpotDenied, HubSpotUnavailable, OutOfTime, PolicyInvalid
+from fairturn.telemetry import logger
 from fairturn_console import events
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fairturn.crm import HubSpot
     from fairturn.policy import Policy
     from fairturn_console.dead_letters import DeadLetter, Listing
@@ -51,6 +56,10 @@ MOST_LEADS: Final = 2_000
 SHOWN_ID: Final = 8
 """Characters of a dead letter's id in a table: enough to name it."""
 
+SHOWN_IDS: Final = 5
+SPAN: Final = re.compile(r"([0-9]{1,6})([mhd])")
+SPANS: Final = {"m": 60, "h": 3_600, "d": 86_400}
+MOST_SPAN: Final = 400 * 86_400
 MAX_MESSAGE: Final = 200
 UNLISTED: Final = "not applied; HubSpot lists no sensitive properties: if it is only for these, apply with --no-lookup"
 SCOPE: Final = "The app needs the scope crm.schemas.contacts.read for that."
@@ -226,6 +235,51 @@ def history(
         _console().print(table)
     elif not versions:
         typer.echo("No policy was applied yet.", err=as_json)
+
+
+def _span(text: str) -> timedelta:
+    found = SPAN.fullmatch(text)
+    if found is None or not 0 < (span := int(found[1]) * SPANS[found[2]]) <= MOST_SPAN:
+        raise typer.BadParameter("must be minutes, hours or days, such as 90m, 24h or 7d; at most 400d")
+    return timedelta(seconds=span)
+
+
+@app.command()
+def reconcile(
+    since: Annotated[
+        timedelta, typer.Option(help="How far back, such as 90m, 24h or 7d.", parser=_span, metavar="SPAN")
+    ],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what is missing, and have nothing done.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    stack: StackName = "fairturn",
+    hubspot: HubSpotUrl = "https://api.hubapi.com",
+) -> None:
+    """Look at all contacts that have changed in HubSpot, and have done what no webhook told of.
+
+    Sweep does the same every 15 minutes with what has changed lately. Contacts that were created within that time, have
+    no owner and are leads by the policy are assigned. At most 200 contacts a second are looked at.
+    """
+    from fairturn_console.deployment import Deployment
+    from fairturn_console.recount import look_all
+
+    begun = datetime.now(UTC)
+    try:
+        with _logged_apart():
+            reconciliation = Deployment(stack).reconciliation(hubspot)
+            found = look_all(reconciliation, begun, since, dry_run=dry_run, say=_progress)
+    except FairturnError as error:
+        _fail(str(error), "What was found before that has been sent; the command may be repeated.")
+    if as_json:
+        strays = [{"id": message.id, "cause": cause} for message, cause in found.messages.items()]
+        typer.echo(json.dumps({"contacts": found.contacts, "strays": strays, "sent": not dry_run}))
+        return
+    for cause in found.causes:
+        ids = [message.id for message, why in found.messages.items() if why is cause]
+        typer.echo(f"  {cause}: {len(ids)} ({', '.join(ids[:SHOWN_IDS])}{', ...' if len(ids) > SHOWN_IDS else ''})")
+    told = f"{len(found.messages)} strays among {found.contacts} contacts that changed since"
+    sent = " They are sent to track, and done within minutes." if found.messages and not dry_run else ""
+    typer.echo(f"{told} {begun - since:%Y-%m-%d %H:%M} UTC.{sent}")
 
 
 @app.command()
@@ -412,6 +466,23 @@ def _caller(path: Path) -> str | None:
 
 def _problems(error: FairturnError) -> list[str]:
     return [str(problem) for problem in error.problems] if isinstance(error, PolicyInvalid) else [str(error)]
+
+
+@contextmanager
+def _logged_apart() -> Iterator[None]:
+    """Let what is logged on the way go to stderr."""
+    handler: Any = logger.registered_handler
+    before = handler.setStream(sys.stderr)
+    try:
+        yield
+    finally:
+        handler.setStream(before)
+
+
+def _progress(line: str) -> None:
+    """What goes on, for whoever waits before a screen."""
+    if sys.stderr.isatty():
+        typer.echo(line, err=True)
 
 
 def _fail(*lines: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 import boto3
@@ -12,6 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fairturn.credentials import Credentials
 from fairturn.crm import HubSpot
 from fairturn.errors import FairturnError
+from fairturn.queues import Queue
+from fairturn.reconcile import Reconciliation
 from fairturn.store import Store
 from fairturn_console.dead_letters import DeadLetters
 
@@ -63,6 +66,12 @@ class Deployment:
         secrets = SecretsProvider(boto3_client=boto3.client("secretsmanager"))
         credentials = Credentials(secrets, self._output("WebhookSecretArn"), self._output("HubSpotTokenArn"))
         return HubSpot(credentials.hubspot_token, hubspot_url)
+
+    def reconciliation(self, hubspot_url: str) -> Reconciliation:
+        """What looks at HubSpot for what no webhook told, as sweep does."""
+        store = self.store()
+        changes = Queue(boto3.client("sqs"), self._output("ChangesQueueUrl"))
+        return Reconciliation(store, store.terms, self.crm(hubspot_url), changes, lambda: datetime.now(UTC))
 
     def dead_letters(self) -> DeadLetters:
         """Both its dead-letter queues."""

@@ -605,3 +605,67 @@ def test_the_demo_ends_in_one_line_that_adds_up_and_its_seed_repeats_it(
     assert fates[2] == 1
     assert "BROKEN" not in first.output
     assert first.output.splitlines()[-1] == second.output.splitlines()[-1]
+
+
+# fairturn reconcile
+
+
+@pytest.fixture
+def missed(deployed: Stack, portal: Portal, owners: list[str], small: str) -> str:  # noqa: ARG001
+    """A contact of ten minutes ago of which no webhook told; and one that was a rep's long before."""
+    run("policy", "apply", small)
+    at = int(time.time() * 1000)
+    portal.create_contact({"email": "old@example.net", "hubspot_owner_id": owners[0]}, at=at - 3 * 86_400_000)
+    return portal.create_contact({"email": "new@example.net"}, at=at - 600_000)
+
+
+def queued(stack: Stack) -> list[dict[str, Any]]:
+    answer = boto3.client("sqs").receive_message(QueueUrl=stack.references["ChangesQueue"], MaxNumberOfMessages=10)
+    return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
+
+
+def test_reconcile_tells_what_no_webhook_told_and_sends_it_to_track(deployed: Stack, missed: str) -> None:
+    result = run("reconcile", "--since", "2h")
+    assert result.exit_code == 0
+    counted, told = result.stdout.splitlines()
+    assert counted == f"  created: 1 ({missed})"
+    assert re.fullmatch(
+        r"1 strays among 1 contacts that changed since [0-9-]{10} [0-9:]{5} UTC\. "
+        r"They are sent to track, and done within minutes\.",
+        told,
+    )
+    (message,) = queued(deployed)
+    assert (message["id"], message["kinds"], message["changeSource"]) == (missed, ["creation", "found"], "FORM")
+
+
+def test_a_dry_run_of_reconcile_sends_nothing(deployed: Stack, missed: str) -> None:
+    result = run("reconcile", "--since", "7d", "--dry-run", "--json")
+    strays = json.loads(result.stdout)
+    assert (strays["contacts"], strays["sent"]) == (2, False)
+    assert {"id": missed, "cause": "created"} in strays["strays"]
+    assert sorted(stray["cause"] for stray in strays["strays"]) == ["created", "owner"]
+    assert queued(deployed) == []
+
+
+@pytest.mark.parametrize("since", ["yesterday", "0d", "-1d", "401d", "7", "7w", "1.5h"])
+def test_reconcile_says_how_to_write_how_far_back_it_looks(since: str) -> None:
+    result = run("reconcile", "--since", since)
+    assert result.exit_code == 2
+    assert "such as 90m, 24h or 7d" in " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.usefixtures("deployed")
+def test_reconcile_without_a_policy_says_what_to_do(portal: Portal) -> None:
+    result = run("reconcile", "--since", "1h")
+    assert result.exit_code == 1
+    assert "fairturn policy apply" in result.stderr
+    assert portal.calls[OWNERS] == 0
+
+
+def test_reconcile_whose_hubspot_is_down_may_be_repeated(portal: Portal, missed: str) -> None:  # noqa: ARG001
+    portal.down(int(time.time() * 1000) + 3_600_000)
+    result = run("reconcile", "--since", "1h")
+    assert result.exit_code == 1
+    assert "HubSpot" in result.stderr
+    assert "may be repeated" in result.stderr
+    assert result.stdout == ""

@@ -162,7 +162,8 @@ class World:
     def reconciliation(self, store: Store | None = None, crm: HubSpot | None = None, **queues: Any) -> Reconciliation:
         store = store or self.store
         changes = queues.get("changes", self.changes)
-        return Reconciliation(store, InForce(store, clock=self.clock), crm or self.crm, changes, lambda: self.at)
+        terms = InForce(store, clock=self.clock).current
+        return Reconciliation(store, terms, crm or self.crm, changes, lambda: self.at)
 
     def _assign(self, store: Store, crm: HubSpot | None, *, gives_up: bool, **queues: Any) -> Assign:
         crm, claims = crm or self.crm, self.claims(store)

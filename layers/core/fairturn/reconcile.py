@@ -23,14 +23,14 @@ from fairturn.strays import TOLD_WITHIN, missed
 from fairturn.telemetry import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from fairturn.crm import HubSpot
     from fairturn.deadline import Deadline
     from fairturn.events import Message
     from fairturn.queues import Queue
-    from fairturn.store import InForce, Store
+    from fairturn.store import Store, Terms
     from fairturn.strays import Cause, Look, Sighting
 
 PAGE: Final = SEARCH_PAGE
@@ -39,15 +39,23 @@ LEAST: Final = 8.0
 """Seconds without which no further page is begun: a search, two readings, and the queue."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Strays:
     """What a look has found."""
 
     contacts: int = 0
     """How many it looked at."""
-    causes: Counter[Cause] = field(default_factory=Counter)
-    messages: list[Message] = field(default_factory=list)
-    """What goes to track."""
+    messages: Mapping[Message, Cause] = field(default_factory=dict)
+    """What goes to track, and why."""
+
+    @property
+    def causes(self) -> Counter[Cause]:
+        """How many there are of each cause."""
+        return Counter(self.messages.values())
+
+    def __or__(self, further: Strays) -> Strays:
+        """Both together."""
+        return Strays(self.contacts + further.contacts, {**self.messages, **further.messages})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,8 @@ class Reconciliation:
     """Looks at HubSpot for what no webhook has told, and tells track."""
 
     store: Store
-    in_force: InForce
+    terms: Callable[[], Terms]
+    """What is in force."""
     crm: HubSpot
     changes: Queue
     now: Callable[[], datetime]
@@ -71,7 +80,7 @@ class Reconciliation:
         while not look.done and deadline.left() >= LEAST:
             try:
                 sightings = self.crm.search(CONTACT, [[_changed_since(look)]], deadline, beyond=look.beyond, most=PAGE)
-                strays = self._strays(sightings.page, look.since, deadline)
+                strays = self.strays(sightings.page, look.since, deadline)
                 if not dry_run:
                     self.changes.send([Letter(message.body()) for message in strays])
             except Unavailable as error:
@@ -79,17 +88,19 @@ class Reconciliation:
                     raise
                 logger.warning("the look is gone on with later", extra={"reason": str(error)})
                 break
-            found.contacts += len(sightings.page)
-            found.causes.update(strays.values())
-            found.messages += strays
+            found |= Strays(len(sightings.page), strays)
             last = sightings.page[-1].id if sightings.page else look.beyond
             look = replace(look, beyond=last, done=sightings.is_last or not sightings.page)
         return look, found
 
-    def _strays(self, page: Sequence[Sighting], since: int, deadline: Deadline) -> dict[Message, Cause]:
-        """What has to be told of the contacts of one page: the table is read before HubSpot, as track does it."""
+    def strays(self, page: Sequence[Sighting], since: int, deadline: Deadline) -> dict[Message, Cause]:
+        """What has to be told of the contacts of one page; those that are new to us and were created before `since`,
+        epoch milliseconds, are no new leads. Raises Unavailable.
+
+        The table is read before HubSpot, as track does it.
+        """
         at = milliseconds(self.now())
-        terms = self.in_force.current()
+        terms = self.terms()
         settled = [each for each in page if max(each.created_at, each.changed_at) <= at - TOLD_WITHIN]
         ids = [record for each in settled for record in (each.id, *each.merged)]
         records = self.store.records((CONTACT, record) for record in dict.fromkeys(ids))

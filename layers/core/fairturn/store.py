@@ -392,6 +392,13 @@ class Store:
             raise PolicyMissing(f"there is no version {number} of the policy: apply one with `fairturn policy apply`")
         return Policy.read(json.loads(found[_name(key)]["policy"]))
 
+    def terms(self) -> Terms:
+        """What is in force now. Raises PolicyMissing, or PolicyInvalid if this program can't use it."""
+        pointer = self.pointer()
+        if pointer.number == 0:
+            raise PolicyMissing("no policy is in force: apply one with `fairturn policy apply`")
+        return Terms(pointer.number, self.policy(pointer.number), pointer.owners)
+
     def versions(self, last: int) -> list[Version]:
         """The last versions of the policy, at most 100, the newest first; none if no policy was applied."""
         number = self.pointer().number

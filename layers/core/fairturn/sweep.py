@@ -196,7 +196,7 @@ class Sweep:
         created = found.causes[Cause.CREATED]
         count(Metric.LEADS_FOUND, max(created - leads, 0))
         count(Metric.CHANGES_FOUND, max(found.causes.total() - created - changes, 0))
-        told = {"contacts": found.contacts, "found": dict(found.causes), "done": look.done}
+        told = {"contacts": found.contacts, "found": found.causes, "done": look.done}
         if found.messages:
             ids = [message.id for message in found.messages]
             logger.warning("no webhook told of these", extra=told | {"contact_ids": ids})

@@ -71,7 +71,7 @@ class Wiring:
             leads=leads,
             bulk=bulk,
             changes=changes,
-            reconciliation=Reconciliation(self._store, self._in_force, self._crm, changes, _now),
+            reconciliation=Reconciliation(self._store, self._in_force.current, self._crm, changes, _now),
             now=_now,
         )
 
