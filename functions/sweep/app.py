@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @cache
 def wiring() -> Wiring:
-    """The services, kept as long as the function is warm."""
+    """The clients, and the services once they are asked for; kept as long as the function is warm."""
     return Wiring(settings())
 
 
 if IN_LAMBDA:
-    MADE = wiring().sweep
+    wiring()
     ready()
 
 

@@ -28,12 +28,15 @@ ROOT = PATH.parent
 TEMPLATE = Template()
 PARAMETERS = {"HubSpotPortalId": "123456", "WebhookKey": "k" * 32}
 FUNCTIONS = TEMPLATE.functions()
+VERSIONED = {name: function for name, function in FUNCTIONS.items() if "AutoPublishAlias" in function}
+"""The functions that may start from snapshots, which Lambda takes of versions only."""
 QUEUES = TEMPLATE.resources("AWS::SQS::Queue")
 LAYERS = {name: each for name, each in TEMPLATE.data["Resources"].items() if each["Type"].endswith("::LayerVersion")}
 REFERENCES: dict[str, str | int] = {
     **{name: f"ref:{name}" for name in TEMPLATE.data["Resources"]},
     **{f"{name}.Arn": f"arn:{name}" for name in TEMPLATE.data["Resources"]},
     **{f"{name}.QueueName": f"name:{name}" for name in QUEUES},
+    **{f"{name}.Alias": f"arn:{name}:{function['AutoPublishAlias']}" for name, function in VERSIONED.items()},
     "AWS::Partition": "aws",
     "AWS::Region": "eu-central-1",
     "AWS::URLSuffix": "amazonaws.com",
@@ -346,6 +349,49 @@ def test_a_function_is_traced_only_if_that_is_asked_for_because_it_costs(name: s
     assert resolve(FUNCTIONS[name]["Tracing"]) == "PassThrough"
     assert resolve(FUNCTIONS[name]["Tracing"], Tracing="true") == "Active"
     assert grants(name, Tracing="true") == grants(name) | TRACES
+
+
+@pytest.mark.parametrize("name", VERSIONED)
+def test_snapshots_are_taken_only_if_that_is_asked_for_because_they_cost(name: str) -> None:
+    assert resolve(FUNCTIONS[name]["SnapStart"]) == {"ApplyOn": "None"}
+    assert resolve(FUNCTIONS[name]["SnapStart"], SnapStart="true") == {"ApplyOn": "PublishedVersions"}
+    assert FUNCTIONS[name]["VersionDeletionPolicy"] == "Delete", "each version costs as long as it is there"
+
+
+@pytest.mark.parametrize("name", VERSIONED)
+@pytest.mark.parametrize("own", ["", "https://hooks.example.com/hubspot"])
+def test_a_version_has_another_description_exactly_if_a_parameter_makes_it_another(name: str, own: str) -> None:
+    """Neither SAM nor Lambda publishes another version otherwise: the alias would go on with what was before."""
+    no_part_of_it = ("VersionDescription", "ReservedConcurrentExecutions", "Events")
+    version = {part: value for part, value in FUNCTIONS[name].items() if part not in no_part_of_it}
+    description = FUNCTIONS[name]["VersionDescription"]
+    before = TEMPLATE.parameters(PARAMETERS | {"WebhookUrl": own})
+    for parameter, old in before.items():
+        allowed = TEMPLATE.data["Parameters"][parameter].get("AllowedValues", [f"{old}1"])
+        after = before | {parameter: next(each for each in allowed if each != old)}
+        is_another = resolve(version, **before) != resolve(version, **after)
+        assert (resolve(description, **before) != resolve(description, **after)) is is_another, parameter
+
+
+@pytest.mark.parametrize("own", ["", "https://" + "a" * 140])
+def test_the_description_of_a_version_fits_into_what_lambda_takes(own: str) -> None:
+    longest = {"HubSpotPortalId": "9" * 15, "WebhookKey": "k" * 64, "LogLevel": "WARNING", "WebhookUrl": own}
+    for parameter, value in longest.items():
+        assert re.fullmatch(TEMPLATE.data["Parameters"][parameter].get("AllowedPattern", ".*"), value)
+    assert not re.fullmatch(TEMPLATE.data["Parameters"]["WebhookUrl"]["AllowedPattern"], "https://" + "a" * 141)
+    for function in VERSIONED.values():
+        assert len(resolve(function["VersionDescription"], **longest)) <= 256
+
+
+def test_a_new_layer_makes_a_new_version() -> None:
+    assert all(function["AutoPublishAliasAllProperties"] is True for function in VERSIONED.values())
+    assert all(layer["Properties"]["PublishLambdaVersion"] is True for layer in LAYERS.values())
+
+
+def test_the_webhook_calls_the_version_that_was_published_last() -> None:
+    (permission,) = TEMPLATE.resources("AWS::Lambda::Permission").values()
+    (integration,) = TEMPLATE.resources("AWS::ApiGatewayV2::Integration").values()
+    assert resolve(permission["FunctionName"]) == resolve(integration["IntegrationUri"]) == "arn:IntakeFunction:live"
 
 
 # The layer

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import random
 
 IN_LAMBDA = "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ
 """Whether Lambda starts this process. It gives a whole processor until the function is ready for its first event."""
@@ -11,6 +12,10 @@ if IN_LAMBDA:
 
 
 def ready() -> None:
-    """Look for garbage from now on, but not among what is here to stay."""
+    """Look for garbage from now on, but not among what is here to stay. Lambda may take a snapshot now."""
     gc.freeze()
     gc.enable()
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        from snapshot_restore_py import register_after_restore  # only Lambda's runtime has it
+
+        register_after_restore(random.seed)  # else all that start from one snapshot draw the same pauses

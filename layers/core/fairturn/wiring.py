@@ -32,20 +32,24 @@ BOUNDED: Final = Config(connect_timeout=1, read_timeout=3, retries={"mode": "sta
 
 
 class Wiring:
-    """What one function needs; whoever keeps it keeps the connections, and what was read of the policy."""
+    """What one function needs; whoever keeps it keeps the connections, and what was read of the policy.
+
+    It makes the clients, which take time. The services it makes when they are first asked for: that must not be before
+    the first event, because a worker has a name of its own, and functions that start from one snapshot share all else.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._sqs = boto3.client("sqs", config=BOUNDED)
         self._store = Store(boto3.client("dynamodb", config=BOUNDED), settings.table)
         self._in_force = InForce(self._store)
-        self._claims = Claims(self._store, worker=uuid4().hex[:8], now=_now, jitter=random.random)
+        secrets = SecretsProvider(boto3_client=boto3.client("secretsmanager", config=BOUNDED))
+        credentials = Credentials(secrets, settings.webhook_secret, settings.token_secret)
+        self._crm = HubSpot(lambda refresh: credentials.hubspot_token(refresh=refresh), settings.hubspot_url)
 
     @cached_property
-    def _crm(self) -> HubSpot:
-        secrets = SecretsProvider(boto3_client=boto3.client("secretsmanager", config=BOUNDED))
-        credentials = Credentials(secrets, self._settings.webhook_secret, self._settings.token_secret)
-        return HubSpot(lambda refresh: credentials.hubspot_token(refresh=refresh), self._settings.hubspot_url)
+    def _claims(self) -> Claims:
+        return Claims(self._store, worker=uuid4().hex[:8], now=_now, jitter=random.random)
 
     @cached_property
     def assign(self) -> Assign:
