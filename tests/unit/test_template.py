@@ -373,12 +373,15 @@ def test_a_version_has_another_description_exactly_if_a_parameter_makes_it_anoth
         assert (resolve(description, **before) != resolve(description, **after)) is is_another, parameter
 
 
-@pytest.mark.parametrize("own", ["", "https://" + "a" * 140])
+@pytest.mark.parametrize("own", ["", "https://" + "a" * 100])
 def test_the_description_of_a_version_fits_into_what_lambda_takes(own: str) -> None:
-    longest = {"HubSpotPortalId": "9" * 15, "WebhookKey": "k" * 64, "LogLevel": "WARNING", "WebhookUrl": own}
+    table = "t" * 70
+    longest = {"HubSpotPortalId": "9" * 15, "WebhookKey": "k" * 64, "LogLevel": "WARNING", "ExistingTable": table}
+    longest["WebhookUrl"] = own
     for parameter, value in longest.items():
         assert re.fullmatch(TEMPLATE.data["Parameters"][parameter].get("AllowedPattern", ".*"), value)
-    assert not re.fullmatch(TEMPLATE.data["Parameters"]["WebhookUrl"]["AllowedPattern"], "https://" + "a" * 141)
+    assert not re.fullmatch(TEMPLATE.data["Parameters"]["ExistingTable"]["AllowedPattern"], table + "t")
+    assert not re.fullmatch(TEMPLATE.data["Parameters"]["WebhookUrl"]["AllowedPattern"], "https://" + "a" * 101)
     for function in VERSIONED.values():
         assert len(resolve(function["VersionDescription"], **longest)) <= 256
 
@@ -663,6 +666,26 @@ def test_the_table_outlives_the_stack_and_can_be_restored() -> None:
     assert resolve(properties["DeletionProtectionEnabled"], DeletionProtection="false") is False
     assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert properties["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
+
+
+def test_a_table_that_is_there_already_takes_the_place_of_a_new_one() -> None:
+    given = PARAMETERS | {"ExistingTable": "restored"}
+    assert not TEMPLATE.is_made("Table", given, {})
+    assert TEMPLATE.is_made("Table", PARAMETERS, {})
+    assert resolve(TEMPLATE.data["Outputs"]["TableName"]["Value"], ExistingTable="restored") == "restored"
+    for function in FUNCTIONS.values():
+        assert resolve(function["Environment"]["Variables"]["TABLE_NAME"], ExistingTable="restored") == "restored"
+    arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/restored"
+    for role in TEMPLATE.resources("AWS::IAM::Role").values():
+        statements = resolve(role["Policies"], ExistingTable="restored")[0]["PolicyDocument"]["Statement"]
+        granted = [each["Resource"] for each in statements if any("dynamodb:" in action for action in each["Action"])]
+        assert all(set(resources) <= {arn, f"{arn}/index/by_due"} for resources in granted)
+
+
+def test_leads_in_flight_outlive_the_stack() -> None:
+    for name in TEMPLATE.resources("AWS::SQS::Queue"):
+        queue = TEMPLATE.resource(name)
+        assert queue["DeletionPolicy"] == queue["UpdateReplacePolicy"] == "Retain"
 
 
 def test_an_index_shows_only_what_is_asked_of_it() -> None:
