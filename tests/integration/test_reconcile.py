@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
 from fairturn.crm import Filter
 from fairturn.events import Kind, Message
 from fairturn.policy import OWNER
 from fairturn.record import UNSEEN_FOR, State, milliseconds
+from fairturn.settings import settings
 from fairturn.strays import LOOK_EVERY, OVERLAP, TOLD_WITHIN, Cause, Look
 from fairturn_console.portal_api import BAD_GATEWAY, SECONDLY, Lies
 from tests.integration.audit import audit, read
+from tests.integration.test_alarms import Watch, watching
 from tests.integration.world import ROTA, World, deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
@@ -394,3 +397,42 @@ def test_a_claim_is_never_taken_for_a_stray(world: World) -> None:
     late(world)
     record = world.record(lead)
     assert record is None or record.state is not State.HANDED
+
+
+# The whole, in the simulator
+
+
+def lose_one(watch: Watch) -> None:
+    """The webhook of one lead never comes."""
+    lead = watch.arrive()
+    assert watch.portal.deliver(lambda _: 200) == 1
+    assert watch.owner(lead) is None
+
+
+def lose_a_day(watch: Watch) -> None:
+    """For more than a day HubSpot reaches nobody, and so gives up what it had to tell."""
+    watch.portal.webhooks.url += "x"
+    for hour in range(26):
+        watch.is_quiet = hour % 4 > 0
+        watch.go_on(60, stride=30)
+    assert watch.portal.webhooks.lost
+    watch.portal.webhooks.url = watch.portal.webhooks.url[:-1]
+
+
+def lack_creations(watch: Watch) -> None:
+    """The app has no subscription to new contacts."""
+    watch.portal.webhooks.unsubscribe("creation")
+    watch.go_on(30)
+
+
+@pytest.mark.parametrize("happens", [lose_one, lose_a_day, lack_creations])
+def test_whatever_webhooks_are_lost_no_lead_stays_without_an_owner(happens: Callable[[Watch], None]) -> None:
+    with watching() as watch:
+        watch.go_on(10)
+        happens(watch)
+        watch.is_quiet = True
+        watch.go_on(60)
+        assert watch.leads
+        assert [lead for lead in watch.leads if watch.owner(lead) is None] == []
+        audit(read(boto3.client("dynamodb"), settings().table, watch.store))
+        assert sum(watch.store.loads().values()) == len(watch.leads)

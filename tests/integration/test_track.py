@@ -12,18 +12,17 @@ from fairturn.crm import OwnerChange
 from fairturn.errors import HubSpotUnavailable, QueueUnavailable
 from fairturn.events import Kind, Message
 from fairturn.policy import Mode
-from fairturn.record import State, milliseconds, new
+from fairturn.record import Record, State, milliseconds, new
 from fairturn.store import UNOWNED
 from fairturn_console.portal_api import BAD_GATEWAY, slow
 from tests.integration.audit import audit, read
 from tests.integration.world import CAUGHT_UP, ROTA, World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.record import Record
 
 READ = ("POST", "/crm/v3/objects/<type>/batch/read")
 UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")
@@ -485,6 +484,89 @@ def test_an_erasure_is_believed_before_hubspot_shows_it(world: World) -> None:
     assert world.follow(lead, kind=Kind.PRIVACY_DELETION) == []
     assert record(world, lead).state is State.ERASED
     assert world.loads() == {}
+
+
+def lose_policy(world: World) -> None:
+    world.dynamodb.delete_item(TableName="fairturn", Key={"pk": {"S": "POLICY"}, "sk": {"S": "CURRENT"}})
+    world.track = world.tracker()
+
+
+def lose_hubspot(world: World) -> None:
+    world.portal.down(milliseconds(world.at) + 3_600_000)
+
+
+@pytest.mark.parametrize("lose", [lose_policy, lose_hubspot])
+def test_an_erasure_needs_neither_hubspot_nor_a_policy(world: World, lose: Callable[[World], None]) -> None:
+    world.apply(leads={"show": ["country"]})
+    world.later(31)
+    lead, _ = handed(world, country="France")
+    lose(world)
+    asked = world.portal.calls.total()
+    assert world.track.take(world.told(lead, kind=Kind.PRIVACY_DELETION)) == []
+    assert world.portal.calls.total() == asked
+    after = record(world, lead)
+    assert after == Record("contact", lead, State.ERASED, after.rev, after.changed_at)
+    assert world.loads() == {}
+
+
+@pytest.mark.parametrize("lose", [lose_policy, lose_hubspot])
+def test_a_deletion_drops_what_is_shown_at_once_and_leaves_it_to_hubspot_what_is_gone(
+    world: World, lose: Callable[[World], None]
+) -> None:
+    world.apply(leads={"show": ["country"]})
+    world.later(31)
+    lead, rep = handed(world, country="France")
+    lose(world)
+    world.track.take(world.told(lead, kind=Kind.DELETION))
+    after = record(world, lead)
+    assert (after.state, after.shown, after.trace) == (State.HANDED, {}, None)
+    assert world.loads() == {rep: 1}
+    assert "France" not in json.dumps(world.dynamodb.scan(TableName="fairturn")["Items"], default=str)
+
+
+def test_of_a_lead_that_is_erased_nothing_is_stored_anew_whatever_comes_later(world: World) -> None:
+    lead, _ = handed(world)
+    other, _ = handed(world)
+    world.follow(lead, kind=Kind.PRIVACY_DELETION)
+    after = record(world, lead)
+    assert world.take([lead]) == []  # its creation comes again, and HubSpot still shows it
+    for kind in (Kind.CREATION, Kind.RESTORE, Kind.PROPERTY_CHANGE, Kind.DELETION, Kind.PRIVACY_DELETION):
+        assert world.follow(lead, kind=kind) == []
+    assert world.follow(other, kind=Kind.MERGE, merged=[lead]) == []
+    world.sweep.run()
+    assert record(world, lead) == after
+    assert world.passed_on() == []
+
+
+def test_who_is_erased_before_they_were_known_is_never_known(world: World) -> None:
+    (lead,) = world.arrive()
+    world.follow(lead, kind=Kind.PRIVACY_DELETION)
+    assert world.take([lead]) == []
+    assert record(world, lead).state is State.ERASED
+    assert world.owner(lead) is None
+
+
+def test_what_was_merged_into_somebody_who_is_erased_is_erased_with_them(world: World) -> None:
+    first, _ = handed(world)
+    second, _ = handed(world)
+    survivor = world.portal.merge(first, second)
+    world.follow(survivor, kind=Kind.PRIVACY_DELETION)
+    world.follow(survivor, kind=Kind.MERGE, merged=[first, second])
+    assert world.states([first, second, survivor]) == {"erased": 3}
+    assert world.loads() == {}
+
+
+def test_an_erasure_waits_for_a_claim_that_is_under_way_and_gives_its_turn_back(world: World) -> None:
+    (lead,) = world.arrive()
+    world.portal.faults.extend([slow(0), BAD_GATEWAY, BAD_GATEWAY, BAD_GATEWAY])  # it is read, and can't be written
+    world.take([lead])
+    assert record(world, lead).state is State.CLAIMED
+    told = world.told(lead, kind=Kind.PRIVACY_DELETION)
+    left = world.track.take(told)
+    world.later(120)
+    assert world.track.take(left) == []
+    assert record(world, lead).state is State.ERASED
+    assert all(not any(row.values()) for row in world.balances().values())
 
 
 def test_a_reading_from_before_the_handover_is_not_taken_for_a_change(world: World) -> None:

@@ -154,7 +154,7 @@ METHODS: Final = {
         **NOTHING_SHOWN,
     ),
     "merged": Written(Move.LOSE, lambda one: one.merged("3", AT), reason="merged", merged_into="3", **NOTHING_SHOWN),
-    "erased": Written(Move.ERASE, lambda one: one.erased(AT), reason="erased", merged_into="4", **NOTHING_SHOWN),
+    "erased": Written(Move.ERASE, lambda one: one.erased(AT)),
 }
 """Every method that moves a record."""
 
@@ -186,11 +186,33 @@ def test_a_move_writes_its_own_fields_and_leaves_all_others(state: State, name: 
     if (state, method.what) not in MOVES:
         return
     after = method.make(before)
+    if after.state is State.ERASED:
+        return  # which leaves nothing
     moved: dict[str, Any] = {"state": after.state, "rev": 5, "changed_at": AT, "round": after.round}
     ends: dict[str, Any] = {"worker": None, "unseen_at": None, "merged_into": None}
     if state is State.OBSERVED or (state is State.CLAIMED and after.state in {*ENDED, State.ERASED}):
         ends["rep"] = None  # it was never theirs
     assert asdict(after) == asdict(before) | moved | ends | method.own(before)
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.ERASED])
+def test_an_erasure_leaves_an_id_a_time_and_how_often_the_lead_came(state: State) -> None:
+    before = full(state)
+    after = asdict(before.erased(AT))
+    left = {
+        "type": "contact",
+        "id": before.id,
+        "state": State.ERASED,
+        "rev": 5,
+        "changed_at": AT,
+        "round": before.round,
+    }
+    assert {name: value for name, value in after.items() if value} == left
+    assert before.erased(AT).expires_at == AT // 1000 + KEPT_FOR
+
+
+def test_from_an_erasure_no_move_leads() -> None:
+    assert not [what for state, what in MOVES if state is State.ERASED]
 
 
 def test_a_lead_that_is_claimed_handed_or_somebody_elses_is_never_claimed_again() -> None:
@@ -281,7 +303,8 @@ def test_what_is_no_more_keeps_no_property_of_it(state: State, name: str) -> Non
 def test_what_comes_back_is_not_merged_into_anything_any_more() -> None:
     merged = record(State.WAITING).merged("9", AT)
     assert merged.merged_into == "9"
-    assert merged.gone("deleted", AT).merged_into == merged.erased(AT).merged_into == "9"
+    assert merged.gone("deleted", AT).merged_into == "9"
+    assert merged.erased(AT).merged_into is None
     assert merged.left("8", None, AT).merged_into is None
     assert merged.waiting("full", AT).merged_into is None
 

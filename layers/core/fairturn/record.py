@@ -372,8 +372,17 @@ class Record:
         return replace(self._ended(Move.LOSE, at), reason="merged", merged_into=into)
 
     def erased(self, at: int) -> Record:
-        """Forgotten; whatever is told of it later."""
-        return replace(self._ended(Move.ERASE, at), reason="erased")
+        """Forgotten, whatever is told of it later.
+
+        For 120 days its id stays, so that it stays forgotten, and how often it came, against which the bookings in
+        journals are held. These name the lead by its id, until they expire.
+        """
+        after = self._moved(Move.ERASE, at)
+        return Record(after.type, after.id, after.state, after.rev, after.changed_at, round=after.round)
+
+    def emptied(self) -> Record:
+        """Without any property's value."""
+        return replace(self, shown={}, trace=None, worth=None)
 
     def noted(self, at: int) -> Record:
         """In the same state, with what was told of it."""
@@ -394,7 +403,7 @@ class Record:
         except KeyError:
             raise MoveImpossible(f"{what} from {self.state}") from None
         comes_back = self.state in ENDED and state in {State.WAITING, State.CLAIMED}
-        merged_into = self.merged_into if state in {State.GONE, State.ERASED} else None
+        merged_into = self.merged_into if state is State.GONE else None
         never_theirs = self.state is State.OBSERVED or (self.state is State.CLAIMED and state in {*ENDED, State.ERASED})
         return replace(
             self,
@@ -410,8 +419,8 @@ class Record:
         )
 
     def _ended(self, what: Move, at: int) -> Record:
-        """What is no more keeps no property's value, in whatever order a deletion and an erasure are told."""
-        return replace(self._moved(what, at), shown={}, trace=None, worth=None)
+        """What is no more keeps no property's value."""
+        return self._moved(what, at).emptied()
 
 
 def new(id: str, type: str = CONTACT) -> Record:  # noqa: A002 - HubSpot's words

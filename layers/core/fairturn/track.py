@@ -133,6 +133,21 @@ class Change:
         return source
 
     @property
+    def keys(self) -> set[str]:
+        """The names of all that it is about."""
+        return {lead_key(CONTACT, record) for record in (self.id, *self.merged)}
+
+    @property
+    def is_erasure(self) -> bool:
+        """Whether the person asked to be forgotten: then nothing else matters."""
+        return Kind.PRIVACY_DELETION in self.kinds
+
+    @property
+    def forgets(self) -> bool:
+        """Whether something is to be forgotten at once."""
+        return self.is_erasure or Kind.DELETION in self.kinds
+
+    @property
     def returns(self) -> bool:
         """Whether it brings a contact that may be older, rather than a new one."""
         return bool(self.merged) or brings_back(self.kinds)
@@ -146,7 +161,7 @@ class Change:
     def under(self, id: str) -> Change:  # noqa: A002 - HubSpot's word
         """The same, after a merge, of the record that has this id. What ended or restored the old id did not happen to
         that one."""
-        ended = {Kind.DELETION, Kind.RESTORE, Kind.PRIVACY_DELETION}
+        ended = {Kind.DELETION, Kind.RESTORE}
         told = frozenset((at, Kind.MERGE if kind in ended else kind, source) for at, kind, source in self.told)
         return replace(self, id=id, told=told, merged=self.merged | {self.id}, echoed=frozenset({None}))
 
@@ -185,9 +200,7 @@ class Case:
     @property
     def is_explained(self) -> bool:
         """Whether something tells why HubSpot shows no such record."""
-        record = self.record
-        ended = record.is_deleted(0) or record.state is State.ERASED
-        return ended or Kind.PRIVACY_DELETION in self.change.kinds
+        return self.record.is_deleted(0) or self.record.state is State.ERASED
 
     @property
     def is_young(self) -> bool:
@@ -248,9 +261,9 @@ class Track:
     """An aware datetime."""
 
     def settle(self, messages: Sequence[Message], deadline: Deadline) -> Settled:
-        """Follow what became of each message's record, at most 100. Raises Unavailable."""
-        changes = _gathered(_told(message) for message in messages)
-        settled = Settled()
+        """Follow what became of each message's record, at most 100. To forget who was erased or deleted takes neither
+        HubSpot nor a policy. Raises Unavailable."""
+        settled, changes = self._forget(_gathered(_told(message) for message in messages))
         try:
             for _ in range(ROUNDS):
                 if not changes:
@@ -292,6 +305,56 @@ class Track:
         self._pass_on(done, written, terms)
         missed = [step.case.change for step in steps if not step.keys <= written.keys()]
         return settled | not_restored, [*again, *missed]
+
+    # What is forgotten at once
+
+    def _forget(self, changes: Sequence[Change]) -> tuple[Settled, list[Change]]:
+        """Erase who is to be erased, and drop all values of who was deleted. Gives also the changes that are still to
+        be looked at: whether a deleted contact is gone is HubSpot's to say, because it may have been restored."""
+        settled, left = Settled(), [change for change in changes if change.forgets]
+        for _ in range(ROUNDS):
+            if not left:
+                break
+            part, left = self._forget_once(left)
+            settled |= part
+        settled |= _put_off(left, Contended("the record kept moving"))
+        held_up = settled.later.keys() | settled.failed.keys()
+        others = [each for each in changes if not (each.is_erasure or each.named & held_up)]
+        return settled, others
+
+    def _forget_once(self, changes: Sequence[Change]) -> tuple[Settled, list[Change]]:
+        """Do it once; gives also the changes whose records have moved meanwhile."""
+        ids = {record for change in changes for record in (change.id, *change.merged)}
+        records = self.store.records((CONTACT, record) for record in sorted(ids))
+        settled = Settled()
+        moves: dict[str, tuple[Record, Record]] = {}
+        for change in changes:
+            try:
+                own = [records.of(record) for record in (change.id, *sorted(change.merged))]
+            except RecordUnreadable as error:
+                settled |= Settled(failed=dict.fromkeys(change.named, Mistake(str(error))))
+                continue
+            if change.is_erasure and any(each.state is State.CLAIMED and self.claims.left_to(each) > 0 for each in own):
+                settled |= _put_off([change], Unavailable("a claim is under way"))
+                continue
+            moves |= {each.key: (each, after) for each in own if (after := self._forgotten(change, each)) is not None}
+        claimed = [Undoing(*pair) for pair in moves.values() if pair[0].state is State.CLAIMED]
+        others = [pair for pair in moves.values() if pair[0].state is not State.CLAIMED]
+        written = {record.key for record in (*self.claims.undo(claimed), *write_moves(self.store, others))}
+        for key in sorted(written):
+            logger.info("forgotten", extra={"lead": key, "state": moves[key][1].state})
+        missed = moves.keys() - written
+        return settled, [each for each in changes if each.keys & missed]
+
+    def _forgotten(self, change: Change, record: Record) -> Record | None:
+        """The record as it is to be written; None if there is nothing to forget. What is claimed keeps its values until
+        its claim has come to its end, and track looks at it then."""
+        at = milliseconds(self.now())
+        if change.is_erasure:
+            return None if record.state is State.ERASED else record.erased(at)
+        if record.state is State.CLAIMED or record == record.emptied():
+            return None
+        return record.emptied().noted(at)
 
     # What there is
 
@@ -335,8 +398,6 @@ class Track:
             return Step(case, later=Unavailable("a claim is under way"))
         if record.state is State.ERASED:
             return _ending(case, None, at)
-        if Kind.PRIVACY_DELETION in case.change.kinds:
-            return _ending(case, record.erased(at), at)
         if record.is_deleted(0) and case.seen is None:
             known = record.state is State.GONE and case.stored == record
             return _ending(case, None if known else record.gone("deleted", at), at)
@@ -625,8 +686,10 @@ def _case(change: Change, records: Records, properties: Mapping[str, str | None]
 
 
 def _ending(case: Case, after: Record | None, at: int) -> Step:
-    """The record ends, and so do those that were merged into it; where a claim stands, its turn goes back."""
-    moves = [(each, each.merged(case.change.id, at)) for each in case.lost]
+    """The record ends, and so do those that were merged into it, erased with it if it is; where a claim stands, its
+    turn goes back."""
+    is_erased = case.record.state is State.ERASED
+    moves = [(each, each.erased(at) if is_erased else each.merged(case.change.id, at)) for each in case.lost]
     if after is not None:
         moves.append((case.record, after))
     claimed = [Undoing(*pair) for pair in moves if pair[0].state is State.CLAIMED]
