@@ -5,8 +5,8 @@
 
 Each worker is a process with a client of its own; it reads, decides and claims one batch after the other. First this is
 all they do, as fast as they can: whatever gets in anybody's way then is another's claim. Then HubSpot takes its time
-before and after each claim, and the naive design is measured beside ours: it reads the loads, gives each lead to
-whoever has fewest, and writes records and loads without a condition, so that capacities are overshot.
+before and after each claim, and the naive design is measured beside ours. It is given our batches, which it has not by
+itself: so only what the conditions cost is compared.
 
 Everything takes turns on one machine, so that only the ratios count. A worker is refused when his claim was decided on
 a ledger that has moved, and meets a conflict when another's transaction holds it at that moment. Leads of which the
@@ -20,17 +20,16 @@ import itertools
 import multiprocessing
 import os
 import random
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from boto3.dynamodb.types import TypeSerializer
-
+from bench.naive import give
+from bench.stack import dynamodb
+from bench.table import Table
 from fairturn.claim import Candidate, Claims
 from fairturn.errors import ClaimRefused, Contended
 from fairturn.events import Kind, Message
@@ -38,16 +37,15 @@ from fairturn.ledger import ANY
 from fairturn.policy import Policy, Priority
 from fairturn.roster import Owner
 from fairturn.routing import Lead, Route
-from fairturn.store import LOADS, Store, Terms
+from fairturn.store import Store, Terms
 from tests.integration.conftest import create_table
-from tests.proof.conftest import connect, running
+from tests.proof.conftest import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-ROOT: Final = Path(__file__).parents[1]
 TABLE: Final = "fairturn"
 WORKERS: Final = (1, 2, 4, 8)
 BATCHES: Final = (1, 10, 97)
@@ -55,10 +53,10 @@ HUBSPOT: Final = 0.08
 """Seconds for which HubSpot keeps each of the two calls of a batch."""
 REPS: Final = tuple(str(100 + n) for n in range(8))
 CAPACITY: Final = 100_000
+RUNS: Final = 3
+SECONDS: Final = 0.7
 SETTLING: Final = 0.4
 """Seconds that are not told: all begin at once, and get in each other's way more than they do later."""
-MOST_PUTS: Final = 25
-"""Items that DynamoDB takes in one request without conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +83,23 @@ class Tally:
     conflicts: float = 0
     contended: float = 0
     """Leads whose claim was given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contention:
+    """What was found."""
+
+    runs: int
+    seconds: float
+    """That each run took."""
+    alone: Mapping[tuple[int, int], Tally]
+    """Batch and workers → how many they claimed as fast as they could."""
+    beside: Mapping[int, tuple[Tally, Tally]]
+    """Batch → how the most workers fared when HubSpot takes its time, and how with the naive design."""
+
+    def ratio(self, batch: int, workers: int) -> float:
+        """The leads of so many workers for each of two workers'."""
+        return self.alone[batch, workers].rate / self.alone[batch, 2].rate
 
 
 class Watched(Store):
@@ -125,11 +140,12 @@ def work(task: Task) -> Tally:
             claimed = contended = store.refused = store.conflicts = 0
         leads = list(itertools.islice(ids, task.batch))
         time.sleep(task.hubspot)
+        if task.naive:
+            give(client, TABLE, leads, REPS, CAPACITY, lambda _: time.sleep(task.hubspot))
+            claimed += len(leads)
+            continue
         try:
-            if task.naive:
-                give(client, leads)
-            else:
-                claim(store, claims, terms, task.rota, leads)
+            claim(store, claims, terms, task.rota, leads)
         except Contended:
             contended += len(leads)
             continue
@@ -149,30 +165,6 @@ def claim(store: Store, claims: Claims, terms: Terms, rota: str, leads: Sequence
     claims.claim(rota, candidates, terms, snapshot.ledgers[rota], snapshot.loads)
 
 
-def give(client: DynamoDBClient, leads: Sequence[str]) -> None:
-    """The naive design: read, choose, write."""
-    item = client.get_item(TableName=TABLE, Key={"pk": {"S": LOADS["pk"]}, "sk": {"S": LOADS["sk"]}}).get("Item", {})
-    loads = {rep: int(item[rep]["N"]) if rep in item else 0 for rep in REPS}
-    before = dict(loads)
-    serialize = TypeSerializer().serialize
-    puts: list[Any] = []
-    for lead in leads:
-        rep = min(REPS, key=loads.__getitem__)
-        loads[rep] += 1
-        record = {"pk": f"LEAD#contact#{lead}", "sk": "RECORD", "state": "claimed", "rep": rep, "rev": 1}
-        puts.append({"PutRequest": {"Item": {name: serialize(value) for name, value in record.items()}}})
-    for start in range(0, len(puts), MOST_PUTS):
-        client.batch_write_item(RequestItems={TABLE: puts[start : start + MOST_PUTS]})
-    changed = [rep for rep in REPS if loads[rep] > before[rep]]
-    client.update_item(
-        TableName=TABLE,
-        Key={"pk": {"S": LOADS["pk"]}, "sk": {"S": LOADS["sk"]}},
-        UpdateExpression="ADD " + ", ".join(f"#r{rep} :c{rep}" for rep in changed),
-        ExpressionAttributeNames={f"#r{rep}": rep for rep in changed},
-        ExpressionAttributeValues={f":c{rep}": {"N": str(loads[rep] - before[rep])} for rep in changed},
-    )
-
-
 def run(pool: ProcessPoolExecutor, workers: int, task: Task) -> Tally:
     """Let so many workers do it at once."""
     tallies = [astuple(each) for each in pool.map(work, [task] * workers)]
@@ -184,50 +176,72 @@ def middle(tallies: Sequence[Tally]) -> Tally:
     return Tally(*map(median, zip(*map(astuple, tallies), strict=True)))
 
 
-def table(pool: ProcessPoolExecutor, url: str, runs: int, seconds: float) -> Iterator[str]:
-    """The lines of both tables."""
+def measure(runs: int, seconds: float) -> Contention:
+    """Let workers take turns on one rota."""
     rotas = (f"r{n}" for n in itertools.count())
+    processes = multiprocessing.get_context("spawn")
+    with dynamodb() as url, ProcessPoolExecutor(max(WORKERS), processes) as pool:
+        create_table(connect(url), TABLE)
 
-    def measured(workers: int, batch: int, hubspot: float, *, naive: bool = False) -> Tally:
-        start = time.monotonic() + 0.3
-        return run(pool, workers, Task(url, next(rotas), batch, naive, hubspot, start, seconds))
+        def measured(workers: int, batch: int, hubspot: float, *, naive: bool = False) -> Tally:
+            start = time.monotonic() + 0.3
+            return run(pool, workers, Task(url, next(rotas), batch, naive, hubspot, start, seconds))
 
-    run(pool, max(WORKERS), Task(url, next(rotas), 10, False, 0.0, time.monotonic() + 2, 2))  # noqa: FBT003 - warms up
-    yield f"claims alone; medians of {runs} runs of {seconds:g} s, refusals and conflicts for each 100 leads"
-    yield f"{'batch':>6}{'workers':>9}{'leads/s':>9}{'x 2 workers':>13}{'refused':>9}{'conflicts':>11}{'contended':>11}"
-    for batch in BATCHES:
-        found = {workers: middle([measured(workers, batch, 0) for _ in range(runs)]) for workers in WORKERS}
-        for workers, tally in found.items():
-            leads = tally.rate * seconds / 100
-            yield (
-                f"{batch:6}{workers:9}{tally.rate:9.0f}{tally.rate / found[2].rate:13.2f}"
-                f"{tally.refused / leads:9.1f}{tally.conflicts / leads:11.1f}{tally.contended:11.0f}"
+        run(pool, max(WORKERS), Task(url, next(rotas), 10, False, 0.0, time.monotonic() + 2, 2))  # noqa: FBT003 - warms up
+        alone = {
+            (batch, workers): middle([measured(workers, batch, 0) for _ in range(runs)])
+            for batch in BATCHES
+            for workers in WORKERS
+        }
+        beside = {}
+        for batch in BATCHES:
+            pairs = [
+                [measured(max(WORKERS), batch, HUBSPOT, naive=naive) for naive in (False, True)] for _ in range(runs)
+            ]
+            ours, naive = (middle(tallies) for tallies in zip(*pairs, strict=True))
+            beside[batch] = ours, naive
+    return Contention(runs, seconds, alone, beside)
+
+
+def tables(found: Contention) -> tuple[Table, Table]:
+    """As they are shown: claims alone, and beside the naive design."""
+    rows = []
+    for (batch, workers), tally in found.alone.items():
+        hundreds = tally.rate * found.seconds / 100
+        rows.append(
+            (
+                str(batch),
+                str(workers),
+                f"{tally.rate:,.0f}",
+                f"{found.ratio(batch, workers):.2f}",
+                f"{tally.refused / hundreds:.1f}",
+                f"{tally.conflicts / hundreds:.1f}",
+                f"{tally.contended:.0f}",
             )
-    yield ""
-    yield f"{max(WORKERS)} workers with HubSpot at {HUBSPOT * 1000:.0f} ms for each call, beside the naive design"
-    yield f"{'batch':>6}{'leads/s':>9}{'naive':>9}{'x naive':>9}{'contended':>11}"
-    for batch in BATCHES:
-        pairs = [[measured(max(WORKERS), batch, HUBSPOT, naive=naive) for naive in (False, True)] for _ in range(runs)]
-        ours, naive = (middle(tallies) for tallies in zip(*pairs, strict=True))
-        yield f"{batch:6}{ours.rate:9.0f}{naive.rate:9.0f}{ours.rate / naive.rate:9.2f}{ours.contended:11.0f}"
+        )
+    columns = ("batch", "workers", "leads/s", "× 2 workers", "refused", "conflicts", "contended")
+    beside = [
+        (
+            str(batch),
+            f"{ours.rate:,.0f}",
+            f"{naive.rate:,.0f}",
+            f"{ours.rate / naive.rate:.2f}",
+            f"{ours.contended:.0f}",
+        )
+        for batch, (ours, naive) in found.beside.items()
+    ]
+    return Table(columns, rows), Table(("batch", "leads/s", "naive", "× naive", "contended"), beside)
 
 
 def main() -> None:
     """Measure and print both tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.7)
-    parser.add_argument("--dynamodb", type=Path, default=None)
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
     options = parser.parse_args()
-    unpacked = options.dynamodb or max(ROOT.glob(".dynamodb-local/*/"), default=None)
-    if unpacked is None:
-        raise SystemExit("DynamoDB Local is not here: make prove")
-    processes = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder, running(unpacked, Path(folder) / "log") as url:
-        create_table(connect(url), TABLE)
-        with ProcessPoolExecutor(max(WORKERS), processes) as pool:
-            for line in table(pool, url, options.runs, options.seconds):
-                print(line, flush=True)
+    alone, beside = tables(measure(options.runs, options.seconds))
+    print("claims alone; refusals and conflicts for each 100 leads", alone, sep="\n")
+    print(f"{max(WORKERS)} workers with HubSpot at {HUBSPOT * 1000:.0f} ms for each call", beside, sep="\n")
 
 
 if __name__ == "__main__":

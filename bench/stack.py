@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict, deque
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
@@ -23,6 +23,7 @@ from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
+from bench.silence import silence
 from fairturn.crm import HubSpot
 from fairturn.deadline import Deadline
 from fairturn.intake import Intake, Request
@@ -30,7 +31,6 @@ from fairturn.policy import OWNER, Policy
 from fairturn.queues import Letter, Received
 from fairturn.settings import Settings
 from fairturn.store import Store
-from fairturn.telemetry import logger
 from fairturn.wiring import Wiring
 from fairturn_console import policies
 from fairturn_console.cloud import KEYS
@@ -379,10 +379,7 @@ def account(url: str, portal: Neighbour, *, capacity: int | None = None) -> Iter
     }
     policy, table = Policy.read(rules), f"fairturn-{next(_tables)}"
     with ExitStack() as stack:
-        nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
-        handler: Any = logger.registered_handler
-        stack.callback(handler.setStream, handler.setStream(nowhere))
-        stack.enter_context(redirect_stdout(nowhere))
+        stack.enter_context(silence())
         stack.enter_context(patch.dict(os.environ, {**KEYS, "AWS_ENDPOINT_URL_DYNAMODB": url}))
         client = connect(url)
         create_table(client, table)
