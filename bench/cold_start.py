@@ -1,7 +1,7 @@
 """How long a cold start takes, beside the least that a function with boto3 can take.
 
     make smoke                               # builds for this machine
-    .venv/bin/python bench/cold_start.py     # --runs 15, --built FOLDER for another build
+    .venv/bin/python -m bench.cold_start     # --runs 15, --built FOLDER for another build
 
 Each run is a new process behind Lambda's runtime API, with AWS's own runtime client, which is fetched once; the sandbox
 stands in for AWS and HubSpot. The floor is a function that makes one client of boto3 and one call. All take turns in
@@ -32,6 +32,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
+from bench.table import Table
 from fairturn_console import events, policies
 from fairturn_console.cli import POLICY
 from fairturn_console.cloud import REGION
@@ -39,7 +40,7 @@ from fairturn_console.serve import INSIDE, opened
 from fairturn_console.template import PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
 ROOT: Final = PATH.parent
 PYTHON: Final = os.environ.get("PYTHON313", str(ROOT / ".venv-sam/bin/python3.13"))
@@ -51,6 +52,8 @@ queues = boto3.client("sqs")
 def handler(event, context):
     return queues.get_queue_attributes(QueueUrl=event["queue"], AttributeNames=["QueueArn"])["Attributes"]
 """
+BUILT: Final = ROOT / ".aws-sam/smoke"
+FUNCTIONS: Final = ("Intake", "Assign", "Track", "Sweep")
 COUNT: Final = "import sys, app; print(len(sys.modules))"
 
 
@@ -61,6 +64,23 @@ class Start:
     init: float
     answer: float
     processor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """The cold starts of one function."""
+
+    each: Sequence[Start]
+    modules: int
+    """That it has imported before its first event."""
+
+    def middle(self, part: str) -> float:
+        """The median of one of a start's times, in seconds."""
+        return float(median(getattr(start, part) for start in self.each))
+
+
+class NothingBuilt(Exception):
+    """There is no build to start functions of."""
 
 
 class RuntimeApi(HTTPServer):
@@ -193,9 +213,12 @@ def bring_runtime() -> None:
     )
 
 
-def measure(built: Path, runs: int) -> Iterator[tuple[str, list[Start], int]]:
-    """Each function with its starts and the number of its modules: the floor first."""
-    starts: dict[str, list[Start]] = {"floor": [], "intake": [], "assign": []}
+def measure(built: Path, runs: int) -> dict[str, Starts]:
+    """Each function's starts: the floor's first. Raises NothingBuilt."""
+    if not built.exists():
+        raise NothingBuilt("nothing is built: make smoke")
+    bring_runtime()
+    starts: dict[str, list[Start]] = {"floor": [], "intake": [], "assign": [], "track": [], "sweep": []}
     counts: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
         nothing, floor, variables = Path(folder), Path(folder) / "floor", Path(folder) / "env.json"
@@ -204,7 +227,7 @@ def measure(built: Path, runs: int) -> Iterator[tuple[str, list[Start], int]]:
         for _ in range(runs):
             with opened(policies.load(POLICY), "127.0.0.1", variables):
                 environments = json.loads(variables.read_text().replace(INSIDE, "127.0.0.1"))
-                intake, assign = environments["IntakeFunction"], environments["AssignFunction"]
+                intake, assign, track, sweep = (environments[f"{name}Function"] for name in FUNCTIONS)
                 webhook = events.sign(
                     events.load("contact-created"), events.SECRET, events.URL, int(time.time() * 1000)
                 )
@@ -213,34 +236,40 @@ def measure(built: Path, runs: int) -> Iterator[tuple[str, list[Start], int]]:
                     ("floor", floor, nothing, intake, {"queue": intake["LEADS_QUEUE_URL"]}),
                     ("intake", built / "IntakeFunction", layer, intake, webhook),
                     ("assign", built / "AssignFunction", layer, assign, events.load("lead-queued")),
+                    ("track", built / "TrackFunction", layer, track, events.load("change-queued")),
+                    ("sweep", built / "SweepFunction", layer, sweep, events.load("sweep")),
                 ):
                     starts[name].append(cold_start(code, packages, environment, event))
                     if name not in counts:
                         counts[name] = modules(code, packages, environment)
-    for name, each in starts.items():
-        yield name, each, counts[name]
+    return {name: Starts(each, counts[name]) for name, each in starts.items()}
+
+
+def table(found: Mapping[str, Starts]) -> Table:
+    """As it is shown: medians, and beside each how many times the floor's it is."""
+    floor = next(iter(found.values()))
+    rows = []
+    for name, each in found.items():
+        times = [
+            f"{each.middle(part) * 1000:.0f} ms (× {each.middle(part) / floor.middle(part):.2f})"
+            for part in Start.__slots__
+        ]
+        rows.append((name, *times, str(each.modules)))
+    return Table(("", *Start.__slots__, "modules"), rows)
 
 
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=9)
-    parser.add_argument("--built", type=Path, default=ROOT / ".aws-sam/smoke")
+    parser.add_argument("--built", type=Path, default=BUILT)
     options = parser.parse_args()
-    if not options.built.exists():
-        raise SystemExit("nothing is built: make smoke")
-    bring_runtime()
-    floor: Start | None = None
-    print(f"{'':8}{'init':>16}{'answer':>16}{'processor':>16}{'modules':>9}    medians of {options.runs}, ms (x floor)")
-    for name, starts, imported in measure(options.built, options.runs):
-        middle = Start(*(median(getattr(start, part) for start in starts) for part in Start.__slots__))
-        floor = floor or middle
-        times = "".join(
-            f"{getattr(middle, part) * 1000:8.0f} ({getattr(middle, part) / getattr(floor, part):.2f})"
-            for part in Start.__slots__
-        )
-        print(f"{name:8}{times}{imported:9}")
-    print(f"layer   {zipped(options.built / 'CoreLayer') / 1e6:.2f} MB zipped")
+    try:
+        found = measure(options.built, options.runs)
+    except NothingBuilt as error:
+        raise SystemExit(str(error)) from error
+    print(table(found))
+    print(f"layer: {zipped(options.built / 'CoreLayer') / 1e6:.2f} MB zipped")
 
 
 if __name__ == "__main__":

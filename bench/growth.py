@@ -5,8 +5,8 @@
 
 With the history grow the records and journals in the table; each history has a table of its own, all take turns, and a
 claim reads and writes as assign does it. Reps, lanes and rules are measured without a table: how long the deciding
-takes, and the bytes and write units of what is stored, which are computed as DynamoDB counts them. Every ledger is full:
-everybody is owed something in every lane.
+takes, and the bytes and write units of what is stored, which are computed as DynamoDB counts them. Every ledger is
+full: everybody is owed something in every lane.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import random
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
@@ -53,14 +53,12 @@ USUAL_REPS: Final = 20
 USUAL_LANES: Final = 4
 ROTA: Final = "inbound"
 ROUNDS: Final = 25
-"""Claims on each table."""
+"""Turns that each takes."""
 LEADS_OF_A_JOURNAL: Final = 10
 """In the history."""
 MOST_PUTS: Final = 25
 READ_UNIT: Final = 4096
 """Bytes that one unit reads, consistently."""
-LONG_ENOUGH: Final = 0.2
-"""Seconds for which something is repeated to know how long it takes."""
 AT: Final = 1_795_424_400_000
 
 
@@ -134,28 +132,41 @@ def weigh(ledger: Ledger, members: Mapping[str, Member], lanes: Sequence[str], l
     return Weight(size(scales.items[0]), size(scales.items[1]), written, scales.items)
 
 
-def seconds_of(act: Callable[[], object]) -> float:
-    """How long something takes: the median of many times."""
-    times: list[float] = []
-    while sum(times) < LONG_ENOUGH or len(times) < ROUNDS:
+@dataclass(slots=True)
+class Trial:
+    """Something without a table, at one size."""
+
+    what: str
+    size: int
+    act: Callable[[], object]
+    """What is timed."""
+    lone: Weight | None = None
+    full: Weight | None = None
+    times: list[float] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Do it once more."""
         begun = time.perf_counter()
-        act()
-        times.append(time.perf_counter() - begun)
-    return median(times)
+        self.act()
+        self.times.append(time.perf_counter() - begun)
+
+    def step(self) -> Step:
+        """How it was."""
+        return Step(self.what, self.size, median(self.times), self.lone, self.full)
 
 
-def step(what: str, number: int, reps: int, lanes: int) -> Step:
-    """How a claim is with so many reps and lanes."""
+def deciding(what: str, number: int, reps: int, lanes: int) -> Trial:
+    """A claim of 97 leads with so many reps and lanes."""
     names = [str(70_000_000 + 137 * n) for n in range(reps)]
     skills = [f"skill{n}" for n in range(lanes)]
     members = {name: Member(skills=frozenset(skills), load=10, capacity=1000) for name in names}
     ledger = full_ledger(names, skills, 120_000)
-    took = seconds_of(lambda: decide(ledger, members, skills, MAX_RECORDS))
-    return Step(what, number, took, weigh(ledger, members, skills, 1), weigh(ledger, members, skills, MAX_RECORDS))
+    lone, full = (weigh(ledger, members, skills, leads) for leads in (1, MAX_RECORDS))
+    return Trial(what, number, lambda: decide(ledger, members, skills, MAX_RECORDS), lone, full)
 
 
-def with_rules(rules: int) -> Step:
-    """How long a lead takes to be routed if it is no rule's."""
+def routing(rules: int) -> Trial:
+    """A lead that is routed and is no rule's."""
     some = [
         {"name": f"rule {n}", "when": [{"property": "country", "equals": f"country {n}"}], "rota": ROTA}
         for n in range(rules)
@@ -164,7 +175,7 @@ def with_rules(rules: int) -> Step:
         {"reps": {"1": None}, "rotas": {ROTA: {"members": ["1"]}}, "rules": some, "otherwise": {"rota": ROTA}}
     )
     message = Message(id="1", kinds=(Kind.CREATION,), occurred_at=AT, change_source="FORM")
-    return Step("rules", rules, seconds_of(lambda: route(Lead(message, {"country": "elsewhere"}), policy)))
+    return Trial("rules", rules, lambda: route(Lead(message, {"country": "elsewhere"}), policy))
 
 
 class Old:
@@ -234,12 +245,15 @@ def measure(longest: int) -> list[Step]:
             for table in tables:
                 table.claim()
         histories = [table.step() for table in tables]
-    return [
-        *histories,
-        *(step("reps", reps, reps, USUAL_LANES) for reps in REPS),
-        *(step("lanes", lanes, USUAL_REPS, lanes) for lanes in LANES),
-        *map(with_rules, RULES),
+    trials = [
+        *(deciding("reps", reps, reps, USUAL_LANES) for reps in REPS),
+        *(deciding("lanes", lanes, USUAL_REPS, lanes) for lanes in LANES),
+        *map(routing, RULES),
     ]
+    for _ in range(ROUNDS):
+        for trial in trials:
+            trial.run()
+    return [*histories, *(trial.step() for trial in trials)]
 
 
 def ratios(steps: Sequence[Step]) -> dict[str, list[tuple[int, float]]]:

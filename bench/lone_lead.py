@@ -1,6 +1,6 @@
 """What a lone lead takes from HubSpot's webhook until it has its owner, and what it costs.
 
-    .venv/bin/python bench/lone_lead.py      # --leads 50
+    .venv/bin/python -m bench.lone_lead      # --leads 50
 
 The functions run in this process, as the sandbox wires them, with moto in the place of AWS: what AWS itself takes to
 hand a message on is left out. HubSpot answers at once, or after 150 ms each time; two calls can't be avoided, as the
@@ -21,9 +21,8 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
-from rich.console import Console
-from rich.table import Table
 
+from bench.table import Table
 from fairturn.crm import HubSpot
 from fairturn.policy import OWNER
 from fairturn.record import milliseconds
@@ -38,7 +37,7 @@ from fairturn_console.story import furnish
 from fairturn_console.template import PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 START: Final = datetime(2027, 1, 11, 15, tzinfo=UTC)
 """A Monday on which somebody is on duty in every rota of the example."""
@@ -46,6 +45,8 @@ LATENCIES: Final = (0.0, 0.15)
 """Seconds until HubSpot answers a call."""
 UNAVOIDABLE: Final = 2
 """Calls to HubSpot: to read the lead, and to write its owner."""
+LEADS: Final = 30
+"""At each latency."""
 WARM_AFTER: Final = 5
 """Leads that are not counted."""
 PAUSE: Final = timedelta(seconds=30)
@@ -114,37 +115,38 @@ def follow(sandbox: Sandbox) -> None:
         sandbox.poll()
 
 
-def show(measured: Sequence[tuple[float, Sequence[Way]]], console: Console) -> None:
-    """Print a table."""
-    table = Table(
-        "HubSpot answers after", "p50", "p90", "unavoidable", "p50, without that", "HubSpot", "DynamoDB", "SQS"
-    )
-    for latency, found in measured:
+def measure(leads: int) -> dict[float, list[Way]]:
+    """The ways of so many leads at each latency."""
+    measured = {}
+    for latency in LATENCIES:
+        with opened() as sandbox:
+            measured[latency] = ways(sandbox, leads, latency)
+    return measured
+
+
+def table(measured: Mapping[float, Sequence[Way]]) -> Table:
+    """As it is shown."""
+    rows = []
+    for latency, found in measured.items():
         seconds = [way.seconds for way in found]
         half, most = median(seconds), quantiles(seconds, n=10, method="inclusive")[8]
         least = UNAVOIDABLE * latency
         usual = {name: median(way.calls[name] for way in found) for name in ("hubspot", "dynamodb", "sqs")}
-        table.add_row(
-            f"{latency * 1000:.0f} ms",
-            f"{half * 1000:.0f} ms",
-            f"{most * 1000:.0f} ms",
-            f"{least * 1000:.0f} ms",
-            f"{(half - least) * 1000:.0f} ms",
-            *(f"{usual[name]:.0f} calls" for name in ("hubspot", "dynamodb", "sqs")),
+        rows.append(
+            [
+                *(f"{each * 1000:.0f} ms" for each in (latency, half, most, least, half - least)),
+                *(f"{usual[name]:.0f}" for name in ("hubspot", "dynamodb", "sqs")),
+            ]
         )
-    console.print(table)
+    times = ("HubSpot answers after", "p50", "p90", "unavoidable", "p50, without that")
+    return Table((*times, "calls to HubSpot", "to DynamoDB", "to SQS"), rows)
 
 
 def main() -> None:
-    """Measure and show."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--leads", type=int, default=30, help="leads at each latency, 2 to 1,000")
-    leads = min(max(parser.parse_args().leads, 2), 1_000)
-    measured: list[tuple[float, list[Way]]] = []
-    for latency in LATENCIES:
-        with opened() as sandbox:
-            measured.append((latency, ways(sandbox, leads, latency)))
-    show(measured, Console(width=120))
+    parser.add_argument("--leads", type=int, default=LEADS, help="leads at each latency, 2 to 1,000")
+    print(table(measure(min(max(parser.parse_args().leads, 2), 1_000))))
 
 
 if __name__ == "__main__":
