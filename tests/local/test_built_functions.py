@@ -68,6 +68,7 @@ context = types.SimpleNamespace(
 answer = app.handler(json.load(sys.stdin), context)
 print(json.dumps(answer))
 """
+COUNT_MODULES = "import sys, app; print(len(sys.modules))"
 IMPORT_ALL = """
 import importlib, pathlib, sys
 layer = pathlib.Path(sys.argv[1])
@@ -118,6 +119,12 @@ class House:
     def invoke(self, function: str, event: Mapping[str, Any]) -> Any:
         """What the built handler answers."""
         return self.run(function, event)[-1]
+
+    def modules(self, function: str) -> int:
+        """How many modules the built function has imported before its first event."""
+        code = BUILT / function
+        environment = {**CREDENTIALS, **self.environments[function], "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
+        return int(run(COUNT_MODULES, path=(code, LAYER, self.runtime), environment=environment)[0])
 
     def ask_hubspot(self) -> list[Any]:
         """What the layer's client makes of three calls: reading, listing the owners, writing an unknown one."""
@@ -207,6 +214,14 @@ def test_all_that_is_deployed_is_compiled_for_good() -> None:
     for source in sources:
         flags = (source.parent / f"__pycache__/{source.stem}.cpython-313.pyc").read_bytes()[4:8]
         assert int.from_bytes(flags, "little") == UNCHECKED_HASH, source
+
+
+@pytest.mark.parametrize(
+    ("function", "most"),
+    [("IntakeFunction", 460), ("AssignFunction", 620), ("TrackFunction", 620), ("SweepFunction", 620)],
+)
+def test_a_function_imports_no_more_at_its_start_than_it_did(function: str, most: int, house: House) -> None:
+    assert house.modules(function) < most
 
 
 DENIED = Fault(403, b'{"category": "MISSING_SCOPES", "context": {"missingScopes": ["crm.objects.owners.read"]}}')
