@@ -78,6 +78,11 @@ class Starts:
         """The median of one of a start's times, in seconds."""
         return float(median(getattr(start, part) for start in self.each))
 
+    def ratio(self, part: str, floor: Starts) -> float:
+        """How many times the floor's it is: the median of the turns, in each of which both started."""
+        turns = zip(self.each, floor.each, strict=True)
+        return float(median(getattr(start, part) / getattr(least, part) for start, least in turns))
+
 
 class NothingBuilt(Exception):
     """There is no build to start functions of."""
@@ -250,10 +255,7 @@ def table(found: Mapping[str, Starts]) -> Table:
     floor = next(iter(found.values()))
     rows = []
     for name, each in found.items():
-        times = [
-            f"{each.middle(part) * 1000:.0f} ms (× {each.middle(part) / floor.middle(part):.2f})"
-            for part in Start.__slots__
-        ]
+        times = [f"{each.middle(part) * 1000:.0f} ms (× {each.ratio(part, floor):.2f})" for part in Start.__slots__]
         rows.append((name, *times, str(each.modules)))
     return Table(("", *Start.__slots__, "modules"), rows)
 

@@ -87,19 +87,27 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Contention:
-    """What was found."""
+    """What was found, turn by turn."""
 
-    runs: int
     seconds: float
-    """That each run took."""
-    alone: Mapping[tuple[int, int], Tally]
+    """That each turn took."""
+    alone: Mapping[tuple[int, int], Sequence[Tally]]
     """Batch and workers → how many they claimed as fast as they could."""
-    beside: Mapping[int, tuple[Tally, Tally]]
+    beside: Mapping[int, tuple[Sequence[Tally], Sequence[Tally]]]
     """Batch → how the most workers fared when HubSpot takes its time, and how with the naive design."""
 
     def ratio(self, batch: int, workers: int) -> float:
         """The leads of so many workers for each of two workers'."""
-        return self.alone[batch, workers].rate / self.alone[batch, 2].rate
+        return _ratio(self.alone[batch, workers], self.alone[batch, 2])
+
+    def ahead(self, batch: int, naive: int | None = None) -> float:
+        """The leads for each of the naive design's, in batches of its own if they are given."""
+        return _ratio(self.beside[batch][0], self.beside[naive or batch][1])
+
+
+def _ratio(some: Sequence[Tally], others: Sequence[Tally]) -> float:
+    """The median of the ratios of each turn."""
+    return median(one.rate / other.rate for one, other in zip(some, others, strict=True))
 
 
 class Watched(Store):
@@ -196,18 +204,14 @@ def measure(runs: int, seconds: float) -> Contention:
             for batch, both in beside.items():
                 for naive, tallies in enumerate(both):
                     tallies.append(measured(max(WORKERS), batch, HUBSPOT, naive=bool(naive)))
-    return Contention(
-        runs,
-        seconds,
-        {which: middle(tallies) for which, tallies in alone.items()},
-        {batch: (middle(ours), middle(naive)) for batch, (ours, naive) in beside.items()},
-    )
+    return Contention(seconds, alone, beside)
 
 
 def tables(found: Contention) -> tuple[Table, Table]:
     """As they are shown: claims alone, and beside the naive design."""
     rows = []
-    for (batch, workers), tally in found.alone.items():
+    for (batch, workers), tallies in found.alone.items():
+        tally = middle(tallies)
         hundreds = tally.rate * found.seconds / 100
         rows.append(
             (
@@ -224,11 +228,11 @@ def tables(found: Contention) -> tuple[Table, Table]:
     beside = [
         (
             str(batch),
-            f"{ours.rate:,.0f}",
-            f"{naive.rate:,.0f}",
-            f"{ours.rate / naive.rate:.2f}",
-            f"{ours.rate / found.beside[1][1].rate:.1f}",
-            f"{ours.contended:.0f}",
+            f"{middle(ours).rate:,.0f}",
+            f"{middle(naive).rate:,.0f}",
+            f"{found.ahead(batch):.2f}",
+            f"{found.ahead(batch, naive=1):.1f}",
+            f"{middle(ours).contended:.0f}",
         )
         for batch, (ours, naive) in found.beside.items()
     ]

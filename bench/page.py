@@ -133,7 +133,7 @@ def goals(found: Findings) -> Table:
     half = median(way.seconds for way in found.lone[max(found.lone)])
     workers = max(contention.WORKERS)
     fall = {batch: found.contention.ratio(batch, workers) for batch in contention.BATCHES}
-    ahead = {batch: ours.rate / naive.rate for batch, (ours, naive) in found.contention.beside.items()}
+    ahead = {batch: found.contention.ahead(batch) for batch in contention.BATCHES}
     rows = [
         _goal("a lone lead's p50, HubSpot at 150 ms", f"≤ {LONE} s", f"{half:.2f} s", is_met=half <= LONE),
         _goal(
@@ -153,7 +153,7 @@ def goals(found: Findings) -> Table:
     ]
     for name, limit in (("intake", INTAKE), ("assign", OTHERS)):
         if name in found.starts:
-            ratio = found.starts[name].middle("init") / found.starts["floor"].middle("init")
+            ratio = found.starts[name].ratio("init", found.starts["floor"])
             rows.append(_goal(f"cold start of {name}, × floor", f"≤ {limit}", f"{ratio:.2f}", is_met=ratio <= limit))
     if found.layer is not None:
         is_met = found.layer < LAYER
@@ -224,9 +224,9 @@ template.yaml says. The policy of this import has lifted the flood brake, which 
 minutes.""",
         "## Workers on one rota",
         f"""\
-Each worker is a process that claims one batch after the other, as fast as it can. Medians of {found.contention.runs}
-runs of {found.contention.seconds:g} s; refusals and conflicts for each 100 leads; *contended* are leads whose claim was
-given up, which the queue would bring again.""",
+Each worker is a process that claims one batch after the other, as fast as it can. Medians of {contention.RUNS} turns
+of {found.contention.seconds:g} s, the ratios within each turn; refusals and conflicts for each 100 leads; *contended*
+are leads whose claim was given up, which the queue would bring again.""",
         str(alone),
         f"""\
 {max(contention.WORKERS)} workers while HubSpot takes {contention.HUBSPOT * 1000:.0f} ms for each of the two calls of a
@@ -242,10 +242,10 @@ for rules. Every ledger is full: everybody is owed something in every lane. Writ
 lead, and of 97 for each of them.""",
         str(growth.table(found.growth)),
         "## Cold starts",
-        """\
+        f"""\
 Each start is a new process behind Lambda's runtime API. The floor is a function that makes one client of boto3 and one
 call. *init* ends when the function asks for its first event, *answer* when it has answered it; *processor* is the
-processor time of both.""",
+processor time of both. Medians of {STARTS} turns, the ratios within each turn.""",
         str(cold_start.table(found.starts)) if found.starts else "Not measured: nothing was built (`make smoke`).",
         "## Webhooks",
         f"""\

@@ -36,10 +36,9 @@ def found(*, built: bool) -> Findings:
         audits=[Audit("room is short", "Naive", 10, 1, 2, 3)],
         imported=Import(100, 100, 2.0, times, times, 6, 6),
         contention=Contention(
-            1,
             1.0,
-            {(batch, workers): Tally(100) for batch in contention.BATCHES for workers in contention.WORKERS},
-            {batch: (Tally(100), Tally(110)) for batch in contention.BATCHES},
+            {(batch, workers): [Tally(100)] for batch in contention.BATCHES for workers in contention.WORKERS},
+            {batch: ([Tally(100)], [Tally(110)]) for batch in contention.BATCHES},
         ),
         growth=[
             growth.Step(what, size, size / 5) for what in ("history", "reps", "lanes", "rules") for size in (5, 10)
