@@ -177,13 +177,14 @@ def write(found: Findings, where: Machine, seconds: float) -> str:
     """The page."""
     speed, faults = burst.tables(found.bursts, found.audits)
     alone, beside = contention.tables(found.contention)
+    noisy = " Others were at work on this machine, so seconds are longer than they need be." if where.load > 1 else ""
     parts = [
         "# Benchmarks",
         f"""\
 `make bench` writes this page. It was written on {where.day.isoformat()}, on {where.processors} processors
 ({where.kind}), with Python {platform.python_version()}, boto3 {boto3.__version__} and DynamoDB Local as
 amplify-dynamodb-simulator {where.dynamodb} brings it. That took {seconds / MINUTE:.0f} minutes; in the minute before,
-{where.load:.1f} processes were busy.
+{where.load:.1f} processes were busy.{noisy}
 
 No AWS account is used: DynamoDB Local or moto stands in for the table, the sandbox's portal for HubSpot. All of it
 shares one machine. So seconds are this machine's, and whatever is noisy is told as a ratio within one run, of medians
