@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-import socket
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -84,12 +84,13 @@ def test_a_goal_that_is_missed_is_told() -> None:
     assert missed == ["the same beside the naive design in our batches"]
 
 
-def test_the_page_names_neither_the_machine_nor_a_folder_of_its() -> None:
-    page = write(found(built=True), MACHINE, 400)
-    assert socket.gethostname() not in page
-    assert platform.python_version() in page
-    assert "/tmp" not in page  # noqa: S108
+def test_the_page_says_when_and_on_what_it_was_measured_and_whether_that_was_noisy() -> None:
+    page, noisy = (write(found(built=True), replace(MACHINE, load=load), 400) for load in (0.5, 3.0))
+    for fact in ("2026-11-28", "2 processors", "some processor", platform.python_version(), "simulator 1.0.0"):
+        assert fact in page
     assert "Not measured" not in page
+    assert "Others were at work" in noisy
+    assert "Others were at work" not in page
 
 
 def test_without_a_build_the_page_says_so_and_keeps_the_rest() -> None:
