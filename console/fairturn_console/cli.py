@@ -46,6 +46,8 @@ policy_commands = typer.Typer(no_args_is_help=True, help="The policy: who gets w
 app.add_typer(policy_commands, name="policy")
 dead_letter_commands = typer.Typer(cls=_ListsByDefault, help="What was given up, and why; and sending it back.")
 app.add_typer(dead_letter_commands, name="dead-letters")
+audit_commands = typer.Typer(no_args_is_help=True, help="Whether all that is stored agrees with itself.")
+app.add_typer(audit_commands, name="audit")
 
 POLICY: Final = Path("policy.yaml")
 LOG: Final = Path(".sandbox/demo.log")
@@ -60,6 +62,9 @@ SHOWN_IDS: Final = 5
 SPAN: Final = re.compile(r"([0-9]{1,6})([mhd])")
 SPANS: Final = {"m": 60, "h": 3_600, "d": 86_400}
 MOST_SPAN: Final = 400 * 86_400
+AUDIT_WITHIN: Final = 4 * 3600.0
+"""Seconds after which an audit of a table is given up."""
+
 MAX_MESSAGE: Final = 200
 UNLISTED: Final = "not applied; HubSpot lists no sensitive properties: if it is only for these, apply with --no-lookup"
 SCOPE: Final = "The app needs the scope crm.schemas.contacts.read for that."
@@ -307,6 +312,43 @@ def waiting(
         _console().print(table)
     else:
         typer.echo("Nothing waits.")
+
+
+@audit_commands.command("table")
+def audit_table(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    stack: StackName = "fairturn",
+) -> None:
+    """Hold ledgers, journals, loads and records against each other, from the oldest journals on, while leads flow.
+
+    It reads the whole table, several times. Fails if something is not as it must be.
+    """
+    from fairturn import audit
+    from fairturn.deadline import Deadline
+    from fairturn_console.deployment import Deployment
+
+    try:
+        report = audit.audit_table(Deployment(stack).store(), int(time.time() * 1000), Deadline.after(AUDIT_WITHIN))
+    except FairturnError as error:
+        _fail(str(error))
+    for finding in report.findings:
+        if as_json:
+            row = {"what": finding.what, "where": finding.where, "says": finding.says, "do": finding.do}
+            typer.echo(json.dumps(row))
+        else:
+            typer.echo(f"{finding}.\n  {finding.do}")
+    for note in report.notes:
+        typer.echo(note, err=as_json)
+    if report.undecided:
+        reps = ", ".join(report.undecided)
+        typer.echo(
+            f"Whether these reps' loads are right is not known, as their leads kept moving: {reps}.", err=as_json
+        )
+    looked = f"{report.rotas} rotas, {report.versions} versions of their ledgers, {report.records} records"
+    typer.echo(f"Looked at {looked}. Found: {len(report.findings)}.", err=as_json)
+    if report.findings:
+        raise typer.Exit(1)
 
 
 @dead_letter_commands.command("list")

@@ -15,6 +15,7 @@ import boto3
 import pytest
 
 from fairturn.crm import HubSpot
+from fairturn.findings import Mark
 from fairturn.policy import OWNER, Policy
 from fairturn.queues import Letter, Queue
 from fairturn.record import milliseconds
@@ -331,6 +332,27 @@ def remove_property(watch: Watch) -> None:
     del watch.portal.properties["fairturn_rule"]
 
 
+def miscount(watch: Watch) -> None:
+    """Somebody writes a load by hand, and the day's audit is due."""
+    watch.store.note_audit(Mark(began_at=0, done=True, told_at=milliseconds(watch.sandbox.now)))
+    add_load(watch, 5)
+
+
+def count_rightly(watch: Watch) -> None:
+    add_load(watch, -5)
+
+
+def add_load(watch: Watch, leads: int) -> None:
+    table = boto3.resource("dynamodb").Table(settings().table)
+    names = {"#rep": next(iter(watch.portal.owners))}
+    table.update_item(
+        Key={"pk": "LOADS", "sk": "LOADS"},
+        UpdateExpression="ADD #rep :leads",
+        ExpressionAttributeNames=names,
+        ExpressionAttributeValues={":leads": leads},
+    )
+
+
 def deactivate(watch: Watch) -> None:
     watch.portal.deactivate_owner(next(iter(watch.portal.owners)))
 
@@ -474,6 +496,7 @@ FAILURES = {
     ),
     "an import floods": Failure(import_many, {"BulkPaused"}, apply(), lasts=10),
     "all reps are away": Failure(apply(reps=AWAY), {"LeadsDue"}, apply(), lasts=40, parameters={"WaitingAlarm": 2}),
+    "a load is wrong": Failure(miscount, {"AuditFindings"}, count_rightly, lasts=10, ends_within=25 * 60),
     "a rep is deactivated": Failure(deactivate, {"RepsUnavailable"}, activate, lasts=10),
     "a workflow overwrites owners": Failure(overwrite, {"OwnersOverwritten"}, nothing, lasts=30),
     "the properties for the reasons are gone": Failure(

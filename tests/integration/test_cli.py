@@ -20,7 +20,7 @@ from flask import Flask, Response, request
 from typer.testing import CliRunner
 from werkzeug.serving import make_server
 
-from fairturn.ledger import Claim, Given, Ledger
+from fairturn.ledger import Claim, Given, Ledger, Member
 from fairturn.policy import Policy
 from fairturn.record import Record, State, new
 from fairturn.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
@@ -587,6 +587,55 @@ def test_a_record_of_another_version_hides_no_other_lead_that_waits(deployed: St
     client.put_item(TableName=table, Item={name: {"S": value} for name, value in strange.items()})
     lines = [" ".join(line.split()) for line in run("waiting").output.splitlines()]
     assert lines[1:] == ["refused: see the dead letters 2 contact 2 2026-11-23 02:13 a rule of an administrator"]
+
+
+# fairturn audit
+
+
+@pytest.fixture
+def claimed(deployed: Stack) -> Stack:
+    """A table with one lead, claimed by the first claim of its rota."""
+    store = Store(boto3.client("dynamodb"), deployed.references["Table"])
+    policy = Policy.read(
+        {"reps": {"7": None}, "rotas": {"inbound": {"members": ["7"]}}, "otherwise": {"rota": "inbound"}}
+    )
+    store.put_policy(1, policy, 1)
+    claim = Claim(Ledger(), 1, 1, frozenset({"any"}), {"7": Member()}, (Given("contact#1", "any", "7"),))
+    record = replace(new("1"), rota="inbound").claimed("7", 1, "worker", 1)
+    store.claim("inbound", claim, claim.recompute().ledger, [(new("1"), record)], {})
+    return deployed
+
+
+def test_an_audit_says_what_it_has_looked_at(claimed: Stack) -> None:  # noqa: ARG001
+    result = run("audit", "table")
+    assert (result.exit_code, result.output) == (
+        0,
+        "Looked at 1 rotas, 1 versions of their ledgers, 1 records. Found: 0.\n",
+    )
+
+
+def test_what_an_audit_finds_is_said_with_what_to_type_and_fails(claimed: Stack) -> None:
+    client, table = boto3.client("dynamodb"), claimed.references["Table"]
+    client.put_item(TableName=table, Item={"pk": {"S": "LOADS"}, "sk": {"S": "LOADS"}, "7": {"N": "3"}})
+    Store(client, table).finish("inbound", 1)
+    result = run("audit", "table")
+    key = """'{"pk": {"S": "LEAD#contact#1"}, "sk": {"S": "RECORD"}}'"""
+    shown = f"`aws dynamodb get-item --table-name <TableName> --key {key}`"
+    assert (result.exit_code, result.output.splitlines()) == (
+        1,
+        [
+            "rep 7: the load is 3, which is 2 too high.",
+            "  `fairturn reps recount` sets loads right while leads flow.",
+            "contact#1: it is claimed, and sweep does not look at its claim any more.",
+            f"  See who writes to the table besides Fairturn; {shown} shows the item.",
+            "Looked at 1 rotas, 1 versions of their ledgers, 1 records. Found: 2.",
+        ],
+    )
+    result = run("audit", "table", "--json")
+    assert result.exit_code == 1
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(row["what"], row["where"]) for row in rows] == [("load", "rep 7"), ("claim", "contact#1")]
+    assert result.stderr == "Looked at 1 rotas, 1 versions of their ledgers, 1 records. Found: 2.\n"
 
 
 # fairturn demo

@@ -14,6 +14,7 @@ import boto3
 import time_machine
 
 from fairturn.assign import Assign
+from fairturn.audit import Audit
 from fairturn.claim import Claims
 from fairturn.consumer import Consumer
 from fairturn.crm import HubSpot
@@ -155,6 +156,7 @@ class World:
                 bulk=queues.get("bulk", self.leads),
                 changes=queues.get("changes", self.changes),
                 reconciliation=self.reconciliation(store, crm, **queues),
+                audit=Audit(store, crm or self.crm, queues.get("changes", self.changes), lambda: self.at),
                 now=lambda: self.at,
             )
         )

@@ -24,9 +24,10 @@ PURE = {
     "errors",
     "brake",
     "strays",
+    "findings",
 }
 EDGES = {"store", "queues", "crm", "credentials"}
-STEPS = {"claim", "handover", "consumer", "reconcile"}
+STEPS = {"claim", "handover", "consumer", "reconcile", "audit"}
 SERVICES = {"intake", "assign", "track", "sweep"}
 CALLS = {"sweep": {"assign"}}
 """The services that a service calls: none, but sweep has waiting leads allotted as assign does it."""

@@ -119,6 +119,7 @@ def test_the_logs_that_are_named_are_those_of_the_functions() -> None:
         ("OwnersOverwrittenAlarm", "track", "owners are overwritten again and again"),
         ("SweepStoppedAlarm", "sweep", "left for the next run"),
         ("SweepStoppedAlarm", "sweep", "a mistake of ours"),
+        ("AuditFindingsAlarm", "audit", "found by the audit"),
         ("LeadsUnseenAlarm", "assign", "gone"),
         ("LeadsUnseenAlarm", "assign", "HubSpot does not show the contact"),
         ("HubSpotDeniedAlarm", "sweep", "left for the next run"),

@@ -113,6 +113,8 @@ GRANTS = {
         ("dynamodb:PutItem", "arn:Table"),
         ("dynamodb:UpdateItem", "arn:Table"),
         ("dynamodb:Query", "arn:Table/index/by_due"),
+        ("dynamodb:Query", "arn:Table"),
+        ("dynamodb:Scan", "arn:Table"),
         ("secretsmanager:GetSecretValue", "ref:HubSpotToken"),
         ("logs:CreateLogStream", "arn:SweepLogs"),
         ("logs:PutLogEvents", "arn:SweepLogs"),

@@ -15,6 +15,7 @@ was refused decides anew without reading again. Which items there are, and what 
     ROSTER              CURRENT            the owners as HubSpot knows them
     BRAKE               CURRENT            the leads from bulk sources of the last minutes
     LOOK                CURRENT            how far reconciliation has looked at HubSpot
+    AUDIT               CURRENT            how far the daily audit has come
     OVERWRITES          <day>              one attribute per source: how often it took our choice back that day
 """
 
@@ -45,14 +46,17 @@ from fairturn.errors import (
     BrakeMoved,
     ClaimRefused,
     Contended,
+    Mistake,
     PolicyMissing,
     PolicyMoved,
     RecordsMoved,
     RecordUnreadable,
     RosterMoved,
     TableUnavailable,
+    attempt,
 )
 from fairturn.events import CONTACT, lead_key
+from fairturn.findings import Mark
 from fairturn.ledger import Claim, Given, GivingBack, Ledger, Member, Returned
 from fairturn.policy import Mode, Policy, Priority
 from fairturn.record import Record, State, load_changes, new
@@ -102,6 +106,11 @@ POINTER: Final = {"pk": "POLICY", "sk": "CURRENT"}
 ROSTER: Final = {"pk": "ROSTER", "sk": "CURRENT"}
 BRAKE: Final = {"pk": "BRAKE", "sk": "CURRENT"}
 LOOK: Final = {"pk": "LOOK", "sk": "CURRENT"}
+AUDIT: Final = {"pk": "AUDIT", "sk": "CURRENT"}
+SEEN_BY_AUDIT: Final = ("pk", "type", "id", "state", "rev", "round", "rep", "rota", "claim", "booked_as")
+"""What a scan shows of a record."""
+EXPIRES_SOON: Final = 24 * 3600
+"""Seconds before its time from which on a journal counts as gone: DynamoDB deletes in any order, and some days late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -522,6 +531,74 @@ class Store:
         the other has found is sent."""
         self._put({**LOOK, **asdict(look)}, None)
 
+    # What an audit reads
+
+    def page_of_records(self, beyond: Item | None = None) -> tuple[Records, Item | None]:
+        """A page of all records, in no order, each with what an audit needs of it; and where the next page begins, None
+        after the last one. Each record is read consistently, the page as a whole is not."""
+        names = {f"#{name}": name for name in SEEN_BY_AUDIT}
+        request: Item = {
+            "TableName": self._table,
+            "ConsistentRead": True,
+            "FilterExpression": "sk = :record",
+            "ProjectionExpression": ", ".join(names),
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": _serialize({":record": "RECORD"}),
+        }
+        if beyond is not None:
+            request["ExclusiveStartKey"] = beyond
+        answer = self._call(lambda: self._client.scan(**request))
+        items = map(_deserialize, answer["Items"])
+        return _to_records({item["pk"].partition("#")[2]: item for item in items}), answer.get("LastEvaluatedKey")
+
+    def journals_from(
+        self, rota: str, first: int, last: int, at: int
+    ) -> tuple[dict[int, Claim | GivingBack | None], int | None]:
+        """The journals of a rota from one version to another, at most 100 of them, None for one that can't be read; and
+        with which version to go on, None after the last one. What has expired at `at`, epoch milliseconds, is left out.
+        """
+        request: Item = {
+            "TableName": self._table,
+            "ConsistentRead": True,
+            "KeyConditionExpression": "pk = :rota AND sk BETWEEN :first AND :last",
+            "ExpressionAttributeValues": _serialize(
+                {
+                    ":rota": _ledger_key(rota)["pk"],
+                    ":first": _journal_key(rota, first)["sk"],
+                    ":last": _journal_key(rota, last)["sk"],
+                }
+            ),
+            "Limit": MAX_KEYS,
+        }
+        answer = self._call(lambda: self._client.query(**request))
+        items = {int(item["sk"].partition("#")[2]): item for item in map(_deserialize, answer["Items"])}
+        soon = at // 1000 + EXPIRES_SOON
+        expired = [version for version, item in items.items() if "ttl" in item and item["ttl"] < soon]
+        kept = {version: item for version, item in items.items() if version > max(expired, default=0)}
+        more = max(items) + 1 if items and "LastEvaluatedKey" in answer else None
+        return {version: _to_entry(item, version) for version, item in kept.items()}, more
+
+    def entries(self, claims: Iterable[ClaimKey]) -> dict[ClaimKey, tuple[Claim | GivingBack | None, bool]]:
+        """Some journals, as far as they are there, None for one that can't be read, each with whether sweep still looks
+        at it. One request for up to 100."""
+        keys = {(rota, version): _journal_key(rota, version) for rota, version in claims}
+        found = self._get(list(keys.values()))
+        items = {claim: found[_name(key)] for claim, key in keys.items() if _name(key) in found}
+        return {claim: (_to_entry(item, claim[1]), "due_lane" in item) for claim, item in items.items()}
+
+    def last_audit(self) -> Mark | None:
+        """How far the daily audit has come; None if there never was one."""
+        item = self._get([AUDIT]).get(_name(AUDIT))
+        if item is None:
+            return None
+        facts = {each.name: item[each.name] for each in fields(Mark)}
+        return Mark(**facts | {"left": tuple(item["left"]), "sample": tuple(item["sample"])})
+
+    def note_audit(self, mark: Mark) -> None:
+        """Write down how far the daily audit has come. Of two runs that audit at once, the later word counts: both have
+        told what they found."""
+        self._put({**AUDIT, **asdict(mark)}, None)
+
     # Mistakes of ours
 
     def note_try(self, lead: tuple[str, str], what: str, at: int) -> int:
@@ -840,6 +917,12 @@ def _claim_item(claim: Claim) -> Item:
         [(given.lead, given.lane, given.winner, given.is_patient, *given.had) for given in claim.leads],
     )
     return {"kind": "claim", "journal": packed(journal)}
+
+
+def _to_entry(item: Item, version: int) -> Claim | GivingBack | None:
+    """A journal, or None if it can't be read."""
+    entry = attempt(lambda: _to_journal(item, version))
+    return None if isinstance(entry, Mistake) else entry
 
 
 def _to_journal(item: Item, version: int) -> Claim | GivingBack:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fairturn.assign import Assign
+    from fairturn.audit import Audit
     from fairturn.crm import HubSpot
     from fairturn.deadline import Deadline
     from fairturn.queues import Queue
@@ -77,6 +78,7 @@ class Sweep:
     changes: Queue
     """With these, all queues through which a webhook's events go."""
     reconciliation: Reconciliation
+    audit: Audit
     now: Callable[[], datetime]
     """An aware datetime."""
 
@@ -105,6 +107,8 @@ class Sweep:
         done = [self._gone_through(work, pointer, terms, deadline.less(RESERVE)) for work in works]
         if all(done):
             count(Metric.SWEPT)
+        # After the sign of life: no lead depends on it, and it says itself when it comes to no end.
+        self._gone_through(self._audit, pointer, terms, deadline.less(RESERVE))
 
     def _gone_through(
         self,
@@ -202,6 +206,10 @@ class Sweep:
             logger.warning("no webhook told of these", extra=told | {"contact_ids": ids})
         else:
             logger.info("looked at HubSpot", extra=told)
+
+    def _audit(self, _pointer: Pointer, terms: Terms, deadline: Deadline) -> None:
+        """Once a day, hold ledgers, journals, loads, records and a sample of HubSpot against each other."""
+        self.audit.run(terms, deadline)
 
     def _bring_all(self, due: Sequence[tuple[str, str]], state: State, deadline: Deadline) -> None:
         for start in range(0, len(due), MAX_RECORDS):

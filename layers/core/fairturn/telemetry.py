@@ -51,6 +51,7 @@ class Metric(StrEnum):
     HUBSPOT_DENIED = "HubSpotDenied"
     TABLE_UNAVAILABLE = "TableUnavailable"
     SWEPT = "Swept"
+    AUDIT_FINDINGS = "AuditFindings"
     LARGEST_GAP = "LargestGap"  # by rota
     SECONDS_TO_OWNER = "SecondsToOwner"  # by rota
     SECONDS_WAITED = "SecondsWaited"  # by rota

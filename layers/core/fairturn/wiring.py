@@ -13,6 +13,7 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from botocore.config import Config
 
 from fairturn.assign import Assign
+from fairturn.audit import Audit
 from fairturn.claim import Claims
 from fairturn.consumer import Consumer
 from fairturn.credentials import Credentials
@@ -76,6 +77,7 @@ class Wiring:
             bulk=bulk,
             changes=changes,
             reconciliation=Reconciliation(self._store, self._in_force.current, self._crm, changes, _now),
+            audit=Audit(self._store, self._crm, changes, _now),
             now=_now,
         )
 
