@@ -25,12 +25,13 @@ from fairturn.telemetry import logger
 from fairturn_console import events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from fairturn.crm import HubSpot
     from fairturn.policy import Policy
     from fairturn_console.dead_letters import DeadLetter, Listing
     from fairturn_console.policies import Checked
+    from fairturn_console.recount import Count
 
 
 class _ListsByDefault(TyperGroup):
@@ -44,12 +45,15 @@ class _ListsByDefault(TyperGroup):
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 policy_commands = typer.Typer(no_args_is_help=True, help="The policy: who gets which leads.")
 app.add_typer(policy_commands, name="policy")
+rep_commands = typer.Typer(no_args_is_help=True, help="The reps: what they have.")
+app.add_typer(rep_commands, name="reps")
 dead_letter_commands = typer.Typer(cls=_ListsByDefault, help="What was given up, and why; and sending it back.")
 app.add_typer(dead_letter_commands, name="dead-letters")
 audit_commands = typer.Typer(no_args_is_help=True, help="Whether all that is stored agrees with itself.")
 app.add_typer(audit_commands, name="audit")
 
 POLICY: Final = Path("policy.yaml")
+STACK: Final = "fairturn"
 LOG: Final = Path(".sandbox/demo.log")
 VARIABLES: Final = Path(".sandbox/env.json")
 WIDTH: Final = 110
@@ -181,7 +185,7 @@ def check(
 @policy_commands.command()
 def apply(
     path: PolicyFile = POLICY,
-    stack: StackName = "fairturn",
+    stack: StackName = STACK,
     hubspot: HubSpotUrl = "https://api.hubapi.com",
     message: Annotated[
         str | None, typer.Option(help="What changes and why, for the history.", callback=_one_line)
@@ -205,11 +209,14 @@ def apply(
             _look_up(path, checked.policy, crm)
         by, at = _caller(path), int(time.time() * 1000)
         number = policies.apply(checked.policy, deployment.store(), crm, at, by=by, message=message)
+        why = policies.wants_recount(deployment.store(), number)
     except PolicyInvalid as error:
         _fail(*(f"{path}: {checked.located(problem)}" for problem in error.problems))
     except FairturnError as error:
         _fail(str(error))
     typer.echo(f"Version {number} is in force; every function sees it within 30 seconds.")
+    if why is not None:
+        typer.echo(f"Run `fairturn reps recount{_stack_option(stack)}`: {why}.")
 
 
 @policy_commands.command()
@@ -217,7 +224,7 @@ def history(
     last: Annotated[int, typer.Option("--last", help="How many versions.", min=1, max=100)] = 20,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
-    stack: StackName = "fairturn",
+    stack: StackName = STACK,
 ) -> None:
     """List the versions of the policy, the newest first: when each was applied, by whom, and what they said."""
     from fairturn_console.deployment import Deployment
@@ -257,7 +264,7 @@ def reconcile(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what is missing, and have nothing done.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    stack: StackName = "fairturn",
+    stack: StackName = STACK,
     hubspot: HubSpotUrl = "https://api.hubapi.com",
 ) -> None:
     """Look at all contacts that have changed in HubSpot, and have done what no webhook told of.
@@ -287,10 +294,81 @@ def reconcile(
     typer.echo(f"{told} {begun - since:%Y-%m-%d %H:%M} UTC.{sent}")
 
 
+@rep_commands.command()
+def recount(
+    emails: Annotated[list[str] | None, typer.Argument(help="Reps' e-mails; without any, all of the policy's.")] = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what differs, and have nothing done.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    stack: StackName = STACK,
+    hubspot: HubSpotUrl = "https://api.hubapi.com",
+) -> None:
+    """Count anew how many open leads each rep has: after the installation, after a restore, or where a load is doubted.
+
+    Loads that are not what the records say are set right; contacts of which record and HubSpot differ are sent to
+    track, and so are those from before the installation. Leads may flow meanwhile.
+    """
+    from fairturn_console.deployment import Deployment
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("rep", "load", "in HubSpot", "was off by", "contacts that differ"):
+        table.add_column(name, justify="left" if name == "rep" else "right")
+    sent = 0
+    try:
+        with _logged_apart():
+            counting = Deployment(stack).recount(hubspot)
+            terms = counting.store.terms()
+            names = {rep: terms.owners[rep].email if rep in terms.owners else rep for rep in terms.policy.reps}
+            reps = _named_reps(emails, names)
+            for count in counting.run(reps, terms.policy, _progress, dry_run=dry_run):
+                sent += len(count.strays)
+                if as_json:
+                    typer.echo(json.dumps(_counted(count, names)))
+                in_hubspot = "?" if count.open is None else str(count.open)
+                row = (
+                    str(count.held),
+                    in_hubspot,
+                    f"{count.drift:+d}" if count.drift else "",
+                    str(len(count.strays) or ""),
+                )
+                table.add_row(*map(Text, (names[count.rep], *row)))
+    except FairturnError as error:
+        _fail(str(error), "What was found before that is done; the command may be repeated.")
+    if as_json:
+        return
+    _console().print(table)
+    if dry_run:
+        typer.echo("Nothing was changed.")
+    elif sent:
+        typer.echo(f"{sent} contacts are sent to track; once more in a few minutes, the command should find none.")
+    else:
+        typer.echo("All is level.")
+
+
+def _named_reps(emails: list[str] | None, names: Mapping[str, str]) -> list[str]:
+    """The owner ids of reps by e-mail; all of them if none is named."""
+    by_email = {email.lower(): rep for rep, email in names.items()}
+    unknown = [email for email in emails or () if email.lower() not in by_email]
+    if unknown:
+        _fail(*(f"{email} is no rep of the policy; those are: {', '.join(sorted(by_email))}" for email in unknown))
+    return [by_email[email.lower()] for email in emails] if emails else sorted(names, key=names.__getitem__)
+
+
+def _counted(count: Count, names: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "rep": names[count.rep],
+        "owner": count.rep,
+        "load": count.held,
+        "inHubSpot": count.open,
+        "wasOffBy": count.drift,
+        "differ": sorted(count.strays),
+    }
+
+
 @app.command()
 def waiting(
     most: Annotated[int, typer.Option("--most", help="How many leads of each lane are named.", min=1, max=100)] = 5,
-    stack: StackName = "fairturn",
+    stack: StackName = STACK,
 ) -> None:
     """List the leads that wait, lane by lane, and those that somebody left without an owner."""
     from fairturn_console import waiting as lanes
@@ -355,7 +433,7 @@ def audit_table(
 def list_dead_letters(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line, with the bodies.")] = False,
-    stack: StackName = "fairturn",
+    stack: StackName = STACK,
 ) -> None:
     """List the dead letters of both queues, oldest first, with their reasons. This is what is done by default.
 
@@ -383,7 +461,7 @@ def redrive(
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of letters, or the first 6 characters or more.")] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Redrive every letter of both queues.")] = False,
-    stack: StackName = "fairturn",
+    stack: StackName = STACK,
 ) -> None:
     """Send dead letters back to the queues that they came from.
 
@@ -409,6 +487,35 @@ def redrive(
     typer.echo(f"{counted} {_more()}" if every and not result.complete else counted)
     if result.problems:
         _fail(*result.problems)
+
+
+@dead_letter_commands.command("take-over")
+def take_over(
+    deleted: Annotated[str, typer.Argument(help="The stack that was deleted; its queues are still there.")],
+    stack: StackName = STACK,
+) -> None:
+    """Move what is left in the queues of a stack that was deleted into those of this one.
+
+    A message is deleted only after its new queue has taken it. A lead that has an owner by now is left alone.
+    """
+    from fairturn_console.deployment import Deployment
+
+    if deleted == stack:
+        _fail("these are the queues of the stack itself: give it with --stack, and the deleted one as the argument")
+    moved, left, is_complete = 0, 0, True
+    problems: list[str] = []
+    try:
+        for letters in Deployment(stack).left_over(deleted):
+            result = letters.redrive_all()
+            moved, left = moved + len(result.redriven), left + len(result.left)
+            problems += result.problems
+            is_complete &= result.complete
+    except FairturnError as error:
+        _fail(f"Moved: {moved}.", str(error))
+    counted = f"Moved: {moved}; left, because they are no messages of ours: {left}."
+    typer.echo(counted if is_complete else f"{counted} There may be more: run it once more.")
+    if problems:
+        _fail(*problems)
 
 
 def _table(listing: Listing) -> Table:
@@ -460,6 +567,10 @@ def _invoke(function: str) -> str:
 
 def _read(path: Path) -> Policy:
     return _checked(path).policy
+
+
+def _stack_option(stack: str) -> str:
+    return "" if stack == STACK else f" --stack {stack}"
 
 
 def _checked(path: Path) -> Checked:

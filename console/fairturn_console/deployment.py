@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,7 +18,10 @@ from fairturn.queues import Queue
 from fairturn.reconcile import Reconciliation
 from fairturn.store import Store
 from fairturn_console.dead_letters import DeadLetters
+from fairturn_console.recount import Recount
 
+QUEUES: Final = ("leads", "bulk", "changes", "leads-dead-letters", "changes-dead-letters")
+"""The ends of the names of a stack's queues."""
 WAIT: Final = 1
 """Seconds that SQS waits for letters: from 1 on it asks all its servers."""
 
@@ -73,6 +77,12 @@ class Deployment:
         changes = Queue(boto3.client("sqs"), self._output("ChangesQueueUrl"))
         return Reconciliation(store, store.terms, self.crm(hubspot_url), changes, lambda: datetime.now(UTC))
 
+    def recount(self, hubspot_url: str) -> Recount:
+        """What makes every load what HubSpot has."""
+        reconciliation = self.reconciliation(hubspot_url)
+        changes, now = reconciliation.changes, reconciliation.now
+        return Recount(self.store(), reconciliation.crm, reconciliation, changes, now, time.sleep)
+
     def dead_letters(self) -> DeadLetters:
         """Both its dead-letter queues."""
         return DeadLetters(
@@ -81,6 +91,28 @@ class Deployment:
             changes=(self._output("ChangesDeadLettersUrl"), self._output("ChangesQueueUrl")),
             wait=WAIT,
         )
+
+    def left_over(self, stack: str) -> list[DeadLetters]:
+        """What is left in the queues of a stack that was deleted, as letters to be redriven into this one's. Raises
+        StackUnknown if it has left no queues here."""
+        client = boto3.client("sqs")
+        try:
+            urls = [client.get_queue_url(QueueName=f"{stack}-{queue}")["QueueUrl"] for queue in QUEUES]
+        except (ClientError, BotoCoreError) as error:
+            raise StackUnknown(
+                f"no queues of a stack {stack!r} to be seen ({type(error).__name__}): check its name, the region and "
+                f"the credentials of this shell; they would be {', '.join(f'{stack}-{queue}' for queue in QUEUES)}"
+            ) from error
+        leads, bulk, changes, dead_leads, dead_changes = urls
+        return [
+            DeadLetters(
+                client,
+                leads=(of_leads, self._output("BulkQueueUrl")),
+                changes=(of_changes, self._output("ChangesQueueUrl")),
+                wait=WAIT,
+            )
+            for of_leads, of_changes in ((leads, changes), (bulk, dead_changes), (dead_leads, changes))
+        ]
 
     def _output(self, name: str) -> str:
         try:

@@ -30,7 +30,7 @@ from ruamel.yaml.events import (
 )
 
 from fairturn.deadline import Deadline
-from fairturn.errors import PolicyInvalid, Problem
+from fairturn.errors import PolicyInvalid, PolicyMissing, Problem
 from fairturn.policy import Policy, place
 from fairturn_console.characters import deceptive, named
 from fairturn_console.doubts import doubts
@@ -255,6 +255,24 @@ def apply(
     store.put_roster([owner for owner in owners.values() if owner.id in {*known, *resolved.reps}], at)
     store.put_policy(number + 1, resolved, at, by=by, message=message)
     return number + 1
+
+
+def wants_recount(store: Store, number: int) -> str | None:
+    """Why loads are to be counted anew under this version of the policy, in words; None if they need not be.
+
+    Raises TableUnavailable.
+    """
+    if number == 1:
+        return "contacts from before are in no load yet"
+    try:
+        before, now = store.policy(number - 1), store.policy(number)
+    except (PolicyInvalid, PolicyMissing):  # an earlier version of this program has written it, or it is gone
+        return "what the version before counted is not known"
+    if before.leads.closed != now.leads.closed:
+        return "leads.closed has changed"
+    if now.reps.keys() - before.reps.keys():
+        return "there are new reps, who may have open leads already"
+    return None
 
 
 def _owners(policy: Policy, crm: HubSpot) -> dict[str, Owner]:

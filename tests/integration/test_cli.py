@@ -181,7 +181,9 @@ def small(tmp_path: Path) -> str:
 def test_each_policy_applied_is_a_new_version(deployed: Stack, portal: Portal, small: str) -> None:
     owners = [portal.add_owner(f"{name}@example.com") for name in ("anna", "bruno")]
     outputs = [run("policy", "apply", small).output for _ in range(2)]
-    assert outputs == [f"Version {n} is in force; every function sees it within 30 seconds.\n" for n in (1, 2)]
+    applied = [f"Version {n} is in force; every function sees it within 30 seconds." for n in (1, 2)]
+    assert outputs[0] == f"{applied[0]}\nRun `fairturn reps recount`: contacts from before are in no load yet.\n"
+    assert outputs[1] == f"{applied[1]}\n"
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
     pointer = store.pointer()
     assert pointer.number == 2
@@ -718,3 +720,87 @@ def test_reconcile_whose_hubspot_is_down_may_be_repeated(portal: Portal, missed:
     assert "HubSpot" in result.stderr
     assert "may be repeated" in result.stderr
     assert result.stdout == ""
+
+
+# fairturn dead-letters take-over
+
+
+def test_what_is_left_of_a_deleted_stack_goes_into_the_queues_of_another(deployed: Stack) -> None:
+    sqs = boto3.client("sqs")
+    old = {name: sqs.create_queue(QueueName=f"old-{name}")["QueueUrl"] for name in deployment.QUEUES}
+    for number, url in enumerate(old.values(), 1):
+        sqs.send_message(QueueUrl=url, MessageBody=MESSAGE.format(number))
+    result = run("dead-letters", "take-over", "old")
+    assert result.output == "Moved: 5; left, because they are no messages of ours: 0.\n"
+    assert {message["id"] for message in queued(deployed)} == {"3", "5"}
+    bulk = sqs.receive_message(QueueUrl=deployed.references["BulkQueue"], MaxNumberOfMessages=10)["Messages"]
+    assert {json.loads(message["Body"])["id"] for message in bulk} == {"1", "2", "4"}
+    assert all("Messages" not in sqs.receive_message(QueueUrl=url) for url in old.values())
+
+
+@pytest.mark.usefixtures("deployed")
+@pytest.mark.parametrize(("stack", "says"), [("gone", "gone-bulk"), ("fairturn", "the queues of the stack itself")])
+def test_a_stack_that_left_no_queues_is_told(stack: str, says: str) -> None:
+    result = run("dead-letters", "take-over", stack)
+    assert result.exit_code == 1
+    assert says in result.stderr
+
+
+# fairturn reps recount
+
+
+def test_recount_tells_of_each_rep_and_sends_what_differs_to_track(
+    deployed: Stack, portal: Portal, owners: list[str], small: str
+) -> None:
+    run("policy", "apply", small)
+    at = int(time.time() * 1000)
+    old = portal.create_contact({"email": "old@example.net", "hubspot_owner_id": owners[1]}, at=at - 86_400_000)
+    result = run("reps", "recount")
+    *rows, told = result.output.splitlines()
+    assert [row.split() for row in rows] == [
+        ["rep", "load", "in", "HubSpot", "was", "off", "by", "contacts", "that", "differ"],
+        ["anna@example.com", "0", "0"],
+        ["bruno@example.com", "0", "1", "1"],
+    ]
+    assert told == "1 contacts are sent to track; once more in a few minutes, the command should find none."
+    (message,) = queued(deployed)
+    assert (message["id"], message["kinds"]) == (old, ["found"])
+
+
+def test_recount_of_one_rep_as_json_in_a_dry_run(
+    deployed: Stack, portal: Portal, owners: list[str], small: str
+) -> None:
+    run("policy", "apply", small)
+    at = int(time.time() * 1000)
+    old = portal.create_contact({"email": "old@example.net", "hubspot_owner_id": owners[1]}, at=at - 86_400_000)
+    result = run("reps", "recount", "Bruno@example.com", "--dry-run", "--json")
+    assert json.loads(result.stdout) == {
+        "rep": "bruno@example.com",
+        "owner": owners[1],
+        "load": 0,
+        "inHubSpot": 1,
+        "wasOffBy": 0,
+        "differ": [old],
+    }
+    assert queued(deployed) == []
+
+
+@pytest.mark.usefixtures("deployed", "owners")
+def test_recount_names_the_reps_where_somebody_else_is_named(small: str) -> None:
+    run("policy", "apply", small)
+    result = run("reps", "recount", "carla@example.com")
+    assert result.exit_code == 1
+    assert "carla@example.com is no rep of the policy; those are: anna@example.com, bruno@example.com" in result.stderr
+
+
+@pytest.mark.usefixtures("deployed", "owners")
+def test_a_policy_says_when_loads_are_to_be_counted_anew(small: str, tmp_path: Path) -> None:
+    assert run("policy", "apply", small).output.endswith("contacts from before are in no load yet.\n")
+    assert "recount" not in run("policy", "apply", small).output
+    closing = tmp_path / "closing.yaml"
+    closing.write_text(f"{SMALL}leads: {{closed: [{{property: hs_lead_status, reaches: [UNQUALIFIED]}}]}}\n")
+    assert "Run `fairturn reps recount`: leads.closed has changed." in run("policy", "apply", str(closing)).output
+    fewer = tmp_path / "fewer.yaml"
+    fewer.write_text(closing.read_text().replace(", bruno@example.com: ", "").replace(", bruno@example.com", ""))
+    assert "recount" not in run("policy", "apply", str(fewer)).output
+    assert "there are new reps" in run("policy", "apply", str(closing)).output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -20,7 +20,8 @@ from fairturn.policy import Policy, Priority
 from fairturn.record import State
 from fairturn.roster import Owner
 from fairturn.routing import Lead, Route
-from fairturn.store import Store, Terms
+from fairturn.store import LOADS, Store, Terms
+from fairturn_console.recount import correct_loads
 from tests.integration.audit import audit, bookings, bound, largest_balance, read
 from tests.proof.conftest import connect
 
@@ -251,3 +252,49 @@ def test_four_workers_on_two_rotas_that_share_reps_exceed_no_capacity_while_clai
     assert {record.state for record in spent} == {State.ELSEWHERE}
     assert all(record.owners[-2] in UNLUCKY for record in spent)
     assert any(after.loads.get(rep) == capacity for rep, capacity in capacities.items()), "no capacity was put to test"
+
+
+def test_loads_that_are_spoilt_while_four_workers_claim_and_undo_are_set_right_meanwhile(
+    url: str, dynamodb: DynamoDBClient, table: str
+) -> None:
+    reps = [str(rep) for rep in range(101, 111)]
+    policy = {
+        "reps": {rep: {} for rep in reps},
+        "rotas": {"inbound": {"members": reps}},
+        "rules": [],
+        "otherwise": {"rota": "inbound"},
+    }
+    leads = [str(1000 + n) for n in range(LEADS)]
+    race = Race(url, table, policy, dict.fromkeys(leads, ("inbound", ANY)), undoing=True)
+    store, everybody = Store(dynamodb, table), [*reps, STRANGER]
+    planted: Counter[str] = Counter()
+    found: Counter[str] = Counter()
+    random = Random(9)
+    with ThreadPoolExecutor(1) as aside:
+        workers = aside.submit(run, race, shares_of(leads, Random(9)))
+        while not workers.done():
+            rep, wrong = random.choice(everybody), random.choice([-3, 4])
+            spoil(dynamodb, table, rep, wrong)
+            planted[rep] += wrong
+            _, drifts = correct_loads(store, everybody)
+            found.update(drifts)
+        workers.result()
+    during = dict(found)
+    _, drifts = correct_loads(store, everybody)
+    found.update(drifts)
+    assert any(during.values()), "nothing was set right while leads came"
+    assert {rep: wrong for rep, wrong in found.items() if wrong} == {
+        rep: wrong for rep, wrong in planted.items() if wrong
+    }
+    audit(read(dynamodb, table, store))
+
+
+def spoil(client: DynamoDBClient, table: str, rep: str, wrong: int) -> None:
+    """Make a load wrong by so much."""
+    client.update_item(
+        TableName=table,
+        Key={name: {"S": key} for name, key in LOADS.items()},
+        UpdateExpression="ADD #rep :wrong",
+        ExpressionAttributeNames={"#rep": rep},
+        ExpressionAttributeValues={":wrong": {"N": str(wrong)}},
+    )

@@ -15,7 +15,8 @@ FairturnError
 │   ├── RecordsMoved         some records have moved
 │   ├── PolicyMoved          somebody else has applied a policy meanwhile
 │   ├── RosterMoved          somebody else has refreshed the owners meanwhile
-│   └── BrakeMoved           somebody else has counted leads from bulk sources meanwhile
+│   ├── BrakeMoved           somebody else has counted leads from bulk sources meanwhile
+│   └── LoadsCorrected       somebody else has corrected loads meanwhile
 └── Unavailable              it may work later                                 (back to the queue)
     ├── HubSpotUnavailable
     │   ├── ContactUnseen    it does not show a contact, and nothing says why
@@ -140,6 +141,10 @@ class RosterMoved(Refused):
 
 class BrakeMoved(Refused):
     """Leads from bulk sources were counted by somebody else first."""
+
+
+class LoadsCorrected(Refused):
+    """Loads were corrected by somebody else first."""
 
 
 class Unavailable(FairturnError):

@@ -7,7 +7,7 @@ was refused decides anew without reading again. Which items there are, and what 
     ROTA#<rota>         LEDGER             version, policy, turns; balances, last turns and grace, packed
     ROTA#<rota>         CLAIM#<version>    the journal of the claim or giving back that made this version; a claim's is
                                            due until all its leads are known to be handed over
-    LOADS               LOADS              one attribute per rep: his open leads
+    LOADS               LOADS              one attribute per rep: their open leads; and how often loads were corrected
     LEAD#<type>#<id>    RECORD             the lead's record
     LEAD#<type>#<id>    TRIES              how often a mistake of ours ended a try with this lead, and which
     POLICY              CURRENT            the number of the version in force, and every lane that a version named
@@ -46,6 +46,7 @@ from fairturn.errors import (
     BrakeMoved,
     ClaimRefused,
     Contended,
+    LoadsCorrected,
     Mistake,
     PolicyMissing,
     PolicyMoved,
@@ -102,6 +103,7 @@ UNSEEN: Final = "unseen"
 """The due lane of the leads that were given up because HubSpot did not show them: they are looked for again."""
 
 LOADS: Final = {"pk": "LOADS", "sk": "LOADS"}
+CORRECTIONS: Final = "corrections"
 POINTER: Final = {"pk": "POLICY", "sk": "CURRENT"}
 ROSTER: Final = {"pk": "ROSTER", "sk": "CURRENT"}
 BRAKE: Final = {"pk": "BRAKE", "sk": "CURRENT"}
@@ -238,6 +240,10 @@ class Store:
         """Every rep's open leads; who never had any is absent."""
         return _to_loads(self._get([LOADS]).get(_name(LOADS), {}))
 
+    def corrections(self) -> int:
+        """How often loads were corrected."""
+        return int(self._get([LOADS]).get(_name(LOADS), {}).get(CORRECTIONS, 0))
+
     def journal(self, rota: str, version: int) -> Claim | GivingBack:
         """What made this version of the rota's ledger. Raises KeyError if there is no such version."""
         return self.journals([(rota, version)])[rota, version]
@@ -301,6 +307,29 @@ class Store:
             if len(moves) == 1 and refused.records == {record.key: record for _, record in moves}:
                 return  # the answer was lost, and botocore has asked once more: only a transaction knows its own again
             raise RecordsMoved(refused.records) from refused
+
+    def correct_loads(self, changes: Mapping[str, int], corrections: int) -> None:
+        """Correct reps' loads by so much. Claims that are made meanwhile make no difference to what is wrong with them.
+
+        Condition: loads have been corrected just so often, and not again. Raises LoadsCorrected.
+        """
+        names = {f"#r{n}": rep for n, rep in enumerate(sorted(changes))} | {"#corrections": CORRECTIONS}
+        values = {f":c{n}": changes[rep] for n, rep in enumerate(sorted(changes))} | {":one": 1}
+        added = ", ".join(f"#r{n} :c{n}" for n in range(len(changes)))
+        request: Item = {
+            "TableName": self._table,
+            "Key": _serialize(LOADS),
+            "UpdateExpression": f"ADD {added}, #corrections :one",
+            "ConditionExpression": "#corrections = :seen" if corrections else "attribute_not_exists(#corrections)",
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": _serialize(values | ({":seen": corrections} if corrections else {})),
+        }
+        try:
+            self._call(lambda: self._client.update_item(**request))
+        except ClientError as error:
+            if not _is_refused(error):
+                raise
+            raise LoadsCorrected("somebody else has corrected loads meanwhile") from error
 
     def finish(self, rota: str, version: int) -> None:
         """Note that no lead of a claim has still to be handed over.
@@ -897,7 +926,7 @@ def _to_ledger(item: Item) -> Ledger:
 
 
 def _to_loads(item: Item) -> dict[str, int]:
-    return {rep: load for rep, load in item.items() if rep not in LOADS}
+    return {rep: load for rep, load in item.items() if rep not in {*LOADS, CORRECTIONS}}
 
 
 def _claim_item(claim: Claim) -> Item:
