@@ -955,11 +955,31 @@ def test_a_run_with_nothing_to_do_asks_hubspot_nothing_and_writes_nothing(world:
     world.later(60)
     world.sweep.run()
     assert world.portal.calls == {}
-    assert set(world.requests) == {"BatchGetItem", "Query"}
-    assert (
-        world.requests["Query"] == 7
-    )  # late claims, also of earlier versions; unseen; the only lane and the bulk sources, to allot and to count
+    assert world.requests == {
+        "BatchGetItem": 4,  # policy in force and owners; brake; ledgers and loads; last look at HubSpot
+        "Query": 5,  # the only lane and the bulk sources; late claims, also of earlier versions; unseen
+    }
     assert world.store.due(due_lane(ROTA, "any"), 10) == []
+
+
+def test_each_run_goes_by_the_policy_that_is_in_force_when_it_begins(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.sweep.run()
+    world.apply(mode="pause")
+    capsys.readouterr()
+    world.sweep.run()
+    assert len(gauges(capsys.readouterr().out, "PolicyPaused")) == 1
+
+
+def test_a_lane_that_was_empty_in_one_run_is_looked_at_by_the_next(world: World) -> None:
+    change(world, reps=full(world))
+    world.sweep.run()
+    (lead,) = world.arrive()
+    world.take([lead])
+    change(world)
+    world.sweep.run()
+    assert record(world, lead).state is State.HANDED
 
 
 def usual() -> Fault:

@@ -799,19 +799,24 @@ class InForce:
     def current(self) -> Terms:
         """The terms to decide by. Raises PolicyMissing or PolicyInvalid."""
         if self._terms is None or self._clock() - self._read_at >= IN_FORCE_FOR:
-            pointer = self._store.pointer()
-            if pointer.number == 0:
-                raise PolicyMissing("no policy is in force: apply one with `fairturn policy apply`")
-            if self._terms is None or pointer.number != self._terms.number:
-                policy = self._store.policy(pointer.number)
-            else:
-                policy = self._terms.policy
-            self._terms = Terms(pointer.number, policy, pointer.owners)
-            self._read_at = self._clock()
-            for rep in filterfalse(self._terms.is_owner, self._terms.policy.reps):
-                count(Metric.REPS_UNAVAILABLE)
-                logger.error("the policy names a rep whom HubSpot does not know or has archived", extra={"rep": rep})
+            return self.anew()[1]
         return self._terms
+
+    def anew(self) -> tuple[Pointer, Terms]:
+        """Read what is in force now, and decide by that from here on. Raises PolicyMissing or PolicyInvalid."""
+        pointer = self._store.pointer()
+        if pointer.number == 0:
+            raise PolicyMissing("no policy is in force: apply one with `fairturn policy apply`")
+        if self._terms is None or pointer.number != self._terms.number:
+            policy = self._store.policy(pointer.number)
+        else:
+            policy = self._terms.policy
+        self._terms = Terms(pointer.number, policy, pointer.owners)
+        self._read_at = self._clock()
+        for rep in filterfalse(self._terms.is_owner, self._terms.policy.reps):
+            count(Metric.REPS_UNAVAILABLE)
+            logger.error("the policy names a rep whom HubSpot does not know or has archived", extra={"rep": rep})
+        return pointer, self._terms
 
     def forget(self) -> None:
         """Read again at the next look: something has shown that there is a newer truth."""

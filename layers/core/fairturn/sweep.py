@@ -7,7 +7,7 @@ where somebody can take it. Two runs at once do no harm, because the records dec
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -81,12 +81,15 @@ class Sweep:
     audit: Audit
     now: Callable[[], datetime]
     """An aware datetime."""
+    _empty: set[str] = field(default_factory=set, init=False)
+    """Due lanes that this run has counted and found empty: it asks no second time."""
 
     def run(self, deadline: Deadline) -> None:
         """Do all that is due, as far as there is time. Each kind of work is for itself: what holds one up is left for
         the next run. The sign of life is given last, and only if nothing held any of them up."""
+        self._empty.clear()
         try:
-            pointer, terms = self.store.pointer(), self.in_force.current()
+            pointer, terms = self.in_force.anew()
         except (PolicyMissing, PolicyInvalid) as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
@@ -243,18 +246,21 @@ class Sweep:
 
     def _lanes(self, pointer: Pointer, terms: Terms) -> list[str]:
         """The due lanes in which somebody can take a lead, and those whose leads are to be routed in any case: lanes
-        that the policy names no more, and the bulk sources, unless they are paused."""
-        loads, policy = self.store.loads(), terms.policy
-        named, able = set(), set()
+        that the policy names no more, and the bulk sources, unless they are paused. What is empty is none of them."""
+        policy = terms.policy
+        named = {due_lane(rota, lane) for rota in policy.rotas for lane in policy.lanes(rota)}
+        due = (named | pointer.lanes | {HELD_BACK}) - self._empty
+        if not due:
+            return []
+        loads, able = self.store.loads(), set()
         for rota in policy.rotas:
             members = seat(rota, terms, loads, self.now()).values()
             for lane in policy.lanes(rota):
-                named.add(due_lane(rota, lane))
                 if any(member.can_take(lane) for member in members):
                     able.add(due_lane(rota, lane))
         if not self.store.brake().pulled(terms.number):
             able.add(HELD_BACK)
-        return sorted(able | (pointer.lanes - named))
+        return sorted(due & (able | (pointer.lanes - named)))
 
     def _bring(self, due: Sequence[tuple[str, str]], state: State, deadline: Deadline) -> None:
         """Bring leads that are still in this state as far as they go.
@@ -317,6 +323,8 @@ class Sweep:
             backlog = self.store.backlog(lane)
             waiting[lanes.get(lane, "")] += backlog.leads
             since = min(since, backlog.since or at)
+            if not backlog.leads:
+                self._empty.add(lane)
         count(Metric.LEADS_DUE, waiting.total())
         count(Metric.HOURS_DUE, (at - since) / 3_600_000)
         for rota, leads in waiting.items():
