@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
+from collections import defaultdict
 from contextlib import contextmanager
 from functools import cache
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
@@ -15,12 +18,17 @@ import urllib3
 from botocore.loaders import create_loader
 from botocore.session import get_session
 from moto import mock_aws
+from moto.core.serialize import BaseJSONSerializer
+from moto.dynamodb import models as dynamodb_models
+from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.dynamo_type import DynamoType
+from moto.dynamodb.models.table import Table as MotoTable
 from moto.server import ThreadedMotoServer
 
 from fairturn_console.template import Template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from botocore.loaders import Loader
     from botocore.session import Session
@@ -49,11 +57,11 @@ def _loader() -> Loader:
 
 @contextmanager
 def aws_in_process() -> Iterator[Session]:
-    """AWS, empty, for this process only: it listens nowhere, and costs a third of the time.
+    """AWS, empty, for this process only: it listens nowhere, and costs a fraction of the time.
 
     Gives botocore's session, in which boto3's clients are made.
     """
-    with patch.dict(os.environ, KEYS), mock_aws():
+    with patch.dict(os.environ, KEYS), mock_aws(), moto_without_detours():
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
             os.environ.pop(name, None)
         session = get_session()
@@ -63,6 +71,63 @@ def aws_in_process() -> Iterator[Session]:
             yield session
         finally:
             boto3.DEFAULT_SESSION = None
+
+
+@contextmanager
+def moto_without_detours() -> Iterator[None]:
+    """Let moto come to the same results with less work, for tables whose keys are strings.
+
+    It keeps, for undoing a transaction, the items that this writes, and no copy of the whole table for each of them. It
+    sorts items by their keys' text, and no Decimal or set is made of each key first. And it looks only for the member
+    that a value has, not for all ten that it might have.
+    """
+    write, serialize = DynamoDBBackend.transact_write_items, BaseJSONSerializer._serialize_type_structure  # noqa: SLF001 - moto offers no other way
+
+    def transact_write_items(backend: DynamoDBBackend, writes: list[dict[str, Any]]) -> None:
+        kept: dict[str, Any] = {}
+
+        def deepcopy(original: Any) -> Any:
+            if not isinstance(original, MotoTable):
+                return copy.deepcopy(original)
+            if original.name not in kept:
+                kept[original.name] = _kept(original, writes)
+            return kept[original.name]
+
+        with patch.object(dynamodb_models, "copy", SimpleNamespace(deepcopy=deepcopy)):
+            write(backend, writes)
+
+    def all_items(table: MotoTable) -> list[Any]:
+        items = [item for rows in table.items.values() for item in rows.values()]
+        return sorted(items, key=lambda item: (item.hash_key.value, item.range_key.value))
+
+    def serialize_structure(serializer: Any, serialized: Any, value: Any, shape: Any, key: str) -> None:
+        if shape.name != "AttributeValue" or not isinstance(value, dict):
+            serialize(serializer, serialized, value, shape, key)
+            return
+        told: dict[str, Any] = {}
+        for name in value:
+            serializer._serialize_structure_member(told, value, shape.members[name], name)  # noqa: SLF001
+        serialized[key] = told
+
+    with (
+        patch.object(DynamoDBBackend, "transact_write_items", transact_write_items),
+        patch.object(MotoTable, "all_items", all_items),
+        patch.object(BaseJSONSerializer, "_serialize_type_structure", serialize_structure),
+    ):
+        yield
+
+
+def _kept(table: MotoTable, writes: Sequence[Mapping[str, Any]]) -> MotoTable:
+    """A table as it stays although these writes change their items in place."""
+    kept = copy.copy(table)
+    kept.items = defaultdict(dict, {key: dict(rows) for key, rows in table.items.items()})
+    for write in (each for item in writes for each in item.values()):
+        named = write.get("Key") or write["Item"]
+        rows = kept.items.get(DynamoType(named[table.hash_key_attr]), {})
+        sort_key = DynamoType(named[table.range_key_attr])
+        if sort_key in rows:
+            rows[sort_key] = copy.deepcopy(rows[sort_key])
+    return kept
 
 
 @contextmanager

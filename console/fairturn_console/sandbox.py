@@ -14,7 +14,8 @@ import importlib.util
 import io
 import os
 import time
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from collections import Counter
+from contextlib import ExitStack, redirect_stdout, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from types import SimpleNamespace
@@ -25,10 +26,7 @@ from urllib.parse import urlsplit
 import boto3
 import time_machine
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from moto.dynamodb import models as dynamodb_models
-from moto.dynamodb.models import DynamoDBBackend
-from moto.dynamodb.models.table import Table as MotoTable
-from moto.sqs.models import sqs_backends
+from moto.sqs.models import Queue, sqs_backends
 
 from fairturn import queues, wiring
 from fairturn.crm import HubSpot
@@ -41,7 +39,7 @@ from fairturn_console.dead_letters import DeadLetters
 from fairturn_console.template import PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self, TextIO
 
@@ -81,6 +79,8 @@ class Sandbox:
         self.metrics = CloudWatch()
         self.refused: dict[str, str] = {}
         """What AWS refuses, `dynamodb` or `sqs.SendMessageBatch` → the code of its error."""
+        self.requests: Counter[str] = Counter()
+        """What the functions and the pollers asked of AWS, as `sqs.SendMessageBatch`."""
         self._windows: dict[str, datetime] = {}
         """Queue → when the first message of the batch to come was at hand."""
         self._sampled = int(start.timestamp()) // MINUTE
@@ -88,8 +88,7 @@ class Sandbox:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._traveller = stack.enter_context(self._clock)
-            stack.enter_context(one_copy_a_transaction())
-            stack.enter_context(aws_in_process()).register("before-call", self._refuse)  # type: ignore[arg-type] # a handler may answer
+            stack.enter_context(aws_in_process()).register("before-call", self._take)  # type: ignore[arg-type] # a handler may answer
             stack.enter_context(patch.dict(os.environ, {"HUBSPOT_API_URL": self.portal.url}))
             self._sqs = boto3.client("sqs")
             self._deployed = Stack(
@@ -197,10 +196,9 @@ class Sandbox:
 
     def _poll(self, function: Function, source: Mapping[str, Any]) -> int:
         url = self._deployed.url(source["Queue"])
-        attributes = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-        at_hand = int(attributes["ApproximateNumberOfMessages"])
-        delayed = int(attributes["ApproximateNumberOfMessagesDelayed"])
-        left = at_hand + delayed + int(attributes["ApproximateNumberOfMessagesNotVisible"])
+        queue = _queues()[source["Queue"].rpartition(":")[2]]
+        at_hand = queue.approximate_number_of_messages
+        left = at_hand + queue.approximate_number_of_messages_delayed + queue.approximate_number_of_messages_not_visible
         if not self._is_over(source, at_hand):
             return left
         records = self._receive(source["Queue"], min(at_hand, int(source["BatchSize"])))
@@ -248,7 +246,7 @@ class Sandbox:
 
     def _sample_queues(self, at: int) -> None:
         """Tell CloudWatch what SQS tells it every minute."""
-        for name, queue in sqs_backends[ACCOUNT][REGION].queues.items():
+        for name, queue in _queues().items():
             messages: list[Any] = queue._messages  # noqa: SLF001 - SQS tells the age of the oldest to nobody else
             sent = [each.sent_timestamp for each in messages if each.approximate_receive_count < POISON_FROM]
             age = at - min(sent) // 1000 if sent else 0
@@ -258,9 +256,10 @@ class Sandbox:
             }.items():
                 self.metrics.put(Series.of("AWS/SQS", metric, QueueName=name), value, at)
 
-    def _refuse(self, model: Any, **_: Any) -> tuple[Any, Any] | None:
-        """Answer in the place of AWS where it refuses."""
+    def _take(self, model: Any, **_: Any) -> tuple[Any, Any] | None:
+        """Count a request; answer in the place of AWS where it refuses."""
         service = model.service_model.service_name
+        self.requests[f"{service}.{model.name}"] += 1
         code = self.refused.get(service) or self.refused.get(f"{service}.{model.name}")
         if code is None:
             return None
@@ -293,31 +292,6 @@ class Sandbox:
                     }
                 )
         return records
-
-
-@contextmanager
-def one_copy_a_transaction() -> Iterator[None]:
-    """Let moto keep one copy of the table for undoing a transaction, not one for each of its items.
-
-    A transaction of 100 items takes a fiftieth of the time; what it does stays the same.
-    """
-    write = DynamoDBBackend.transact_write_items
-
-    def transact_write_items(backend: DynamoDBBackend, items: list[dict[str, Any]]) -> None:
-        copies: dict[str, Any] = {}
-
-        def deepcopy(original: Any) -> Any:
-            if not isinstance(original, MotoTable):
-                return copy.deepcopy(original)
-            if original.name not in copies:
-                copies[original.name] = copy.deepcopy(original)
-            return copies[original.name]
-
-        with patch.object(dynamodb_models, "copy", SimpleNamespace(deepcopy=deepcopy)):
-            write(backend, items)
-
-    with patch.object(DynamoDBBackend, "transact_write_items", transact_write_items):
-        yield
 
 
 class Function:
@@ -410,6 +384,12 @@ class _Output(io.TextIOBase):
     def write(self, text: str) -> int:
         self._metrics.take(text)
         return self._log.write(text)
+
+
+def _queues() -> Mapping[str, Queue]:
+    """moto's queues, by their names: to look at them is no request."""
+    queues: Mapping[str, Queue] = sqs_backends[ACCOUNT][REGION].queues
+    return queues
 
 
 def _http_event(request: WebhookRequest) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""What moto is spared in the sandbox changes nothing of what it answers."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fairturn_console.cloud import moto_without_detours
+from tests.integration.conftest import TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+@pytest.fixture(params=[nullcontext, moto_without_detours], ids=["moto", "without detours"])
+def client(request: pytest.FixtureRequest, dynamodb: DynamoDBClient) -> Iterator[Any]:
+    """A table of nine items, four in a lane of the index; moto as it is, and as it is in the sandbox."""
+    with request.param():
+        for number in (9, 2, 7, 1, 10, 3, 8, 5, 20):
+            due = {"due_lane": {"S": "lane"}, "due": {"S": f"{99 - number}"}} if number > 7 else {}
+            item: Any = {**key(number), "packed": {"B": b"\x00\xff"}, **due}
+            dynamodb.put_item(TableName=TABLE, Item=item)
+        yield dynamodb
+
+
+def key(number: int) -> dict[str, Any]:
+    return {"pk": {"S": f"LEAD#{number}"}, "sk": {"S": "RECORD"}}
+
+
+def test_items_come_in_the_order_of_their_keys_and_of_the_index(client: Any) -> None:
+    everything = client.scan(TableName=TABLE)["Items"]
+    assert [item["pk"]["S"][5:] for item in everything] == ["1", "10", "2", "20", "3", "5", "7", "8", "9"]
+    due = client.query(
+        TableName=TABLE,
+        IndexName="by_due",
+        KeyConditionExpression="due_lane = :lane",
+        ExpressionAttributeValues={":lane": {"S": "lane"}},
+    )["Items"]
+    assert [item["pk"]["S"][5:] for item in due] == ["20", "10", "9", "8"]
+
+
+def test_values_of_every_kind_come_back_as_they_were_put(client: Any) -> None:
+    item = {
+        **key(0),
+        "text": {"S": ""},
+        "number": {"N": "-1.5"},
+        "yes": {"BOOL": True},
+        "nothing": {"NULL": True},
+        "bytes": {"B": b"\x00\xff"},
+        "texts": {"SS": ["a", "b"]},
+        "list": {"L": [{"N": "1"}, {"M": {"B": {"B": b"x"}, "S": {"L": []}}}]},
+    }
+    client.put_item(TableName=TABLE, Item=item)
+    answer = client.batch_get_item(RequestItems={TABLE: {"Keys": [key(0)]}})
+    assert answer["Responses"][TABLE] == [item]
+    assert client.get_item(TableName=TABLE, Key=key(0))["Item"] == item
+
+
+def test_a_refused_transaction_changes_nothing(client: Any) -> None:
+    change = {"UpdateExpression": "SET #n.#m = :v, packed = :p"}
+    client.put_item(TableName=TABLE, Item={**key(4), "nested": {"M": {"deep": {"N": "1"}}}})
+    before = client.scan(TableName=TABLE)["Items"]
+    writes = [
+        {
+            "Update": {
+                "TableName": TABLE,
+                "Key": key(4),
+                **change,
+                "ExpressionAttributeNames": {"#n": "nested", "#m": "deep"},
+                "ExpressionAttributeValues": {":v": {"N": "2"}, ":p": {"B": b"new"}},
+            }
+        },
+        {"Put": {"TableName": TABLE, "Item": {**key(1), "packed": {"B": b"new"}}}},
+        {"Put": {"TableName": TABLE, "Item": key(30)}},
+        {"Delete": {"TableName": TABLE, "Key": key(2)}},
+        {"Put": {"TableName": TABLE, "Item": key(3), "ConditionExpression": "attribute_not_exists(pk)"}},
+    ]
+    with pytest.raises(client.exceptions.TransactionCanceledException):
+        client.transact_write_items(TransactItems=writes)
+    assert client.scan(TableName=TABLE)["Items"] == before
+    client.transact_write_items(TransactItems=writes[:-1])
+    after = {item["pk"]["S"]: item for item in client.scan(TableName=TABLE)["Items"]}
+    assert after["LEAD#4"]["nested"] == {"M": {"deep": {"N": "2"}}}
+    assert after["LEAD#1"]["packed"] == {"B": b"new"}
+    assert "LEAD#30" in after
+    assert "LEAD#2" not in after
