@@ -161,7 +161,9 @@ def audit_table(store: Store, at: int, deadline: Deadline) -> Report:
     named = {record.rota for record in records.values() if record.rota is not None}
     books: dict[str, Bookings] = {}
     for rota in sorted(named | _rotas(store)):
-        replay, _ = _replay(store, rota, 1, at, deadline, report)
+        replay, is_done = _replay(store, rota, 1, at, deadline, report)
+        if not is_done:
+            raise OutOfTime("the journals are too many for the time that there is")
         books[rota] = replay.bookings
     unfinished = _unfinished(_entries(store, _claimed(records.values()), deadline))
     resting = chain(misbooked(records.values(), books, unfinished), overbooked(records, books))

@@ -253,7 +253,7 @@ class Replay:
 
     def _booked(self, version: int, entry: GivingBack) -> list[Booking] | None:
         """How what goes back was booked; None if that is not known."""
-        bookings: list[Booking] = []
+        booked: dict[int, Mapping[str, Booking]] = {}
         for claim in dict.fromkeys(each.claim for each in entry.leads):
             made = self.claim_of(claim)
             if made is None:
@@ -262,15 +262,14 @@ class Replay:
                     "whose journal is not kept."
                 )
                 return None
+            decided = attempt(made.bookings)
+            booked[claim] = {} if isinstance(decided, Mistake) else decided
         for each in entry.leads:
-            made = self.claim_of(each.claim)
-            booked = None if made is None else attempt(made.bookings)
-            if isinstance(booked, Mistake) or booked is None or each.lead not in booked:
+            if each.lead not in booked[each.claim]:
                 says = f"version {version} gives back {each.lead}, which claim {each.claim} has not booked"
                 self._find(What.JOURNAL, says)
                 return None
-            bookings.append(booked[each.lead])
-        return bookings
+        return [booked[each.claim][each.lead] for each in entry.leads]
 
     def _find(self, what: What, says: str) -> None:
         self.findings.append(Finding(what, self.rota, says))
@@ -291,8 +290,10 @@ def _difference(made: Ledger, there: Ledger) -> str:
     ):
         if one != other:
             return f"{name} {other} instead of {one}"
-    rows = {f"in lane {lane}": (made.balances, there.balances, lane) for lane in (*made.balances, *there.balances)}
-    pairs = {name: (ours.get(lane, {}), theirs.get(lane, {})) for name, (ours, theirs, lane) in sorted(rows.items())}
+    pairs = {
+        f"in lane {lane}": (made.balances.get(lane, {}), there.balances.get(lane, {}))
+        for lane in sorted({*made.balances, *there.balances})
+    }
     pairs |= {"in the last turns": (made.last, there.last), "in the grace": (made.grace, there.grace)}
     for name, (one_row, other_row) in pairs.items():
         for rep in sorted({*one_row, *other_row}):
