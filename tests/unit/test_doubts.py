@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairturn.events import BULK_SOURCES, Kind, Message
+from fairturn.events import BULK_SOURCES, SOURCES, Kind, Message
 from fairturn.policy import SMALLER, Policy
 from fairturn.routing import Lead, route
 from fairturn_console.conditions import MAX_STEPS, can_hold, formula
-from fairturn_console.doubts import MANY_CELLS, SOURCES, doubts
+from fairturn_console.doubts import MANY_CELLS, doubts
 
 ANNA, BRUNO = "anna@example.com", "bruno@example.com"
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

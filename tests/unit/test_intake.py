@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -220,7 +221,7 @@ def test_an_event_that_cannot_be_understood_is_dead_lettered_and_the_rest_procee
     assert answer is HTTPStatus.OK
     assert (sqs.ids("leads"), sqs.ids("changes")) == (["2"], ["3"])
     first, second = sqs.sent["dead-letters"]
-    assert json.loads(first["MessageBody"]) == event("_")
+    assert json.loads(first["MessageBody"]) == event("text of 1 characters")
     assert {name: attribute["StringValue"] for name, attribute in first["MessageAttributes"].items()} == {
         "reason": "objectId: not a positive 64-bit whole number",
         "stage": "intake",
@@ -481,6 +482,26 @@ def test_nothing_is_queued_that_could_not_be_answered_for(sqs: Sqs, queue: str) 
 
 
 # Anything
+
+
+@given(st.data())
+def test_a_dead_letter_holds_whole_numbers_and_hubspots_words_and_no_text_of_an_event(data: st.DataObject) -> None:
+    texts = st.text(st.characters(codec=None, exclude_categories=()), max_size=60) | st.sampled_from(
+        [VALUE, "anna@example.com", "+44 20 7946 0000", "Via Roma 1", "userId:98499705", "FORM ", "\u0661", "1\n"]
+    )
+    fields = data.draw(st.dictionaries(st.sampled_from(list(SHOWN)), texts | st.integers() | st.floats(), min_size=1))
+    sqs = Sqs()
+    receive(sqs, [{**fields, "subscriptionType": "contact.creation", "objectId": None}])
+    (shown,) = sqs.bodies("dead-letters")
+    for name, value in fields.items():
+        if name in {"subscriptionType", "objectId"}:
+            continue
+        if isinstance(value, str) and value not in SHOWN[name] and not re.fullmatch(r"[0-9]{1,19}", value):
+            assert shown[name] == f"text of {len(value)} characters"
+        elif isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**63):
+            assert shown[name] == value
+        else:
+            assert shown[name] == "another number"
 
 
 json_values = st.recursive(

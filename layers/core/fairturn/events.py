@@ -25,6 +25,24 @@ CONTACT_TYPE_ID: Final = "0-1"
 BULK_SOURCES: Final = frozenset({"IMPORT", "CRM_UI_BULK_ACTION", "MIGRATION", "INTEGRATIONS_SYNC", "BATCH_UPDATE"})
 """Change sources that touch thousands of records at once; their events never stand before a single lead."""
 
+SOURCES: Final = frozenset(
+    """
+    ACADEMY ACCEPTANCE_TEST ADS AI_GROUP ANALYTICS API APPROVALS ASSISTS ASSOCIATIONS AUTOMATION_JOURNEY
+    AUTOMATION_PLATFORM AUTO_ASSOCIATE_BY_DOMAIN AVATARS_SERVICE BATCH_UPDATE BCC_TO_CRM BEHAVIORAL_EVENTS
+    BET_ASSIGNMENT BET_CRM_CONNECTOR BIDEN BILLING BOT CALCULATED CENTRAL_EXCHANGE_RATES CHATSPOT COMMUNICATOR COMPANIES
+    COMPANY_FAMILIES COMPANY_INSIGHTS CONTACTS CONTACTS_WEB CONTENT_MEMBERSHIP CONVERSATIONS CRM CRM_UI
+    CRM_UI_BULK_ACTION DATA_ENRICHMENT DEALS DEFAULT EMAIL EMAIL_INTEGRATION ENGAGEMENTS EXTENSION FILE_MANAGER
+    FLYWHEEL_PRODUCT_DATA_SYNC FORECASTING FORM FORWARD_TO_CRM GMAIL_INTEGRATION GOALS HEISENBERG HELP_DESK IMPORT
+    INTEGRATION INTEGRATIONS_PLATFORM INTEGRATIONS_SYNC INTENT INTERNAL_PROCESSING LEADIN MARKETPLACE MEETINGS
+    MERGE_COMPANIES MERGE_CONTACTS MERGE_OBJECTS MICROAPPS MIGRATION MOBILE_ANDROID MOBILE_IOS PAYMENTS
+    PIPELINE_SETTINGS PLAYBOOKS PORTAL_OBJECT_SYNC PORTAL_USER_ASSOCIATOR PRESENTATIONS PRIMARY_AUTOMATION
+    PROPERTY_DEFAULT_VALUE PROPERTY_SETTINGS PROSPECTING_AGENT QUOTAS QUOTES RECYCLING_BIN RESTORE_OBJECTS SALES
+    SALESFORCE SALES_MESSAGES SEQUENCES SETTINGS SIDEKICK SIGNALS SLACK_INTEGRATION SOCIAL SUCCESS TALLY TASK UNKNOWN
+    WAL_INCREMENTAL WORKFLOWS WORKFLOW_CONTACT_DELETE_ACTION
+    """.split()  # noqa: SIM905 - a list of words
+)
+"""The change sources that HubSpot is known to have. It adds new ones without a word."""
+
 BY_APP: Final = "INTEGRATION"
 """The change source of apps: of what we write ourselves, too."""
 
@@ -66,7 +84,8 @@ class Kind(StrEnum):
 
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
-_EVENTS: Final = {kind.value: kind for kind in Kind if kind is not Kind.FOUND}
+EVENTS: Final = {kind.value: kind for kind in Kind if kind is not Kind.FOUND}
+"""HubSpot's words for what happened → what it is."""
 
 BRINGS: Final = frozenset({Kind.CREATION, Kind.RESTORE})
 """What brings a record into HubSpot."""
@@ -290,7 +309,7 @@ def read_event(raw: Mapping[str, Any], now_ms: int = MAX_TIME) -> Event | None:
     if not isinstance(name, str):
         raise EventRejected("subscriptionType: missing")
     noun, _, verb = name.partition(".")
-    kind = _EVENTS.get(verb)
+    kind = EVENTS.get(verb)
     if kind is None or noun not in (CONTACT, "object"):
         return None
     if noun == "object":

@@ -13,7 +13,19 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from fairturn.errors import BodyRejected, BodyTooLarge, EventRejected, SignatureRejected, Unavailable
-from fairturn.events import Event, Message, is_test, read_event, sort_events
+from fairturn.events import (
+    CONTACT,
+    CONTACT_TYPE_ID,
+    EVENTS,
+    MAX_ID,
+    OWNER,
+    SOURCES,
+    Event,
+    Message,
+    is_test,
+    read_event,
+    sort_events,
+)
 from fairturn.queues import Letter, Queue
 from fairturn.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, verify
 from fairturn.telemetry import Metric, count, logger
@@ -31,27 +43,30 @@ MOST_AT_ONCE: Final = 10
 MAX_EVENTS: Final = 1_000
 """Ten times what HubSpot says it sends at once: more could not be queued within its five seconds."""
 
-SHOWN: Final = (
-    "eventId",
-    "subscriptionId",
-    "portalId",
-    "appId",
-    "occurredAt",
-    "subscriptionType",
-    "eventType",
-    "attemptNumber",
-    "objectId",
-    "objectTypeId",
-    "changeSource",
-    "changeFlag",
-    "sourceId",
-    "propertyName",
-    "primaryObjectId",
-    "newObjectId",
-)
-"""What a dead letter may hold of an event: ids and names, never a property's value."""
-MAX_SHOWN_LENGTH: Final = 40
-"""Characters of each; all of them together stay below 1 KB."""
+NAMES: Final = frozenset(f"{noun}.{kind}" for noun in (CONTACT, "object") for kind in EVENTS)
+
+SHOWN: Final[Mapping[str, frozenset[str]]] = {
+    "eventId": frozenset(),
+    "subscriptionId": frozenset(),
+    "portalId": frozenset(),
+    "appId": frozenset(),
+    "occurredAt": frozenset(),
+    "subscriptionType": NAMES,
+    "eventType": NAMES,
+    "attemptNumber": frozenset(),
+    "objectId": frozenset(),
+    "objectTypeId": frozenset({CONTACT_TYPE_ID}),
+    "changeSource": SOURCES,
+    "changeFlag": frozenset({"CREATED", "NEW", "DELETED"}),
+    "sourceId": frozenset(),
+    "propertyName": frozenset({OWNER}),
+    "primaryObjectId": frozenset(),
+    "newObjectId": frozenset(),
+}
+"""What a dead letter tells of an event: field → the words that it may hold besides whole numbers, all HubSpot's own.
+Anything else may be what a person typed in, so only its type is told. All of it stays below 1 KB."""
+DIGITS: Final = re.compile(r"[0-9]{1,19}")
+"""A whole number as HubSpot may write it, in a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +201,27 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _dead_letter(raw: Mapping[str, Any], reason: str) -> Letter:
-    shown = {name: _shown(raw[name]) for name in SHOWN if isinstance(raw.get(name), str | int | float)}
+    shown = {name: _shown(raw[name], words) for name, words in SHOWN.items() if name in raw}
     body = json.dumps(shown, separators=(",", ":"))
     return Letter(body, {"reason": reason, "stage": "intake"})
 
 
-def _shown(value: str | float) -> str | int:
-    if isinstance(value, int) and abs(value) < 2**63:
-        return value
-    return re.sub(r"[^A-Za-z0-9_.:-]", "_", str(value))[:MAX_SHOWN_LENGTH]
+def _shown(value: object, words: frozenset[str]) -> str | int:
+    """A whole number or a word as it is, of anything else the type only."""
+    match value:
+        case bool():
+            return "true or false"
+        case int() if abs(value) <= MAX_ID:
+            return value
+        case int() | float():
+            return "another number"
+        case str() if value in words or DIGITS.fullmatch(value):
+            return value
+        case str():
+            return f"text of {len(value)} characters"
+        case None:
+            return "null"
+    return "list" if isinstance(value, list) else "object"
 
 
 def _ids(messages: Sequence[Message]) -> list[str]:
