@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fairturn.ledger import ANY, TURN, Ledger, Member, Offer, allot, settle
+from fairturn.verdict import Code, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ def rotas() -> Iterator[Rota]:
     """The rota at each lead."""
     rota = {EMMA: Member(weight=2), FARID: Member(), GRACE: Member()}
     for lead in range(LEADS):
-        rota[FARID] = replace(rota[FARID], on_duty=lead not in AWAY)
+        rota[FARID] = replace(rota[FARID], verdict=Verdict(Code.AWAY) if lead in AWAY else Verdict())
         if lead == JOINS:
             rota[HUGO] = Member()
         if lead == HEAVIER:
@@ -72,7 +73,7 @@ def by_choice(choose: Callable[[int, Rota], str]) -> Owed:
     """What is owed by the same measure, fair share less leads got, where another method chooses."""
     owed, balance = Owed({rep: [] for rep in REPS}), dict.fromkeys(REPS, 0.0)
     for lead, rota in enumerate(rotas()):
-        able = {rep: member.weight for rep, member in rota.items() if member.on_duty}
+        able = {rep: member.weight for rep, member in rota.items() if member.verdict.on_duty}
         for rep, weight in able.items():
             balance[rep] += weight / sum(able.values())
         balance[choose(lead, rota)] -= 1
@@ -99,7 +100,7 @@ def by_lot() -> Owed:
     dice = random.Random(1)
 
     def draw(_lead: int, rota: Rota) -> str:
-        able = {rep: member.weight for rep, member in rota.items() if member.on_duty}
+        able = {rep: member.weight for rep, member in rota.items() if member.verdict.on_duty}
         return dice.choices(list(able), list(able.values()))[0]
 
     return by_choice(draw)
@@ -108,7 +109,7 @@ def by_lot() -> Owed:
 def _next_in_list(place: int, rota: Rota) -> str:
     places = [rep for rep, member in rota.items() for _ in range(member.weight)]
     start = place % len(places)
-    return next(rep for rep in places[start:] + places[:start] if rota[rep].on_duty)
+    return next(rep for rep in places[start:] + places[:start] if rota[rep].verdict.on_duty)
 
 
 def draw(path: Path) -> None:

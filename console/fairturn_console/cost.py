@@ -14,6 +14,7 @@ from fairturn.policy import Priority
 from fairturn.record import new
 from fairturn.routing import Route
 from fairturn.store import Store
+from fairturn.verdict import Code, Verdict
 from fairturn_console.units import TRANSACTIONAL, indexes, units, units_of_write
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from fairturn_console.units import Item
 
 AT: Final = 1_795_424_400_000
-WHY: Final = ("on duty", "outside working hours", "away until 2026-12-31")
+VERDICTS: Final = (Verdict(), Verdict(Code.OFF), Verdict(Code.AWAY, until="2026-12-31"))
 LOAD: Final = 12
 """Bytes that one rep adds to the loads."""
 
@@ -74,7 +75,7 @@ def _plausible(reps: Sequence[str], lanes: Sequence[str]) -> Ledger:
 def _seated(reps: Sequence[str]) -> dict[str, Member]:
     """How those reps stand, just as well."""
     lots = {rep: _scattered(int(rep)) for rep in reps}
-    return {rep: Member(weight=1 + lot % 2, why=WHY[lot % 3], load=lot % 40) for rep, lot in lots.items()}
+    return {rep: Member(weight=1 + lot % 2, verdict=VERDICTS[lot % 3], load=lot % 40) for rep, lot in lots.items()}
 
 
 def _scattered(number: int) -> int:

@@ -79,7 +79,7 @@ def _comes(rep: Rep, at: datetime, until: datetime) -> bool:
     """
     anybody = Owner("", "", archived=False)
     moments = _moments(rep, at.astimezone(ZoneInfo(rep.zone or "UTC")), until)
-    return any(at <= moment <= until and duty(rep, anybody, moment).on for moment in moments)
+    return any(at <= moment <= until and duty(rep, anybody, moment).on_duty for moment in moments)
 
 
 def _moments(rep: Rep, now: datetime, until: datetime) -> Iterator[datetime]:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fairturn.claim import seat
 from fairturn.events import lead_key
-from fairturn.explain import story
+from fairturn.explain import story, why
 from fairturn.ledger import BAND, TURN, Claim, Ledger, give_back
 from fairturn.policy import OWNER
 from fairturn.record import State
@@ -154,10 +154,10 @@ class Report:
             table.add_column(name, justify="left" if name in {"rep", "on duty, or why not"} else "right")
         for rep, member in seat(rota, self._terms, self._snapshot.loads, self._sandbox.now).items():
             capacity = "-" if member.capacity is None else str(member.capacity)
-            why = member.why if not member.on_duty or member.has_room() else "full"
+            stands = why(member.verdict) if not member.verdict.on_duty or member.has_room() else "full"
             table.add_row(
                 self._names.get(rep, rep),
-                why,
+                stands,
                 str(member.weight),
                 str(got[rep]),
                 f"{credited[rep] / TURN:.2f}",

@@ -55,6 +55,7 @@ from fairturn.store import (
     Version,
     packed,
 )
+from fairturn.verdict import Code, Source, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -198,8 +199,9 @@ def test_giving_back_returns_turn_load_and_record_as_one(store: Store) -> None:
 def test_a_journal_comes_back_from_the_table_as_it_was_written_with_all_that_the_claim_rested_on(store: Store) -> None:
     members = {
         "101": Member(weight=2, skills=frozenset({"fr", "de"}), came_lately=True, capacity=9),
-        "102": Member(on_duty=False, why="outside working hours", is_due=True, load=3),
-        "103": Member(on_duty=False, why="deactivated in HubSpot", has_left=True),
+        "102": Member(verdict=Verdict(Code.OFF), is_due=True, load=3),
+        "104": Member(verdict=Verdict(Code.AWAY, until="2026-12-31")),
+        "103": Member(verdict=Verdict(Code.DEACTIVATED, Source.HUBSPOT)),
     }
     before = Ledger(
         turns=7,
@@ -245,6 +247,41 @@ def test_a_journal_that_an_earlier_version_has_written_is_read_as_ever(store: St
         members={"101": Member(skills=frozenset({"fr"}), load=2, capacity=9), "102": Member()},
         leads=(Given("contact#1", ANY, "101", ("900",)),),
     )
+
+
+@pytest.mark.parametrize(
+    ("row", "verdict"),
+    [
+        ({}, Verdict()),
+        ({"on_duty": False, "why": "outside working hours"}, Verdict(Code.OFF)),
+        ({"on_duty": False, "why": "away until 2026-12-31"}, Verdict(Code.AWAY, until="2026-12-31")),
+        ({"on_duty": False, "why": "away until 2026-12-31 15:30"}, Verdict(Code.AWAY, until="2026-12-31T15:30")),
+        ({"on_duty": False, "has_left": True, "why": "not known to HubSpot"}, Verdict(Code.UNKNOWN, Source.HUBSPOT)),
+        (
+            {"on_duty": False, "has_left": True, "why": "deactivated in HubSpot"},
+            Verdict(Code.DEACTIVATED, Source.HUBSPOT),
+        ),
+        ({"on_duty": False, "has_left": True, "why": "refused by HubSpot"}, Verdict(Code.REFUSED, Source.HUBSPOT)),
+    ],
+)
+def test_a_verdict_that_an_earlier_version_has_written_in_words_is_read(
+    store: Store, dynamodb: DynamoDBClient, row: dict[str, Any], verdict: Verdict
+) -> None:
+    journal: tuple[Any, ...] = (
+        (0, 0, 0),
+        (1, 1_000, [ANY]),
+        ["101"],
+        {},
+        [None],
+        [None],
+        [row],
+        [["contact#1", ANY, "101", False]],
+    )
+    key = {"pk": {"S": f"ROTA#{ROTA}"}, "sk": {"S": "CLAIM#000000000001"}}
+    dynamodb.put_item(TableName="fairturn", Item={**key, "kind": {"S": "claim"}, "journal": {"B": packed(journal)}})
+    claim = store.journal(ROTA, 1)
+    assert isinstance(claim, Claim)
+    assert claim.members == {"101": Member(verdict=verdict)}
 
 
 def test_a_ledger_and_a_giving_back_keep_whose_grace_was_taken(store: Store) -> None:

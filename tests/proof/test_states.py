@@ -20,6 +20,7 @@ from fairturn.record import MOVES, Move, Record, State, load_changes, new
 from fairturn.routing import Route
 from fairturn.store import Snapshot, Store
 from fairturn.track import HEIRS
+from fairturn.verdict import Code, Verdict
 from tests.integration.audit import Table, audit, read
 from tests.proof.conftest import empty
 
@@ -177,7 +178,7 @@ class Machine(RuleBasedStateMachine):
             rep: Member(
                 weight=weights[n],
                 skills=frozenset({"fr"}) if n % 2 else frozenset(),
-                on_duty=rep not in away,
+                verdict=Verdict(Code.AWAY) if rep in away else Verdict(),
                 is_due=rep in away & due,
                 came_lately=rep in due - away,
                 load=snapshot.loads.get(rep, 0),

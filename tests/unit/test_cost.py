@@ -12,6 +12,7 @@ from fairturn.policy import Policy, Priority
 from fairturn.record import Record, new
 from fairturn.routing import Route
 from fairturn.store import Store
+from fairturn.verdict import Code, Verdict
 from fairturn_console.cost import LOAD, Scales, write_units
 from fairturn_console.units import TRANSACTIONAL, units
 
@@ -67,8 +68,7 @@ def test_what_is_said_is_what_a_claim_writes_but_for_a_few_in_a_hundred(reps: in
     seated = {
         rep: Member(
             weight=random.choice((1, 1, 2)),
-            on_duty=random.random() < 0.7,
-            why=random.choice(("on duty", "outside working hours", "away until 2026-12-31")),
+            verdict=random.choice((Verdict(), Verdict(Code.OFF), Verdict(Code.AWAY, until="2026-12-31"))),
             load=random.randrange(40),
         )
         for rep in members

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from fairturn.explain import PROPERTIES, explanation, reason, story, verdict
+from fairturn.explain import PROPERTIES, explanation, reason, story, verdict, why
 from fairturn.ledger import ANY, GUARD, PAST, TURN, Booking, Claim, Given, Ledger, Member
 from fairturn.policy import Policy
 from fairturn.record import Record, State
+from fairturn.verdict import Code, Source, Verdict
 
 POLICY = Policy.read(
     {
@@ -31,7 +32,7 @@ MEMBERS = {
     "101": Member(skills=frozenset({"fr"}), load=3, capacity=9),
     "102": Member(skills=frozenset({"fr"}), load=9, capacity=9),
     "103": Member(load=1),
-    "104": Member(on_duty=False, why="away until 2026-12-31"),
+    "104": Member(verdict=Verdict(Code.AWAY, until="2026-12-31")),
 }
 CLAIM = Claim(
     before=Ledger(balances={"fr": {"101": TURN // 4, "102": -TURN // 4}}),
@@ -289,8 +290,8 @@ def test_the_story_of_a_lead_that_was_taken_away_says_when_its_turn_stays_spent(
 def test_the_story_of_a_lead_that_waited_says_who_shared_in_it_because_they_come_on_duty_soon() -> None:
     members = {
         "101": Member(came_lately=True),
-        "102": Member(on_duty=False, why="outside working hours", is_due=True),
-        "103": Member(on_duty=False, why="outside working hours"),
+        "102": Member(verdict=Verdict(Code.OFF), is_due=True),
+        "103": Member(verdict=Verdict(Code.OFF)),
     }
     leads = (Given("contact#55", ANY, "101", is_patient=True),)
     owed = "0 open leads, owed 0.50 of a turn in all, 0.50 of a turn of such leads"
@@ -301,3 +302,25 @@ def test_the_story_of_a_lead_that_waited_says_who_shared_in_it_because_they_come
         "103: outside working hours.",
     ]
     assert "Of the 2 reps of europe on duty now or soon with room for it" in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("stands", "words"),
+    [
+        (Verdict(), "on duty"),
+        (Verdict(Code.OFF), "outside working hours"),
+        (Verdict(Code.AWAY, until="2026-12-31"), "away until 2026-12-31"),
+        (Verdict(Code.AWAY, until="2026-12-31T15:30"), "away until 2026-12-31 15:30"),
+        (Verdict(Code.AWAY, until="2026-12-31T15:30+02:00"), "away until 2026-12-31 15:30"),
+        (Verdict(Code.AWAY), "away"),
+        (Verdict(Code.UNKNOWN, Source.HUBSPOT), "not known to HubSpot"),
+        (Verdict(Code.DEACTIVATED, Source.HUBSPOT), "deactivated in HubSpot"),
+        (Verdict(Code.REFUSED, Source.HUBSPOT), "refused by HubSpot"),
+    ],
+)
+def test_a_verdict_is_put_into_words_when_it_is_shown(stands: Verdict, words: str) -> None:
+    assert why(stands) == words
+
+
+def test_there_are_words_for_every_code() -> None:
+    assert all(why(Verdict(code)) for code in Code)

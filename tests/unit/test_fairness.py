@@ -17,6 +17,7 @@ import pytest
 
 from fairturn import ledger as ledger_module
 from fairturn.ledger import ANY, PAST, TURN, Booking, Ledger, Member, Offer, allot, give_back, settle
+from fairturn.verdict import Code, Source, Verdict
 from tests.unit.test_adversary import LONGER
 
 if TYPE_CHECKING:
@@ -126,9 +127,9 @@ def test_c_who_comes_back_from_absence_is_neither_flooded_nor_starved(
     office = Office(reps(*weights))
     for lead in range(LEADS):
         if lead == 4000:
-            office.change(away, on_duty=False)
+            office.change(away, verdict=OFF)
         if lead == 6000:
-            office.change(away, on_duty=True)
+            office.change(away, verdict=ON)
         office.give()
     assert away not in office.winners[4000:6000]
     back = office.winners[6000:]
@@ -201,7 +202,7 @@ def chaos(leads: int, seed: int) -> Office:
     )
     for _ in range(leads):
         rep = dice.choice(list(office.rota))
-        office.change(rep, on_duty=dice.random() < 0.7)
+        office.change(rep, verdict=ON if dice.random() < 0.7 else OFF)
         closing = dice.choice(list(office.rota))
         office.change(closing, load=max(0, office.rota[closing].load - 1))
         winner = office.give(dice.choices(languages, [1, 4, 2, 3])[0])
@@ -277,10 +278,10 @@ def test_whom_hubspot_refused_in_a_batch_is_not_flooded_on_their_return() -> Non
     office.ledger, _ = give_back(allotment.ledger, refused)
     assert len(refused) >= 9
     assert office.ledger.total("4") > 8 * TURN
-    office.change("4", has_left=True)
+    office.change("4", verdict=GONE)
     for _ in range(50):
         assert office.give() != "4"
-    office.change("4", has_left=False)
+    office.change("4", verdict=ON)
     back = [office.give() for _ in range(1000)]
     assert longest_run(back, "4") == 1
     assert back.count("4") == 100
@@ -300,10 +301,10 @@ def test_debts_of_lanes_that_are_gone_are_settled_in_those_that_remain(lanes: in
     office = Office({rep: Member(skills=frozenset(old + new)) for rep in "1234"}, frozenset(old))
     for lane, on_duty in (step.split(":") for step in DEBTS.split()):
         for rep in office.rota:
-            office.change(rep, on_duty=rep in on_duty)
+            office.change(rep, verdict=ON if rep in on_duty else OFF)
         office.give(f"l{lane}")
     for rep in office.rota:
-        office.change(rep, on_duty=True)
+        office.change(rep, verdict=ON)
     office.lanes = frozenset(new)
     dice = random.Random(1)
     for _ in range(2000):
@@ -334,7 +335,11 @@ def a_morning(ledger: Ledger, order: Sequence[str]) -> tuple[Counter[str], Ledge
     for there in range(1, 5):
         for _ in range(2):  # sweep comes by more often than reps
             rota = {
-                rep: Member(on_duty=rep in order[:there], came_lately=rep in order[:there], is_due=rep in order[there:])
+                rep: Member(
+                    verdict=ON if rep in order[:there] else OFF,
+                    came_lately=rep in order[:there],
+                    is_due=rep in order[there:],
+                )
                 for rep in "1234"
             }
             allotment = allot(settle(ledger, rota, [ANY]), waiting, rota, [ANY])
@@ -358,24 +363,26 @@ def test_mornings_stay_even_when_everybody_is_sometimes_away() -> None:
     dice, ledger = random.Random(1), Ledger()
     for _ in range(30):
         for _ in range(20):
-            rota = {rep: Member(on_duty=dice.random() < 0.8) for rep in "1234"}
+            rota = {rep: Member(verdict=ON if dice.random() < 0.8 else OFF) for rep in "1234"}
             ledger = allot(settle(ledger, rota, [ANY]), [Offer(ANY)], rota, [ANY]).ledger
         given, ledger = a_morning(ledger, dice.sample("1234", 4))
         assert all(abs(given[rep] - 75) <= 1 for rep in "1234")
 
 
-HERE, EARLIER, DUE = Member(came_lately=True), Member(), Member(on_duty=False, is_due=True)
+ON, OFF, GONE = Verdict(), Verdict(Code.OFF), Verdict(Code.REFUSED, Source.HUBSPOT)
+
+HERE, EARLIER, DUE = Member(came_lately=True), Member(), Member(verdict=OFF, is_due=True)
 PATIENT = Offer(ANY, is_patient=True)
 
 
 @pytest.mark.parametrize(
     ("what", "lead", "rota"),
     [
-        ("nobody is due", PATIENT, [HERE, Member(on_duty=False)]),
+        ("nobody is due", PATIENT, [HERE, Member(verdict=OFF)]),
         ("it is urgent", Offer(ANY), [HERE, DUE]),
         ("one has been there for longer", PATIENT, [HERE, DUE, EARLIER]),
         ("who is due had it", PATIENT._replace(had=("2",)), [HERE, DUE]),
-        ("who is due has left", PATIENT, [HERE, replace(DUE, has_left=True)]),
+        ("who is due has left", PATIENT, [HERE, replace(DUE, verdict=GONE)]),
         ("who is due is full", PATIENT, [HERE, replace(DUE, capacity=0)]),
         ("who is due lacks the skill", Offer("fr", is_patient=True), [replace(HERE, skills=frozenset({"fr"})), DUE]),
     ],

@@ -17,6 +17,7 @@ PURE = {
     "policy",
     "routing",
     "roster",
+    "verdict",
     "ledger",
     "record",
     "explain",
@@ -106,7 +107,8 @@ def test_a_pure_module_knows_no_clock_environment_or_service(name: str) -> None:
 
 def test_the_ledger_needs_the_standard_library_only() -> None:
     tree = module("ledger")
-    assert of_the_package(tree) == set()
+    assert of_the_package(tree) == {"verdict"}
+    assert of_the_package(module("verdict")) == set()
     assert libraries(tree) <= sys.stdlib_module_names
 
 

@@ -30,6 +30,7 @@ from fairturn.ledger import (
     settle,
     share_out,
 )
+from fairturn.verdict import Code, Source, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,18 +54,20 @@ def offers(*, patient: bool = True) -> st.SearchStrategy[list[Offer]]:
     return st.lists(offer, max_size=8)
 
 
+ON, OFF, GONE = Verdict(), Verdict(Code.OFF), Verdict(Code.REFUSED, Source.HUBSPOT)
+
+
 def members(*, skills: bool = True, leavers: bool = True) -> st.SearchStrategy[dict[str, Member]]:
     def on_time(member: Member) -> Member:
         """Nobody is both on duty and about to be, and nobody has come who is not there."""
-        on_duty = member.on_duty
+        on_duty = member.verdict.on_duty
         return replace(member, is_due=member.is_due and not on_duty, came_lately=member.came_lately and on_duty)
 
     member = st.builds(
         Member,
         weight=weights,
         skills=st.sampled_from(SKILLS) if skills else st.just(SKILLS[0]),
-        on_duty=st.booleans(),
-        has_left=st.sampled_from([False, False, False, True]) if leavers else st.just(value=False),
+        verdict=st.sampled_from([ON, ON, ON, OFF, OFF, OFF, GONE, GONE] if leavers else [ON, OFF]),
         is_due=st.booleans(),
         came_lately=st.booleans(),
         load=st.integers(0, 3),
@@ -109,7 +112,7 @@ def test_the_books_of_a_rep_sum_to_exactly_their_total(
     for rota, named, leads in history:
         ledger = take(ledger, rota, *(lead for lead in leads if lead.lane in named), lanes=named).ledger
         # Whoever is left can take every lead now, so a booking in each lane shows all books.
-        able = {rep: Member(skills=SKILLS[3]) for rep, member in rota.items() if not member.has_left}
+        able = {rep: Member(skills=SKILLS[3]) for rep, member in rota.items() if not member.verdict.has_left}
         settled = settle(ledger, able, named)
         books: Counter[str] = Counter()
         for lane in named if able else ():
@@ -134,7 +137,7 @@ def test_equal_reps_who_are_always_there_stay_within_a_turn_less_one_share(count
 def test_one_lane_stays_within_the_proven_bound_through_absences_capacities_joins_and_weights(
     history: list[tuple[dict[str, Member], int]],
 ) -> None:
-    everyone = {rep: Member(on_duty=False) for rota, _ in history for rep in rota}
+    everyone = {rep: Member(verdict=OFF) for rota, _ in history for rep in rota}
     ledger, largest = Ledger(), 0
     for rota, leads in history:
         # Who is not in this step's rota is away: leaving for good has a bound of its own.
@@ -153,7 +156,7 @@ def test_leavers_and_turns_that_came_back_widen_the_bound_by_no_more_than_themse
     ledger, largest, widened = Ledger(), 0, 0
     for rota, leads, regretted in history:
         ever |= rota.keys()
-        staying = {rep for rep, member in rota.items() if not member.has_left}
+        staying = {rep for rep, member in rota.items() if not member.verdict.has_left}
         if staying:
             widened += sum(abs(ledger.total(rep)) for rep in ledger.reps() - staying)
         allotment = take(ledger, rota, *[ANY] * leads, lanes=[ANY])
@@ -275,8 +278,7 @@ def test_nobody_gets_a_lead_who_has_left_or_is_away_or_full_or_lacks_the_skill(
     got: Counter[str] = Counter()
     for booking in booked(take(Ledger(), rota, *leads)):
         winner = rota[booking.winner]
-        assert winner.on_duty
-        assert not winner.has_left
+        assert winner.verdict.on_duty
         assert winner.fits(booking.lane)
         assert winner.has_room(got[booking.winner])
         got[booking.winner] += 1
@@ -287,7 +289,7 @@ def test_a_lead_waits_and_books_nothing_only_where_nobody_can_take_it(
     rota: dict[str, Member], leads: list[Offer]
 ) -> None:
     for lead in leads:
-        able = [m for m in rota.values() if m.on_duty and not m.has_left and m.fits(lead.lane) and m.has_room()]
+        able = [m for m in rota.values() if m.verdict.on_duty and m.fits(lead.lane) and m.has_room()]
         allotment = take(Ledger(), rota, lead)
         if able:
             assert allotment.bookings[0] is not None
@@ -334,7 +336,7 @@ def test_settling_keeps_every_balance_of_those_who_stay_as_they_were(
     assert settle(ledger, before, LANES) == ledger
     settled = settle(ledger, after, LANES)
     assert settle(settled, after, LANES) == settled
-    staying = {rep for rep, member in after.items() if not member.has_left}
+    staying = {rep for rep, member in after.items() if not member.verdict.has_left}
     if staying:
         assert settled.reps() <= staying
 
@@ -434,7 +436,7 @@ def test_a_lane_that_no_rule_names_is_folded_into_the_past_and_still_counts() ->
 
 def test_who_has_left_hubspot_is_owed_nothing_any_more_and_returns_level() -> None:
     ledger = Ledger(balances={ANY: {"1": 2 * TURN, "2": -TURN, "3": -TURN}}, last={"1": 9}, grace={"1": 3})
-    rota = {"1": Member(has_left=True), "2": Member(weight=3), "3": Member()}
+    rota = {"1": Member(verdict=GONE), "2": Member(weight=3), "3": Member()}
     settled = settle(ledger, rota, [ANY])
     assert settled == Ledger(balances={ANY: {"2": TURN // 2, "3": -TURN // 2}})
 

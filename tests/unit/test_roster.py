@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.policy import Rep
-from fairturn.roster import Duty, Owner, comes_on_duty, duty, refreshed
+from fairturn.roster import Owner, comes_on_duty, duty, refreshed
+from fairturn.verdict import Code, Source, Verdict
 
 OWNER = Owner("5", "anna@example.com", archived=False)
 PARIS, NEW_YORK = "Europe/Paris", "America/New_York"
@@ -29,7 +30,7 @@ def at(text: str, zone: str = PARIS, *, second: bool = False) -> datetime:
 
 
 def on(someone: Rep, moment: datetime) -> bool:
-    return duty(someone, OWNER, moment).on
+    return duty(someone, OWNER, moment).on_duty
 
 
 def minutes_on(someone: Rep, start: datetime, end: datetime) -> list[datetime]:
@@ -45,20 +46,20 @@ def minutes_on(someone: Rep, start: datetime, end: datetime) -> list[datetime]:
 
 
 def test_a_rep_without_hours_is_on_duty_around_the_clock() -> None:
-    assert duty(Rep(), OWNER, MONDAY_NOON) == Duty(on=True, why="on duty")
+    assert duty(Rep(), OWNER, MONDAY_NOON) == Verdict()
 
 
 @pytest.mark.parametrize(
-    ("owner", "why"),
+    ("owner", "code"),
     [
-        (None, "not known to HubSpot"),
-        (Owner("5", "", archived=True, unavailable=True), "deactivated in HubSpot"),
-        (Owner("5", "", archived=False, unavailable=True), "refused by HubSpot"),
+        (None, Code.UNKNOWN),
+        (Owner("5", "", archived=True, unavailable=True), Code.DEACTIVATED),
+        (Owner("5", "", archived=False, unavailable=True), Code.REFUSED),
     ],
 )
-def test_nobody_works_whom_hubspot_does_not_take(owner: Owner | None, why: str) -> None:
+def test_nobody_works_whom_hubspot_does_not_take(owner: Owner | None, code: Code) -> None:
     away = rep(absences=[{"from": "2026-06-01", "to": "2026-06-01"}], hours={"sun": "01:00-02:00"})
-    assert duty(away, owner, MONDAY_NOON) == Duty(on=False, why=why, has_left=True)
+    assert duty(away, owner, MONDAY_NOON) == Verdict(code, Source.HUBSPOT)
 
 
 def test_who_is_away_or_outside_working_hours_has_not_left() -> None:
@@ -79,7 +80,7 @@ def test_hours_begin_with_the_first_minute_and_end_before_the_last() -> None:
     assert not on(office, at("2026-06-01T08:59:59"))
     assert on(office, at("2026-06-01T09:00"))
     assert on(office, at("2026-06-01T17:59:59"))
-    assert duty(office, OWNER, at("2026-06-01T18:00")) == Duty(on=False, why="outside working hours")
+    assert duty(office, OWNER, at("2026-06-01T18:00")) == Verdict(Code.OFF)
     assert not on(office, at("2026-06-06T12:00"))  # Saturday
 
 
@@ -205,7 +206,7 @@ def test_of_two_shifts_that_make_a_whole_day_exactly_one_is_on(zone: str, moment
 def test_an_absence_is_whole_days_both_included_by_the_reps_own_clock() -> None:
     away = rep(NEW_YORK, absences=[{"from": "2026-12-24", "to": "2026-12-31"}])
     assert on(away, at("2026-12-23T23:59", NEW_YORK))
-    assert duty(away, OWNER, at("2026-12-24T00:00", NEW_YORK)) == Duty(on=False, why="away until 2026-12-31")
+    assert duty(away, OWNER, at("2026-12-24T00:00", NEW_YORK)) == Verdict(Code.AWAY, until="2026-12-31")
     assert not on(away, at("2026-12-31T23:59", NEW_YORK))
     assert on(away, at("2027-01-01T00:00", NEW_YORK))
 
@@ -213,7 +214,7 @@ def test_an_absence_is_whole_days_both_included_by_the_reps_own_clock() -> None:
 def test_an_absence_may_be_some_hours() -> None:
     away = rep(absences=[{"from": "2026-06-01T14:00", "to": "2026-06-01T15:30"}])
     assert on(away, at("2026-06-01T13:59"))
-    assert duty(away, OWNER, at("2026-06-01T14:00")).why == "away until 2026-06-01 15:30"
+    assert duty(away, OWNER, at("2026-06-01T14:00")) == Verdict(Code.AWAY, until="2026-06-01T15:30")
     assert on(away, at("2026-06-01T15:30"))
 
 
@@ -225,7 +226,7 @@ def test_an_absence_with_an_offset_needs_no_zone() -> None:
 
 def test_being_away_says_more_than_being_outside_working_hours() -> None:
     away = rep(hours={"mon": "09:00-10:00"}, absences=[{"from": "2026-06-01", "to": "2026-06-02"}])
-    assert duty(away, OWNER, MONDAY_NOON).why == "away until 2026-06-02"
+    assert duty(away, OWNER, MONDAY_NOON) == Verdict(Code.AWAY, until="2026-06-02")
 
 
 # Who comes on duty soon
@@ -377,7 +378,7 @@ def known(*owners: Owner) -> dict[str, Owner]:
 def test_an_owner_who_is_missing_once_stays_and_one_who_is_missing_twice_has_left() -> None:
     once = refreshed(known(OWNER, BRUNO), [BRUNO], {"5", "6"})
     assert once == [BRUNO, replace(OWNER, missed=True)]
-    assert duty(Rep(), once[1], MONDAY_NOON).on
+    assert duty(Rep(), once[1], MONDAY_NOON).on_duty
     assert refreshed(known(*once), [BRUNO], {"5", "6"}) == [BRUNO]
 
 

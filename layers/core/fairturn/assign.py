@@ -342,7 +342,7 @@ class Assign:
         rep = record.rep or ""
         rules, owner = view.terms.policy.reps.get(rep), view.terms.owners.get(rep)
         # Who has left the policy meanwhile had the lead before that.
-        if view.terms.is_owner(rep) if rules is None else duty(rules, owner, self.now()).on:
+        if view.terms.is_owner(rep) if rules is None else duty(rules, owner, self.now()).on_duty:
             return Step(resumed=record)
         return Step(undone=Undoing(record, record.waiting("the owner is away, or has left", view.at)))
 

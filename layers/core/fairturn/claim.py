@@ -260,11 +260,9 @@ def seat(rota: str, terms: Terms, loads: Mapping[str, int], now: datetime) -> di
         members[rep] = Member(
             weight=rules.weight,
             skills=frozenset(rules.skills),
-            on_duty=verdict.on,
-            why=verdict.why,
-            has_left=verdict.has_left,
-            is_due=not verdict.on and bool(release) and comes_on_duty(rules, owner, now, release),
-            came_lately=verdict.on and bool(release) and not duty(rules, owner, now - release).on,
+            verdict=verdict,
+            is_due=not verdict.on_duty and bool(release) and comes_on_duty(rules, owner, now, release),
+            came_lately=verdict.on_duty and bool(release) and not duty(rules, owner, now - release).on_duty,
             load=loads.get(rep, 0),
             capacity=terms.policy.capacity(rota, rep),
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fairturn.ledger import ANY, BAND, TURN
 from fairturn.policy import OTHERWISE
 from fairturn.routing import describe
+from fairturn.verdict import Code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from fairturn.ledger import Booking, Claim, Member
     from fairturn.policy import Policy
     from fairturn.record import Record
+    from fairturn.verdict import Verdict
 
 PROPERTIES = (
     "fairturn_rota",
@@ -31,6 +33,18 @@ CHOSEN_BEFORE = dict.fromkeys(PROPERTIES, "") | {
     "fairturn_reason": "Somebody had chosen this owner just before Fairturn wrote another one; the choice was restored."
 }
 """What the properties say where a choice that we had overwritten was restored."""
+
+WORDS = {
+    Code.ON_DUTY: "on duty",
+    Code.OFF: "outside working hours",
+    Code.AWAY: "away",
+    Code.UNKNOWN: "not known to HubSpot",
+    Code.DEACTIVATED: "deactivated in HubSpot",
+    Code.REFUSED: "refused by HubSpot",
+}
+"""How a rep stands, in words."""
+MINUTES = len("2026-12-31 09:00")
+"""Characters of a time to the minute: an offset from UTC is left out."""
 
 LEVEL = TURN // 1000
 """Units: who differs by less is level, in words; exactly equal shares differ by a unit when a turn is split."""
@@ -115,6 +129,13 @@ def _rules_tried(record: Record, policy: Policy) -> list[str]:
     return lines
 
 
+def why(verdict: Verdict) -> str:
+    """Why a rep is on duty or not, in words that they understand."""
+    if verdict.code is Code.AWAY and verdict.until is not None:
+        return f"away until {verdict.until.replace('T', ' ')[:MINUTES]}"
+    return WORDS[verdict.code]
+
+
 def verdict(member: Member, booking: Booking, rep: str) -> str:
     """How a rep stood when the lead was allotted, in words."""
     limit = "" if member.capacity is None else f" of {member.capacity}"
@@ -124,8 +145,8 @@ def verdict(member: Member, booking: Booking, rep: str) -> str:
         return f"{can}: {member.load}{limit} open leads, {owed}"
     if rep in booking.passed_over:
         return "had it before, and others could take it"
-    if not member.on_duty:
-        return member.why
+    if not member.verdict.on_duty:
+        return why(member.verdict)
     if not member.fits(booking.lane):
         return f"lacks {_listed(sorted(set(_skills(booking.lane)) - member.skills))}"
     return f"full: {member.load}{limit} open leads"

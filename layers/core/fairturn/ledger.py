@@ -17,6 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from fairturn.verdict import ON_DUTY, Verdict
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -79,11 +81,8 @@ class Member:
 
     weight: int = 1
     skills: frozenset[str] = frozenset()
-    on_duty: bool = True
-    why: str = "on duty"
-    """The verdict of the roster, in words."""
-    has_left: bool = False
-    """HubSpot does not know them, has deactivated them or refuses them: the ledger owes them nothing."""
+    verdict: Verdict = ON_DUTY
+    """Whether they are on duty, or why not. Whoever has left is owed nothing by the ledger."""
     is_due: bool = False
     """They are not on duty, and will be within the policy's `release`."""
     came_lately: bool = False
@@ -104,11 +103,11 @@ class Member:
 
     def can_take(self, lane: str, taken: int = 0) -> bool:
         """Whether they may get a lead of this lane after `taken` in this claim."""
-        return self.on_duty and not self.has_left and self.fits(lane) and self.has_room(taken)
+        return self.verdict.on_duty and self.fits(lane) and self.has_room(taken)
 
     def will_take(self, lane: str, taken: int = 0) -> bool:
         """Whether they may get a lead of this lane as soon as they are on duty."""
-        return self.is_due and not self.has_left and self.fits(lane) and self.has_room(taken)
+        return self.is_due and not self.verdict.has_left and self.fits(lane) and self.has_room(taken)
 
 
 class Offer(NamedTuple):
@@ -245,7 +244,7 @@ def settle(ledger: Ledger, members: Mapping[str, Member], lanes: Iterable[str]) 
     of the rota.
     """
     named = frozenset(lanes)
-    staying = {rep: member for rep, member in members.items() if not member.has_left}
+    staying = {rep: member for rep, member in members.items() if not member.verdict.has_left}
     past = dict(ledger.balances.get(PAST, {}))
     balances: dict[str, dict[str, int]] = {}
     for lane, row in ledger.balances.items():

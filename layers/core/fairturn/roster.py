@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from fairturn.verdict import ON_DUTY, Code, Source, Verdict
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
@@ -27,16 +29,6 @@ class Owner:
     """HubSpot's latest list of owners lacked them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Duty:
-    """Whether a rep may get leads now, and why, in words that he understands."""
-
-    on: bool
-    why: str
-    has_left: bool = False
-    """HubSpot does not know them, has deactivated them or refuses them."""
-
-
 def refreshed(known: Mapping[str, Owner], listed: Iterable[Owner], named: Collection[str]) -> list[Owner]:
     """The owners to be known from now on: those of a new list of HubSpot's that are known already or named.
 
@@ -48,7 +40,7 @@ def refreshed(known: Mapping[str, Owner], listed: Iterable[Owner], named: Collec
     return [*found.values(), *(replace(owner, missed=True) for owner in missing)]
 
 
-def duty(rep: Rep, owner: Owner | None, at: datetime) -> Duty:
+def duty(rep: Rep, owner: Owner | None, at: datetime) -> Verdict:
     """Tell whether a rep is on duty at a moment. `owner` is None for whom HubSpot doesn't know.
 
     Raises ValueError for a moment without a time zone.
@@ -56,18 +48,18 @@ def duty(rep: Rep, owner: Owner | None, at: datetime) -> Duty:
     if at.tzinfo is None:
         raise ValueError("a moment needs a time zone")
     if owner is None:
-        return Duty(on=False, why="not known to HubSpot", has_left=True)
+        return Verdict(Code.UNKNOWN, Source.HUBSPOT)
     if owner.archived:
-        return Duty(on=False, why="deactivated in HubSpot", has_left=True)
+        return Verdict(Code.DEACTIVATED, Source.HUBSPOT)
     if owner.unavailable:
-        return Duty(on=False, why="refused by HubSpot", has_left=True)
+        return Verdict(Code.REFUSED, Source.HUBSPOT)
     now = at.astimezone(ZoneInfo(rep.zone) if rep.zone else UTC)
     for absence in rep.absences:
         if _is_away(absence, now):
-            return Duty(on=False, why=f"away until {_spoken(absence.end)}")
+            return Verdict(Code.AWAY, until=_written(absence.end))
     if rep.hours is not None and not any(_is_at_work(shift, now) for shift in rep.hours):
-        return Duty(on=False, why="outside working hours")
-    return Duty(on=True, why="on duty")
+        return Verdict(Code.OFF)
+    return ON_DUTY
 
 
 def comes_on_duty(rep: Rep, owner: Owner | None, at: datetime, within: timedelta) -> bool:
@@ -88,7 +80,7 @@ def comes_on_duty(rep: Rep, owner: Owner | None, at: datetime, within: timedelta
         end = absence.end
         last = end if isinstance(end, datetime) else datetime.combine(end + timedelta(days=1), time())
         moments.append(last if last.tzinfo else last.replace(tzinfo=now.tzinfo))
-    return any(duty(rep, owner, moment).on for moment in moments if at < moment <= until)
+    return any(duty(rep, owner, moment).on_duty for moment in moments if at < moment <= until)
 
 
 def _is_away(absence: Absence, now: datetime) -> bool:
@@ -124,5 +116,5 @@ def _has_come(moment: date | datetime, now: datetime) -> bool:
     return now.astimezone(UTC) >= moment.astimezone(UTC)
 
 
-def _spoken(end: date | datetime) -> str:
-    return f"{end:%Y-%m-%d %H:%M}" if isinstance(end, datetime) else end.isoformat()
+def _written(end: date | datetime) -> str:
+    return end.isoformat(timespec="minutes") if isinstance(end, datetime) else end.isoformat()

@@ -64,6 +64,7 @@ from fairturn.record import Record, State, load_changes, new
 from fairturn.roster import Owner
 from fairturn.strays import Look
 from fairturn.telemetry import Metric, count, logger
+from fairturn.verdict import Code, Source, Verdict
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -998,11 +999,30 @@ def _member_row(member: Member) -> Item:
     """What is not as usual with a rep."""
     usual = asdict(Member())
     row = {name: value for name, value in asdict(member).items() if value != usual[name]}
-    return row | ({"skills": sorted(member.skills)} if member.skills else {})
+    row |= {"skills": sorted(member.skills)} if member.skills else {}
+    said = member.verdict
+    return row | ({"verdict": [said.code, said.source, *filter(None, [said.until])]} if "verdict" in row else {})
 
 
 def _to_member(row: Item) -> Member:
-    return Member(**row | {"skills": frozenset(row.get("skills", ()))})
+    told = {name: row[name] for name in row.keys() - {"on_duty", "why", "has_left"}}
+    verdict = _to_verdict(*row["verdict"]) if "verdict" in row else _to_verdict_of_old(row)
+    return Member(**told | {"skills": frozenset(row.get("skills", ())), "verdict": verdict})
+
+
+def _to_verdict(code: str, source: str, until: str | None = None) -> Verdict:
+    return Verdict(Code(code), Source(source), until)
+
+
+def _to_verdict_of_old(row: Item) -> Verdict:
+    """A verdict as earlier versions of this program have written it: whether somebody may get leads, and a text."""
+    if row.get("has_left"):
+        codes = {"deactivated in HubSpot": Code.DEACTIVATED, "refused by HubSpot": Code.REFUSED}
+        return Verdict(codes.get(row.get("why", ""), Code.UNKNOWN), Source.HUBSPOT)
+    if row.get("on_duty", True):
+        return Verdict()
+    _, away, until = row.get("why", "").partition("away until ")
+    return Verdict(Code.AWAY, until=until.replace(" ", "T")) if away else Verdict(Code.OFF)
 
 
 def _to_given(rows: Iterable[Sequence[Any]]) -> tuple[Given, ...]:
