@@ -63,7 +63,8 @@ class Deployment:
 
     def store(self) -> Store:
         """Its table."""
-        return Store(boto3.client("dynamodb"), self._output("TableName"))
+        days = int(self._output("JournalDays"))
+        return Store(boto3.client("dynamodb"), self._output("TableName"), journal_days=days)
 
     def crm(self, hubspot_url: str) -> HubSpot:
         """HubSpot, with the stack's own token."""

@@ -297,7 +297,9 @@ CORRUPTIONS = {
         lambda told: change_record(told.world, told.back, claim=4), What.CLAIM, "whose turn has gone back"
     ),
     "a claimed record is none of an unfinished claim": Corruption(
-        lambda told: told.world.store.finish(ROTA, record(told.world, told.claimed).claim or 0),
+        lambda told: told.world.store.finish(
+            ROTA, record(told.world, told.claimed).claim or 0, milliseconds(told.world.at)
+        ),
         What.CLAIM,
         "sweep does not look at its claim any more",
     ),
@@ -674,7 +676,7 @@ def test_a_wrong_load_is_found_though_leads_move_in_every_reading(told: Told, mo
 
 def test_a_record_that_has_moved_since_is_no_finding(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     world = told.world
-    world.store.finish(ROTA, 7)
+    world.store.finish(ROTA, 7, milliseconds(world.at))
     entries = world.store.entries
 
     def meanwhile(claims: Any) -> Any:

@@ -619,7 +619,7 @@ def test_an_audit_says_what_it_has_looked_at(claimed: Stack) -> None:  # noqa: A
 def test_what_an_audit_finds_is_said_with_what_to_type_and_fails(claimed: Stack) -> None:
     client, table = boto3.client("dynamodb"), claimed.references["Table"]
     client.put_item(TableName=table, Item={"pk": {"S": "LOADS"}, "sk": {"S": "LOADS"}, "7": {"N": "3"}})
-    Store(client, table).finish("inbound", 1)
+    Store(client, table).finish("inbound", 1, 1_795_400_000_000)
     result = run("audit", "table")
     key = """'{"pk": {"S": "LEAD#contact#1"}, "sk": {"S": "RECORD"}}'"""
     shown = f"`aws dynamodb get-item --table-name <TableName> --key {key}`"

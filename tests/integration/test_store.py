@@ -375,15 +375,55 @@ def test_a_claim_is_found_by_its_journal_until_it_is_finished_and_by_none_of_its
     assert store.unfinished(1) == [(ROTA, 1)]
     assert store.unfinished(9, 1_000) == []
     assert store.unfinished(9, 1_001) == [(ROTA, 1), (ROTA, 2)]
-    store.finish(ROTA, 1)
+    store.finish(ROTA, 1, 5_000)
     assert store.unfinished(9) == [(ROTA, 2)]
     assert store.journal(ROTA, 1) == journal
+
+
+def test_a_journal_expires_so_many_days_after_its_claim_was_finished_and_not_before_that(
+    dynamodb: DynamoDBClient,
+) -> None:
+    store = Store(dynamodb, "fairturn", journal_days=150)
+    make(store, Ledger(), "1")
+    assert expiry(dynamodb, f"ROTA#{ROTA}", "CLAIM#000000000001") is None
+    store.finish(ROTA, 1, 5_000)
+    assert expiry(dynamodb, f"ROTA#{ROTA}", "CLAIM#000000000001") == 5 + 150 * 24 * 3600
+    store.reopen(ROTA, 1, 6_000)
+    assert expiry(dynamodb, f"ROTA#{ROTA}", "CLAIM#000000000001") is None
+    store.finish(ROTA, 1, 7_000)
+    store.finish(ROTA, 1, 99_000)
+    assert expiry(dynamodb, f"ROTA#{ROTA}", "CLAIM#000000000001") == 7 + 150 * 24 * 3600
+
+
+def test_the_journal_of_a_giving_back_expires_so_many_days_later(store: Store, dynamodb: DynamoDBClient) -> None:
+    ledger = make(store, Ledger(), "1")
+    entry = GivingBack(1, 9_000, (Returned("contact#1", 1),))
+    store.give_back(ROTA, entry, replace(ledger, version=2), [])
+    assert expiry(dynamodb, f"ROTA#{ROTA}", "CLAIM#000000000002") == 9 + 400 * 24 * 3600
+
+
+def test_a_version_of_the_policy_expires_once_it_is_superseded_and_the_one_in_force_never(
+    store: Store, dynamodb: DynamoDBClient
+) -> None:
+    for number in (1, 2, 3):
+        store.put_policy(number, POLICY, number * 1_000)
+    with pytest.raises(PolicyMoved):
+        store.put_policy(3, POLICY, 99_000)
+    expiries = [expiry(dynamodb, "POLICY", f"V#{number:06d}") for number in (1, 2, 3)]
+    assert expiries == [2 + 400 * 24 * 3600, 3 + 400 * 24 * 3600, None]
+    assert [version.number for version in store.versions(9)] == [3, 2, 1]
+
+
+def expiry(dynamodb: DynamoDBClient, pk: str, sk: str) -> int | None:
+    """Epoch seconds from which DynamoDB may delete an item; None: never."""
+    item = dynamodb.get_item(TableName="fairturn", Key={"pk": {"S": pk}, "sk": {"S": sk}})["Item"]
+    return int(item["ttl"]["N"]) if "ttl" in item else None
 
 
 def test_a_claim_that_is_finished_twice_or_is_none_stays_as_it_is(store: Store) -> None:
     make(store, Ledger(), "1")
     for version in (1, 1, 2):
-        store.finish(ROTA, version)
+        store.finish(ROTA, version, 5_000)
     assert store.unfinished(9) == []
     assert store.journals([(ROTA, 1), (ROTA, 2)]).keys() == {(ROTA, 1)}
 

@@ -646,8 +646,8 @@ def test_a_claim_whose_message_brought_it_to_its_end_is_finished_by_sweep(world:
 def test_a_claim_that_could_not_be_finished_harms_nothing_and_is_finished_by_sweep(world: World) -> None:
     finish = world.store.finish
 
-    def failing(rota: str, version: int) -> None:
-        raise TableUnavailable(f"throttled at {rota} {version}")
+    def failing(rota: str, version: int, at: int) -> None:
+        raise TableUnavailable(f"throttled at {rota} {version} {at}")
 
     world.store.finish = failing  # type: ignore[method-assign]
     leads = world.arrive(2)
@@ -689,7 +689,7 @@ def stuck_again(world: World, lead: str) -> int | None:
 def stuck_in_an_earlier_version(world: World) -> str:
     """A lead that is claimed and whose message is no more: its record says so, and not its claim."""
     lead = stuck(world)
-    world.store.finish(ROTA, 1)
+    world.store.finish(ROTA, 1, milliseconds(world.at))
     world.dynamodb.update_item(
         TableName="fairturn",
         Key={"pk": {"S": f"LEAD#contact#{lead}"}, "sk": {"S": "RECORD"}},

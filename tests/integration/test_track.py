@@ -189,6 +189,20 @@ def test_an_old_event_that_comes_late_does_not_bring_a_turn_back(world: World) -
     assert world.loads() == {other(world, rep): 1}
 
 
+@pytest.mark.parametrize(("days", "comes_back"), [(119, True), (121, False)])
+def test_no_turn_goes_back_that_is_told_of_so_late_that_its_journal_may_have_expired(
+    world: World, days: int, *, comes_back: bool
+) -> None:
+    before = world.balances()
+    lead, rep = handed(world)
+    world.later(300)
+    own(world, lead, other(world, rep))
+    world.later(days * 24 * 3600)
+    world.follow(lead)
+    assert (world.balances() == before) is comes_back
+    assert world.loads() == {other(world, rep): 1}
+
+
 def test_without_a_regret_window_no_turn_goes_back(world: World) -> None:
     world.apply(leads={"regret": 0})
     world.later(31)

@@ -254,8 +254,8 @@ def test_a_claim_that_is_finished_is_found_no_more_and_its_journal_stays(store: 
     store.claim(ROTA, journal, ledger, moves, {})
     assert store.unfinished(9) == [(ROTA, 1)]
     for _ in range(2):
-        store.finish(ROTA, 1)
-    store.finish(ROTA, 2)  # there is none
+        store.finish(ROTA, 1, 5_000)
+    store.finish(ROTA, 2, 5_000)  # there is none
     assert store.unfinished(9) == []
     assert store.journals([(ROTA, 1), (ROTA, 2)]) == {(ROTA, 1): journal}
 

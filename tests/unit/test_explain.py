@@ -244,6 +244,26 @@ def test_the_story_names_the_rules_tried_the_reps_and_the_winner() -> None:
     assert lines[-1].startswith("It went to anna. The owner was the only rep")
 
 
+def test_the_story_says_so_where_the_journal_has_expired_and_tells_what_the_record_tells() -> None:
+    told = story(RECORD, None, POLICY, {"101": "anna"})
+    assert told[:4] == story(RECORD, CLAIM, POLICY, {})[:4]
+    assert told[4:] == [
+        "The journal of its claim has expired, so how the reps stood is not known any more.",
+        "It is with anna now.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"), [("french", 'rule "french" took it'), ("otherwise", "the catch-all took it")]
+)
+def test_the_story_says_so_where_the_version_of_the_policy_has_expired(rule: str, words: str) -> None:
+    record = replace(RECORD, rule=rule)
+    first, second, *rest = story(record, CLAIM, None, {})
+    assert first.endswith("decided under policy version 2.")
+    assert second == f"  That version has expired, so its conditions are not known any more: {words}."
+    assert rest == story(RECORD, CLAIM, POLICY, {})[3:]
+
+
 def test_the_story_says_when_no_rule_took_the_lead() -> None:
     lines = story(replace(RECORD, rule="otherwise", trace="0 0"), CLAIM, POLICY, {})
     assert lines[1:4] == [

@@ -33,8 +33,10 @@ def test_every_variable_finds_its_place() -> None:
         webhook_secret="arn:webhook",
         token_secret="arn:token",
         portal=62515,
+        journal_days=400,
         hubspot_url="https://api.hubapi.com",
     )
+    assert Settings.read({**WHOLE, "JOURNAL_DAYS": "150"}).journal_days == 150
     assert Settings.read({**WHOLE, "HUBSPOT_API_URL": "http://127.0.0.1:1"}).hubspot_url == "http://127.0.0.1:1"
 
 
@@ -51,6 +53,8 @@ def test_all_that_is_missing_is_named_at_once() -> None:
         ("HUBSPOT_PORTAL_ID", "0"),
         ("HUBSPOT_PORTAL_ID", "-1"),
         ("HUBSPOT_PORTAL_ID", "my portal"),
+        ("JOURNAL_DAYS", "0"),
+        ("JOURNAL_DAYS", "for ever"),
         ("HUBSPOT_API_URL", ""),
         ("HUBSPOT_API_URL", "api.hubapi.com"),
     ],

@@ -18,7 +18,8 @@ from fairturn.claim import LONGEST_RUN
 from fairturn.crm import BATCH_LIMIT
 from fairturn.queues import Queue
 from fairturn.settings import Settings
-from fairturn.store import MAX_RECORDS
+from fairturn.store import JOURNAL_DAYS, MAX_RECORDS
+from fairturn.track import BACK_WITHIN
 from fairturn_console.template import PATH, Template
 
 if TYPE_CHECKING:
@@ -323,9 +324,15 @@ def test_variables_for_sam_local_are_named_but_left_out_of_what_is_deployed(name
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_settings_accept_what_the_template_sets(name: str) -> None:
-    settings = Settings.read(resolve(FUNCTIONS[name]["Environment"]["Variables"]))
+    variables = resolve(FUNCTIONS[name]["Environment"]["Variables"])
+    settings = Settings.read({variable: str(value) for variable, value in variables.items()})
     assert settings.webhook_url == f"https://ref:Api.execute-api.eu-central-1.amazonaws.com/hubspot/{'k' * 32}"
     assert settings.portal == 123456
+    assert settings.journal_days == JOURNAL_DAYS
+
+
+def test_journals_are_kept_for_longer_than_a_turn_can_go_back() -> None:
+    assert TEMPLATE.data["Parameters"]["JournalDays"]["MinValue"] * 24 * 3_600_000 > BACK_WITHIN
 
 
 def test_a_domain_of_ones_own_is_what_hubspot_signs() -> None:
@@ -709,6 +716,7 @@ def test_the_outputs_name_what_an_operator_needs() -> None:
     assert outputs == {
         "WebhookUrl": f"https://ref:Api.execute-api.eu-central-1.amazonaws.com/hubspot/{'k' * 32}",
         "TableName": "ref:Table",
+        "JournalDays": 400,
         "LeadsQueueUrl": "ref:LeadsQueue",
         "BulkQueueUrl": "ref:BulkQueue",
         "LeadsDeadLettersUrl": "ref:LeadsDeadLetters",

@@ -86,11 +86,32 @@ def reason(record: Record, booking: Booking) -> str:
     return f"{able}, {most}."
 
 
-def story(record: Record, claim: Claim, policy: Policy, names: Mapping[str, str]) -> list[str]:
+def story(record: Record, claim: Claim | None, policy: Policy | None, names: Mapping[str, str]) -> list[str]:
     """The whole decision, line by line, recomputed from the claim's journal.
 
-    `policy` is the version that the record names; `names` says how to call each rep.
+    `policy` is the version that the record names; `names` says how to call each rep. What has expired of the two is
+    None, and the story says so: then the record alone tells.
     """
+    came = datetime.fromtimestamp(record.occurred_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    skills = _skills(record.lane or ANY)
+    wanted = (f", needs {_listed(skills)}" if skills else "") + (f", {record.worth}" if record.worth else "")
+    number = record.policy if claim is None else claim.policy
+    lines = [
+        f"{record.key} came {came} ({record.source or 'source unknown'}), decided under policy version {number}.",
+        *(f"  Its {name} was {value}." for name, value in sorted(record.shown.items())),
+        *(_rules_tried(record, policy) if policy is not None else _rule_of_old(record)),
+        f"So it goes to the rota {record.rota}{wanted}, priority {record.priority}.",
+    ]
+    lines += _weighed(record, claim, names) if claim is not None else _kept(record, names)
+    if record.spent:
+        lines.append(
+            "Somebody else took it away soon after that. The turn stays spent: too many have come back lately."
+        )
+    return lines
+
+
+def _weighed(record: Record, claim: Claim, names: Mapping[str, str]) -> list[str]:
+    """How each rep stood, and to whom the lead went."""
     booked_as, _ = record.booking
     booking = claim.bookings()[booked_as]
     taken: Counter[str] = Counter()
@@ -98,24 +119,23 @@ def story(record: Record, claim: Claim, policy: Policy, names: Mapping[str, str]
         if given.lead == booked_as:
             break
         taken[given.winner] += 1
-    came = datetime.fromtimestamp(record.occurred_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    skills = _skills(booking.lane)
-    wanted = (f", needs {_listed(skills)}" if skills else "") + (f", {record.worth}" if record.worth else "")
-    lines = [
-        f"{record.key} came {came} ({record.source or 'source unknown'}), decided under policy version {claim.policy}.",
-        *(f"  Its {name} was {value}." for name, value in sorted(record.shown.items())),
-        *_rules_tried(record, policy),
-        f"So it goes to the rota {record.rota}{wanted}, priority {record.priority}.",
-    ]
+    lines = []
     for rep, member in claim.members.items():
         then = replace(member, load=member.load + taken[rep])
         lines.append(f"  {names.get(rep, rep)}: {verdict(then, booking, rep)}.")
-    lines.append(f"It went to {names.get(booking.winner, booking.winner)}. {reason(record, booking)}")
-    if record.spent:
-        lines.append(
-            "Somebody else took it away soon after that. The turn stays spent: too many have come back lately."
-        )
-    return lines
+    return [*lines, f"It went to {names.get(booking.winner, booking.winner)}. {reason(record, booking)}"]
+
+
+def _kept(record: Record, names: Mapping[str, str]) -> list[str]:
+    """What the record tells without its claim's journal."""
+    expired = "The journal of its claim has expired, so how the reps stood is not known any more."
+    return [expired, *([f"It is with {names.get(record.rep, record.rep)} now."] if record.rep is not None else [])]
+
+
+def _rule_of_old(record: Record) -> list[str]:
+    """What the record tells without its version of the policy."""
+    took = "the catch-all took it" if record.rule == OTHERWISE else f'rule "{record.rule}" took it'
+    return [f"  That version has expired, so its conditions are not known any more: {took}."]
 
 
 def _rules_tried(record: Record, policy: Policy) -> list[str]:

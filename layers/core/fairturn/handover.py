@@ -125,7 +125,7 @@ class Handover:
         left = {(record.rota or "", record.claim or 0) for record, _ in claimed if record.key not in done}
         try:
             for rota, version in sorted(claims - left):
-                self.store.finish(rota, version)
+                self.store.finish(rota, version, milliseconds(self.now()))
         except Unavailable as error:
             logger.warning("left to sweep", extra={"reason": str(error)})
 

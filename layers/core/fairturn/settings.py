@@ -32,6 +32,8 @@ class Settings:
     webhook_secret: str = _variable("WEBHOOK_SECRET_ARN")
     token_secret: str = _variable("HUBSPOT_TOKEN_ARN")
     portal: int = _variable("HUBSPOT_PORTAL_ID", "0*[1-9][0-9]*")
+    journal_days: int = _variable("JOURNAL_DAYS", "[1-9][0-9]{0,4}", 400)
+    """For how many days journals and superseded versions of the policy are kept."""
     hubspot_url: str = _variable("HUBSPOT_API_URL", "https?://.*", "https://api.hubapi.com")
 
     @classmethod
@@ -47,7 +49,7 @@ class Settings:
             if text is None or not re.fullmatch(each.metadata["pattern"], text):
                 wrong.append(variable)
             else:
-                found[each.name] = int(text) if each.name == "portal" else text
+                found[each.name] = int(text) if each.type == "int" else text
         if wrong:
             raise ValueError(f"missing or wrong in the environment: {', '.join(wrong)}")
         return cls(**found)

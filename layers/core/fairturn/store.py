@@ -6,12 +6,13 @@ was refused decides anew without reading again. Which items there are, and what 
     pk                  sk                 what it holds
     ROTA#<rota>         LEDGER             version, policy, turns; balances, last turns and grace, packed
     ROTA#<rota>         CLAIM#<version>    the journal of the claim or giving back that made this version; a claim's is
-                                           due until all its leads are known to be handed over
+                                           due until all its leads are known to be handed over, and expires only then
     LOADS               LOADS              one attribute per rep: their open leads; and how often loads were corrected
     LEAD#<type>#<id>    RECORD             the lead's record
     LEAD#<type>#<id>    TRIES              how often a mistake of ours ended a try with this lead, and which
     POLICY              CURRENT            the number of the version in force, and every lane that a version named
-    POLICY              V#<number>         a version of the policy, who applied it, when and what for
+    POLICY              V#<number>         a version of the policy, who applied it, when and what for; it expires once
+                                           another one is in force
     ROSTER              CURRENT            the owners as HubSpot knows them
     BRAKE               CURRENT            the leads from bulk sources of the last minutes
     LOOK                CURRENT            how far reconciliation has looked at HubSpot
@@ -86,6 +87,10 @@ IN_FORCE_FOR: Final = 30.0
 TRIES_KEPT_FOR: Final = 14 * 24 * 3600
 """Seconds: as long as a message can live."""
 OVERWRITES_KEPT_FOR: Final = 7 * 24 * 3600
+"""Seconds."""
+JOURNAL_DAYS: Final = 400
+"""For how many days journals and superseded versions of the policy are kept, where nobody says otherwise."""
+DAY: Final = 24 * 3600
 """Seconds."""
 MOST_COUNTED: Final = 1_000
 """Leads of a lane that are counted; beyond that it is `many`."""
@@ -207,9 +212,17 @@ class _Conflict(Exception):
 class Store:
     """The table. Raises TableUnavailable when DynamoDB can't answer for now, Contended when others hold its items."""
 
-    def __init__(self, client: DynamoDBClient, table: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        client: DynamoDBClient,
+        table: str,
+        *,
+        journal_days: int = JOURNAL_DAYS,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._client = client
         self._table = table
+        self._journal_days = journal_days
         self._sleep = sleep
 
     # What a claim rests on
@@ -284,7 +297,7 @@ class Store:
         self._write(
             [
                 self._put_ledger(rota, entry.before, after),
-                self._put_journal(rota, entry.version, _giving_back_item(entry)),
+                self._put_journal(rota, entry.version, {**_giving_back_item(entry), "ttl": self._expires_at(entry.at)}),
                 *self._add_loads(load_changes(moves)),
                 *(self._put_record(before, record) for before, record in moves),
             ],
@@ -332,16 +345,20 @@ class Store:
                 raise
             raise LoadsCorrected("somebody else has corrected loads meanwhile") from error
 
-    def finish(self, rota: str, version: int) -> None:
-        """Note that no lead of a claim has still to be handed over.
+    def finish(self, rota: str, version: int, at: int) -> None:
+        """Note, at this time in epoch milliseconds, that no lead of a claim has still to be handed over.
+
+        Its journal has so many days to live from then on: while a handover may need it, it never expires.
 
         Condition: that was not noted before. If it was, this changes nothing, whoever did it.
         """
         request: Item = {
             "TableName": self._table,
             "Key": _serialize(_journal_key(rota, version)),
-            "UpdateExpression": "REMOVE due_lane, due",
+            "UpdateExpression": "REMOVE due_lane, due SET #ttl = :ttl",
             "ConditionExpression": "attribute_exists(due_lane)",
+            "ExpressionAttributeNames": {"#ttl": "ttl"},
+            "ExpressionAttributeValues": _serialize({":ttl": self._expires_at(at)}),
         }
         try:
             self._call(lambda: self._client.update_item(**request))
@@ -357,8 +374,9 @@ class Store:
         request: Item = {
             "TableName": self._table,
             "Key": _serialize(_journal_key(rota, version)),
-            "UpdateExpression": "SET due_lane = :lane, due = :due",
+            "UpdateExpression": "SET due_lane = :lane, due = :due REMOVE #ttl",
             "ConditionExpression": "attribute_exists(pk)",
+            "ExpressionAttributeNames": {"#ttl": "ttl"},
             "ExpressionAttributeValues": _serialize({":lane": CLAIMS, ":due": f"{at:013d}"}),
         }
         try:
@@ -449,7 +467,8 @@ class Store:
     def put_policy(
         self, number: int, policy: Policy, at: int, *, by: str | None = None, message: str | None = None
     ) -> None:
-        """Put a new version into force; `by` and `message` tell who applies it and what for.
+        """Put a new version into force; `by` and `message` tell who applies it and what for. The one before has so many
+        days to live from then on; the one in force never expires.
 
         Condition: it follows the one in force. Raises PolicyMoved.
         """
@@ -471,6 +490,15 @@ class Store:
             {"Put": {"ConditionExpression": "attribute_not_exists(pk)", "Item": _serialize(version)}},
             {"Update": follows},
         ]
+        if number > 1:
+            expires: Item = {
+                "Key": _serialize(_policy_key(number - 1)),
+                "UpdateExpression": "SET #ttl = :ttl",
+                "ConditionExpression": "attribute_exists(pk)",
+                "ExpressionAttributeNames": {"#ttl": "ttl"},
+                "ExpressionAttributeValues": _serialize({":ttl": self._expires_at(at)}),
+            }
+            items.append({"Update": expires})
         try:
             self._write(items, ())
         except ClaimRefused as refused:
@@ -675,6 +703,10 @@ class Store:
             else:
                 raise TableUnavailable("DynamoDB left keys unread")
         return found
+
+    def _expires_at(self, at: int) -> int:
+        """Epoch seconds from which DynamoDB may delete what is of no use any more since `at`, epoch milliseconds."""
+        return at // 1000 + self._journal_days * DAY
 
     def _put(self, item: Item, seen: tuple[str, int] | None) -> bool:
         """Put an item, on condition that one of its attributes still is what was seen, 0 being that of an item that

@@ -168,7 +168,7 @@ class Sweep:
             due: list[tuple[str, str]] = []
             for claim, leads in standing(self.store, claims[start : start + MAX_KEYS]).items():
                 if not leads.known and not leads.unreadable:
-                    self.store.finish(*claim)
+                    self.store.finish(*claim, milliseconds(self.now()))
                 # Those that somebody has taken up, or tried in vain, a moment ago are not late.
                 due += [lead_of(key) for key, record in leads.known.items() if record.changed_at < late]
                 due += map(lead_of, leads.unreadable)

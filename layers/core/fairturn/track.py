@@ -46,6 +46,7 @@ from fairturn.policy import OWNER, Cleared, Mode, Reached
 from fairturn.queues import Letter
 from fairturn.record import (
     ENDED,
+    KEPT_FOR,
     MOST_UNSEEN,
     READS_LAG,
     UNSEEN_FOR,
@@ -71,6 +72,9 @@ if TYPE_CHECKING:
 ROUNDS: Final = 4
 """How often the records of one batch are looked at anew: they moved meanwhile, or were merged into others."""
 BRAKE_ATTEMPTS: Final = 5
+BACK_WITHIN: Final = KEPT_FOR * 1000
+"""Milliseconds after the handover for which a turn can go back: by far more than any message lives, and less than the
+journal of its claim does, which takes 150 days at least."""
 ASSIGNED_AT: Final = "hubspot_owner_assigneddate"
 """When somebody last became the record's owner, in HubSpot's own books."""
 BY_HAND: Final = frozenset({"CRM_UI", "CRM_UI_BULK_ACTION", "MOBILE_ANDROID", "MOBILE_IOS"})
@@ -451,6 +455,8 @@ class Track:
         """Whether somebody else changed the owner so soon after the handover that the rep's turn goes back."""
         record = case.record
         if record.state is not State.HANDED or record.claim is None or record.handed_at is None:
+            return False
+        if milliseconds(self.now()) > record.handed_at + BACK_WITHIN:
             return False
         until = record.handed_at + terms.policy.leads.regret * 60_000
         if milliseconds(self.now()) <= until:

@@ -42,7 +42,8 @@ class Wiring:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._sqs = boto3.client("sqs", config=BOUNDED)
-        self._store = Store(boto3.client("dynamodb", config=BOUNDED), settings.table)
+        client = boto3.client("dynamodb", config=BOUNDED)
+        self._store = Store(client, settings.table, journal_days=settings.journal_days)
         self._in_force = InForce(self._store)
         secrets = SecretsProvider(boto3_client=boto3.client("secretsmanager", config=BOUNDED))
         credentials = Credentials(secrets, settings.webhook_secret, settings.token_secret)
