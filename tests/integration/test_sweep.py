@@ -845,6 +845,24 @@ def test_owners_whom_no_policy_ever_named_are_not_stored(world: World) -> None:
     assert stranger not in world.store.pointer().owners
 
 
+def test_an_owner_whom_the_policy_names_no_more_is_forgotten_once_no_claim_for_them_is_under_way(world: World) -> None:
+    lead = stuck(world)
+    rep = record(world, lead).rep
+    assert rep is not None
+    others = [each for each in world.reps if each != rep]
+    world.apply(rotas={ROTA: {"members": others}}, reps=dict.fromkeys(others))
+    with no_writes(world):
+        world.later(301)
+        world.sweep.run()
+    assert rep in world.store.pointer().owners
+    for _ in range(3):  # it is handed over, then found to be finished, and what is refreshed comes before both
+        assert rep in world.store.pointer().owners
+        world.later(301)
+        world.sweep.run()
+        assert world.owner(lead) == rep
+    assert world.store.pointer().owners.keys() == {*others}
+
+
 def test_a_refresh_does_not_undo_a_policy_applied_meanwhile(world: World) -> None:
     owners = world.crm.owners
     later = world.portal.add_owner("later@example.com")

@@ -399,10 +399,11 @@ def test_an_owner_who_was_refused_and_is_missing_stays_refused() -> None:
     assert refreshed(known(refused), [], {"5"}) == [replace(refused, missed=True)]
 
 
-def test_only_owners_who_are_known_or_named_are_kept() -> None:
+def test_only_owners_who_are_named_are_kept() -> None:
     stranger = Owner("9", "eve@example.com", archived=False)
-    assert refreshed(known(OWNER), [OWNER, BRUNO, stranger], {"6"}) == [OWNER, BRUNO]
-    assert refreshed(known(OWNER), [OWNER], ()) == [OWNER]  # no policy names him any more, but leads may be theirs
+    assert refreshed(known(OWNER), [OWNER, BRUNO, stranger], {"5", "6"}) == [OWNER, BRUNO]
+    assert refreshed(known(OWNER), [OWNER], ()) == []
+    assert refreshed(known(OWNER), [], ()) == []
     assert refreshed({}, [], {"5"}) == []
 
 

@@ -30,13 +30,13 @@ class Owner:
 
 
 def refreshed(known: Mapping[str, Owner], listed: Iterable[Owner], named: Collection[str]) -> list[Owner]:
-    """The owners to be known from now on: those of a new list of HubSpot's that are known already or named.
+    """The owners to be known from now on: those of a new list of HubSpot's that are named.
 
     HubSpot goes on listing whom it has deactivated, and a list may lack somebody by mistake. So whoever is missing
     stays as known once, and has left only if the next list lacks them as well.
     """
-    found = {owner.id: owner for owner in listed if owner.id in known or owner.id in named}
-    missing = [owner for owner in known.values() if owner.id not in found and not owner.missed]
+    found = {owner.id: owner for owner in listed if owner.id in named}
+    missing = [known[rep] for rep in known if rep in named and rep not in found and not known[rep].missed]
     return [*found.values(), *(replace(owner, missed=True) for owner in missing)]
 
 

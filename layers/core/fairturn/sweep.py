@@ -27,6 +27,7 @@ from fairturn.errors import (
 )
 from fairturn.events import UNKNOWN_SOURCE, Kind, Message, lead_key, lead_of
 from fairturn.handover import write_moves
+from fairturn.ledger import Claim
 from fairturn.policy import Mode
 from fairturn.queues import Letter
 from fairturn.record import UNSEEN_FOR, Record, State, milliseconds
@@ -137,17 +138,30 @@ class Sweep:
     # Owners
 
     def _refresh_owners(self, pointer: Pointer, terms: Terms, deadline: Deadline) -> None:
-        """Read how the owners whom the policy names or named stand: who has left gets no lead from then on."""
+        """Read how the owners whom the policy names stand: who has left gets no lead from then on. Whom it names no
+        more is forgotten as soon as no claim for them is under way."""
         at = milliseconds(self.now())
         if at - pointer.owners_at < OWNERS_AFTER:
             return
-        owners = refreshed(pointer.owners, self.crm.owners(deadline), terms.policy.reps.keys())
+        owners = refreshed(pointer.owners, self.crm.owners(deadline), self._needed(pointer, terms))
         try:
             self.store.put_roster(owners, at, read_at=pointer.owners_at)
         except RosterMoved:
             return  # another run, or `policy apply`, was first
         self.in_force.forget()
         logger.info("owners refreshed", extra={"owners": len(owners)})
+
+    def _needed(self, pointer: Pointer, terms: Terms) -> set[str]:
+        """The owners who must be known: all whom the policy names, and who has a lead in a claim that is not finished.
+        Whether that is handed over goes by their being an owner still."""
+        named = {*terms.policy.reps}
+        if pointer.owners.keys() <= named:
+            return named
+        claims = self.store.unfinished(MAX_KEYS)
+        if len(claims) == MAX_KEYS:  # there may be more
+            return named | pointer.owners.keys()
+        journals = self.store.journals(claims).values()
+        return named | {given.winner for each in journals if isinstance(each, Claim) for given in each.leads}
 
     # Leads
 
