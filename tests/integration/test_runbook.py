@@ -104,6 +104,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
         here = settings()
         outputs = {
             "TableName": here.table,
+            "JournalDays": str(here.journal_days),
             "ChangesQueueUrl": here.changes_queue,
             "BulkQueueUrl": here.bulk_queue,
             "LeadsDeadLettersUrl": here.leads_dead_letters,
