@@ -496,7 +496,7 @@ FAILURES = {
     ),
     "an import floods": Failure(import_many, {"BulkPaused"}, apply(), lasts=10),
     "all reps are away": Failure(apply(reps=AWAY), {"LeadsDue"}, apply(), lasts=40, parameters={"WaitingAlarm": 2}),
-    "a load is wrong": Failure(miscount, {"AuditFindings"}, count_rightly, lasts=10, ends_within=25 * 60),
+    "a load is wrong": Failure(miscount, {"AuditFindings"}, count_rightly, lasts=10, ends_within=26 * 60),
     "a rep is deactivated": Failure(deactivate, {"RepsUnavailable"}, activate, lasts=10),
     "a workflow overwrites owners": Failure(overwrite, {"OwnersOverwritten"}, nothing, lasts=30),
     "the properties for the reasons are gone": Failure(
