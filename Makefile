@@ -18,7 +18,7 @@ DYNAMODB_LOCAL := .dynamodb-local/2.9.30
 DYNAMODB_LOCAL_PACKAGE := amplify-dynamodb-simulator
 DYNAMODB_LOCAL_SHA256 := 3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9
 
-.PHONY: help demo test check build smoke local prove search bench plots lock clean
+.PHONY: help demo test check build smoke local prove search bench plots costs lock clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -60,6 +60,9 @@ bench: $(INSTALLED) $(DYNAMODB_LOCAL)/DynamoDBLocal.jar ## measure everything an
 plots: $(INSTALLED) ## draw the pictures of docs/ anew
 	@$(BIN)/python docs/plots.py
 	@$(BIN)/python docs/dashboard.py
+
+costs: $(INSTALLED) ## write docs/costs.md anew, from counted requests
+	@$(BIN)/python -m docs.costs
 
 $(INSTALLED): pyproject.toml tests/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Fairturn needs Python 3.11 or later: make PYTHON=python3.13 ..." >&2; exit 1; }

@@ -1,9 +1,11 @@
-"""What DynamoDB counts for a write: units, from the sizes of what was there before and of what is there after it.
+"""What DynamoDB counts for a write or a read: units, from the sizes of what is written or read.
 
 A unit writes 1 KB, and an item counts as large as it was or as it becomes, whichever is more. In a transaction each
 item is written twice. An index follows by itself, after the transaction: each entry that is put, changed or removed is
 one more write, of the size of what the index shows. DynamoDB Local's own figures for transactions don't grow with the
 items, so they are no help.
+
+A unit reads 4 KB, or twice that where the answer may be a moment old, as an index's always may.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ Item = dict[str, dict[str, Any]]
 
 UNIT: Final = 1024
 """Bytes that one unit writes."""
+READ_UNIT: Final = 4096
+"""Bytes that one unit reads for certain as they are now."""
 TRANSACTIONAL: Final = 2
 """Units that DynamoDB counts for one, in a transaction."""
 KEY: Final = ("pk", "sk")
@@ -69,6 +73,11 @@ def units_of_write(before: Item, after: Item, indexes: Sequence[Index], *, in_tr
     return times * units(max(size(before), size(after))) + sum(index.units(before, after) for index in indexes)
 
 
+def units_of_read(size: int, *, consistent: bool) -> float:
+    """What DynamoDB counts for reading so many bytes, 0 for what is not there."""
+    return max(-(-size // READ_UNIT), 1) * (1 if consistent else 0.5)
+
+
 def indexes(template: Template | None = None) -> list[Index]:
     """The indexes of the table that the template describes."""
     table = (template or Template()).resources("AWS::DynamoDB::Table")["Table"]
@@ -82,12 +91,15 @@ def indexes(template: Template | None = None) -> list[Index]:
 
 
 class Meter:
-    """A client of DynamoDB that counts the units of all that is written through it, while nobody else writes."""
+    """A client of DynamoDB that counts what goes through it, and in units, while nobody else writes."""
 
     def __init__(self, client: DynamoDBClient) -> None:
         self._client = client
         self._indexes = indexes()
         self.units = 0
+        """For what was written."""
+        self.read_units = 0.0
+        self.requests = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -102,9 +114,30 @@ class Meter:
         writes = [write for item in request["TransactItems"] for write in item.values()]
         return self._metered("transact_write_items", request, writes, in_transaction=True)
 
+    def batch_get_item(self, **request: Any) -> Any:
+        """An item that is not there counts, too."""
+        self.requests += 1
+        answer: Any = self._client.batch_get_item(**request)
+        for table, wanted in request["RequestItems"].items():
+            consistent = wanted.get("ConsistentRead", False)
+            sizes = [size(item) for item in answer["Responses"].get(table, ())]
+            sizes += [0] * (len(wanted["Keys"]) - len(sizes))
+            self.read_units += sum(units_of_read(each, consistent=consistent) for each in sizes)
+        return answer
+
+    def query(self, **request: Any) -> Any:
+        """All that is looked at counts, also what is not shown."""
+        self.requests += 1
+        looked: Any = {name: value for name, value in request.items() if name != "ProjectionExpression"}
+        items: Any = self._client.query(**looked)["Items"]
+        looked_at = sum(map(size, items))
+        self.read_units += units_of_read(looked_at, consistent=request.get("ConsistentRead", False))
+        return self._client.query(**request)
+
     def _metered(
         self, name: str, request: Mapping[str, Any], writes: Sequence[Mapping[str, Any]], *, in_transaction: bool
     ) -> Any:
+        self.requests += 1
         before = [self._item(write) for write in writes]
         answer = getattr(self._client, name)(**request)
         for write, item in zip(writes, before, strict=True):

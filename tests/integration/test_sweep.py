@@ -974,7 +974,7 @@ def test_a_run_with_nothing_to_do_asks_hubspot_nothing_and_writes_nothing(world:
     world.sweep.run()
     assert world.portal.calls == {}
     assert world.requests == {
-        "BatchGetItem": 4,  # policy in force and owners; brake; ledgers and loads; last look at HubSpot
+        "BatchGetItem": 5,  # policy in force and owners; brake; ledgers and loads; last look at HubSpot; last audit
         "Query": 5,  # the only lane and the bulk sources; late claims, also of earlier versions; unseen
     }
     assert world.store.due(due_lane(ROTA, "any"), 10) == []

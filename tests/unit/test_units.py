@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fairturn_console.units import Index, Item, indexes, size, units, units_of_write
+from fairturn_console.units import Index, Item, indexes, size, units, units_of_read, units_of_write
 
 KEY: Item = {"pk": {"S": "LEAD#contact#1"}, "sk": {"S": "RECORD"}}
 BY_DUE = Index(("due_lane", "due"), frozenset({"state"}))
@@ -40,6 +40,11 @@ def test_an_attribute_is_as_large_as_its_name_and_its_value(value: dict[str, Any
 
 def test_a_unit_writes_one_kilobyte_and_what_is_begun_counts_whole() -> None:
     assert [units(each) for each in (1, 1024, 1025, 4096)] == [1, 1, 2, 4]
+
+
+def test_a_unit_reads_four_kilobytes_or_twice_that_if_it_may_be_a_moment_old_and_what_is_not_there_counts_too() -> None:
+    assert [units_of_read(each, consistent=True) for each in (0, 1, 4096, 4097)] == [1, 1, 1, 2]
+    assert [units_of_read(each, consistent=False) for each in (0, 4096, 4097)] == [0.5, 0.5, 1]
 
 
 @pytest.mark.parametrize(("before", "after", "expected"), [(0, 900, 1), (900, 1100, 2), (2100, 900, 3)])
