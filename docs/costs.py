@@ -52,7 +52,7 @@ SECOND: Final = timedelta(seconds=1)
 MINUTE: Final = timedelta(minutes=1)
 SPACING: Final = timedelta(seconds=MONTH / MILLION)
 """Between two leads, when a million are spread over a month."""
-LONE: Final = 60
+LONE: Final = 30
 BATCHES: Final = 2
 QUIET_AFTER: Final = 60
 """Seconds, at most, until nothing is left to do about what has come."""

@@ -19,11 +19,13 @@ from botocore.loaders import create_loader
 from botocore.session import get_session
 from moto import mock_aws
 from moto.core.serialize import BaseJSONSerializer
+from moto.core.utils import unix_time_millis
 from moto.dynamodb import models as dynamodb_models
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table as MotoTable
 from moto.server import ThreadedMotoServer
+from moto.sqs.models import SQSBackend
 
 from fairturn_console.template import Template
 
@@ -79,7 +81,8 @@ def moto_without_detours() -> Iterator[None]:
 
     It keeps, for undoing a transaction, the items that this writes, and no copy of the whole table for each of them. It
     sorts items by their keys' text, and no Decimal or set is made of each key first. And it looks only for the member
-    that a value has, not for all ten that it might have.
+    that a value has, not for all ten that it might have. And of a queue it reads how long that keeps its messages, not
+    everything about it for each message.
     """
     write, serialize = DynamoDBBackend.transact_write_items, BaseJSONSerializer._serialize_type_structure  # noqa: SLF001 - moto offers no other way
 
@@ -109,7 +112,12 @@ def moto_without_detours() -> Iterator[None]:
             serializer._serialize_structure_member(told, value, shape.members[name], name)  # noqa: SLF001
         serialized[key] = told
 
+    def is_kept(backend: SQSBackend, name: str, message: Any) -> bool:
+        queue: Any = backend.get_queue(name)
+        return bool(unix_time_millis() < message.sent_timestamp + queue.message_retention_period * 1000)
+
     with (
+        patch.object(SQSBackend, "is_message_valid_based_on_retention_period", is_kept),
         patch.object(DynamoDBBackend, "transact_write_items", transact_write_items),
         patch.object(MotoTable, "all_items", all_items),
         patch.object(BaseJSONSerializer, "_serialize_type_structure", serialize_structure),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
+import time_machine
 
 from fairturn_console.cloud import moto_without_detours
 from tests.integration.conftest import TABLE
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mypy_boto3_dynamodb import DynamoDBClient
+
+
+START = datetime(2027, 1, 11, 9, tzinfo=UTC)
 
 
 @pytest.fixture(params=[nullcontext, moto_without_detours], ids=["moto", "without detours"])
@@ -88,3 +94,15 @@ def test_a_refused_transaction_changes_nothing(client: Any) -> None:
     assert after["LEAD#1"]["packed"] == {"B": b"new"}
     assert "LEAD#30" in after
     assert "LEAD#2" not in after
+
+
+@pytest.mark.usefixtures("client")
+def test_a_message_is_there_for_as_long_as_its_queue_keeps_it() -> None:
+    sqs = boto3.client("sqs")
+    with time_machine.travel(START, tick=False) as clock:
+        url = sqs.create_queue(QueueName="short", Attributes={"MessageRetentionPeriod": "60"})["QueueUrl"]
+        sqs.send_message(QueueUrl=url, MessageBody="a lead")
+        clock.shift(59)
+        assert len(sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)["Messages"]) == 1
+        clock.shift(1)
+        assert "Messages" not in sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
