@@ -257,11 +257,11 @@ class Run:
         entries = [entry for item in items for index in indexes() if (entry := index.entry(item))]
         return sum(size(item) + TABLE_OVERHEAD for item in (*items, *entries))
 
-    def _metered(self, client: Any, table: str) -> Store:
+    def _metered(self, client: Any, table: str, **options: Any) -> Store:
         meter = Meter(client)
         self._meters.append(meter)
         counting: Any = meter
-        return Store(counting, table)
+        return Store(counting, table, **options)
 
 
 def lone() -> Counted:
