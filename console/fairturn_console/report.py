@@ -256,7 +256,7 @@ class Report:
 
     def _end(self, record: Record | None) -> str:
         """Where a lead is at the end of the day."""
-        if self._is_assigned(record):
+        if self._is_assigned(record) or (record is not None and self._day.erased.get(record.id)):
             return "assigned"
         ends = {State.WAITING: "waiting", State.REFUSED: "dead-lettered"}
         return "dropped" if record is None else ends.get(record.state, "dropped")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import boto3
 
 from fairturn.crm import HubSpot
+from fairturn.events import CONTACT, lead_key
 from fairturn.explain import PROPERTIES
 from fairturn.policy import OWNER, Policy
 from fairturn.record import milliseconds
@@ -84,7 +85,8 @@ class Day:
     """Lead → whom somebody chose while Fairturn was writing another owner."""
     merged: list[str] = field(default_factory=list)
     """The ids of the leads that a merge made one."""
-    erased: list[str] = field(default_factory=list)
+    erased: dict[str, bool] = field(default_factory=dict)
+    """Lead → whether Fairturn had given it to somebody; its record does not tell any more."""
     redriven: list[str] = field(default_factory=list)
     waited: set[str] = field(default_factory=set)
     """Leads that waited until somebody came on duty."""
@@ -240,8 +242,10 @@ class Story:
 
     def _erase(self) -> None:
         if leads := self._assigned():
-            self.day.erased.append(self._random.choice(leads))
-            self._portal.privacy_delete(self.day.erased[0])
+            lead = self._random.choice(leads)
+            record = self._store.records([(CONTACT, lead)]).known.get(lead_key(CONTACT, lead))
+            self.day.erased[lead] = record is not None and record.handed_at is not None
+            self._portal.privacy_delete(lead)
             self._say(f"{self._clock()}  A person asks to be forgotten; the contact is erased.")
 
     def _assigned(self) -> list[str]:

@@ -45,6 +45,9 @@ class Inbox:
         for each in received:
             self.messages.pop(each.id, None)
 
+    def length(self) -> int:
+        return len(self.messages)
+
     def put_back(self, delays: Sequence[tuple[Received, int]], deadline: Deadline | None = None) -> None:  # noqa: ARG002
         """Time is not told here: what is put back comes after all others."""
         for each, _ in delays:

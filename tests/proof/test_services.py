@@ -82,6 +82,10 @@ class Shared:
                 id_ = f"m{next(self._numbers)}"
                 self._waiting.append(Received(id_, id_, letter.body, 0))
 
+    def length(self) -> int:
+        with self._lock:
+            return len(self._waiting) + self._under_way
+
     def put_back(self, delays: Sequence[tuple[Received, int]], deadline: Deadline | None = None) -> None:
         """Time is not told here."""
 
