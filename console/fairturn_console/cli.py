@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fairturn.crm import HubSpot
     from fairturn.policy import Policy
     from fairturn_console.dead_letters import DeadLetter, Listing
+    from fairturn_console.person import People
     from fairturn_console.policies import Checked
     from fairturn_console.recount import Count
 
@@ -51,6 +52,8 @@ dead_letter_commands = typer.Typer(cls=_ListsByDefault, help="What was given up,
 app.add_typer(dead_letter_commands, name="dead-letters")
 audit_commands = typer.Typer(no_args_is_help=True, help="Whether all that is stored agrees with itself.")
 app.add_typer(audit_commands, name="audit")
+person_commands = typer.Typer(no_args_is_help=True, help="What is stored of a contact or a rep: given out, or erased.")
+app.add_typer(person_commands, name="person")
 
 POLICY: Final = Path("policy.yaml")
 STACK: Final = "fairturn"
@@ -427,6 +430,79 @@ def audit_table(
     typer.echo(f"Looked at {looked}. Found: {len(report.findings)}.", err=as_json)
     if report.findings:
         raise typer.Exit(1)
+
+
+Person = Annotated[str, typer.Argument(help="A contact's id, or a rep's e-mail address.")]
+IsRep = Annotated[bool, typer.Option("--rep", help="The id is a rep's owner id, not a contact's.")]
+
+
+@person_commands.command("export")
+def export_person(person: Person, *, is_rep: IsRep = False, stack: StackName = "fairturn") -> None:
+    """Print all that is stored of a contact or a rep, as one JSON object for each record of HubSpot's that they are.
+
+    The whole table is read. Exits with 1 if there is too much to look at all of it.
+    """
+    from fairturn_console.deployment import Deployment
+
+    try:
+        with _logged_apart():
+            people = Deployment(stack).people()
+            found = [
+                people.rep(id_, email) if email is not None or is_rep else people.contact(id_)
+                for id_, email in _persons(people, person)
+            ]
+    except FairturnError as error:
+        _fail(str(error))
+    for each in found:
+        typer.echo(json.dumps(each, indent=2))
+    if not all(each["complete"] for each in found):
+        _fail("not all was looked at: there is too much")
+
+
+@person_commands.command("erase")
+def erase_person(
+    person: Person,
+    *,
+    is_rep: IsRep = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    stack: StackName = "fairturn",
+) -> None:
+    """Erase what is stored of a contact or a rep, as far as the ledgers allow, and say what stays and why.
+
+    In HubSpot nothing is erased. A contact that is erased here is never looked at again, whatever is told of it for 120
+    days: erase it in HubSpot first. A rep must not be in the policy any more.
+    """
+    from fairturn_console.deployment import Deployment
+
+    try:
+        with _logged_apart():
+            people = Deployment(stack).people()
+            chosen = _persons(people, person)
+            for id_, email in chosen:
+                a_rep = email is not None or is_rep
+                who = f"the rep {person} (owner {id_})" if a_rep else f"contact {id_}"
+                if not yes:
+                    typer.confirm(f"Erase {who} for good?", abort=True, err=True)
+                erased = people.erase_rep(id_, email) if a_rep else people.erase_contact(id_)
+                if not erased.gone:
+                    typer.echo(f"Nothing that can be erased is stored of {who}.")
+                for line in erased.gone:
+                    typer.echo(f"erased: {line}")
+                for line in erased.stays:
+                    typer.echo(f"stays: {line}")
+    except FairturnError as error:
+        _fail(str(error))
+    if chosen:
+        typer.echo("Backups of the table keep what was erased for up to 35 days; logs keep ids for LogRetentionDays.")
+
+
+def _persons(people: People, person: str) -> list[tuple[str, str | None]]:
+    """Contact or owner ids, each with the e-mail address if that was given. Raises PersonUnknown."""
+    if re.fullmatch(r"[0-9]{1,19}", person):
+        return [(person, None)]
+    if "@" not in person:
+        raise typer.BadParameter("must be a contact's id, or a rep's e-mail address")
+    return [(id_, person) for id_ in sorted(people.owner_ids(person))]
 
 
 @dead_letter_commands.command("list")

@@ -14,7 +14,7 @@ from fairturn.queues import MAX_BATCH, Letter, Queue, Received
 from fairturn.telemetry import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
@@ -60,6 +60,15 @@ class Listing:
     letters: tuple[DeadLetter, ...]
     complete: bool
     """False if there may be more than were looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The letters that were deleted."""
+
+    letters: tuple[DeadLetter, ...]
+    complete: bool
+    """False if there may be more letters than were looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,16 @@ class DeadLetters:
         with self._held() as (held, complete):
             letters = sorted((each.letter for each in held.values()), key=_age)
         return Listing(tuple(letters), complete)
+
+    def drop(self, wanted: Callable[[DeadLetter], bool]) -> Dropped:
+        """Delete the letters that are wanted, of up to 1,000 of each queue, for good."""
+        with self._held() as (held, complete):
+            chosen = [each for each in held.values() if wanted(each.letter)]
+            for name, batch in _tens(chosen):
+                self._dead_letters[name].delete([each.received for each in batch])
+                for each in batch:
+                    del held[each.letter.id]
+        return Dropped(tuple(each.letter for each in chosen), complete)
 
     def redrive(self, ids: Iterable[str]) -> Redrive:
         """Send letters back, bodies unchanged; see `redrive_all`. An id may be cut to 6 characters or more."""

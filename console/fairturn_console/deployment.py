@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import UTC, datetime
 from typing import Final
+from uuid import uuid4
 
 import boto3
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from fairturn.claim import Claims
 from fairturn.credentials import Credentials
 from fairturn.crm import HubSpot
 from fairturn.errors import FairturnError
@@ -18,6 +21,7 @@ from fairturn.queues import Queue
 from fairturn.reconcile import Reconciliation
 from fairturn.store import Store
 from fairturn_console.dead_letters import DeadLetters
+from fairturn_console.person import People
 from fairturn_console.recount import Recount
 
 QUEUES: Final = ("leads", "bulk", "changes", "leads-dead-letters", "changes-dead-letters")
@@ -76,13 +80,19 @@ class Deployment:
         """What looks at HubSpot for what no webhook told, as sweep does."""
         store = self.store()
         changes = Queue(boto3.client("sqs"), self._output("ChangesQueueUrl"))
-        return Reconciliation(store, store.terms, self.crm(hubspot_url), changes, lambda: datetime.now(UTC))
+        return Reconciliation(store, store.terms, self.crm(hubspot_url), changes, _now)
 
     def recount(self, hubspot_url: str) -> Recount:
         """What makes every load what HubSpot has."""
         reconciliation = self.reconciliation(hubspot_url)
         changes, now = reconciliation.changes, reconciliation.now
         return Recount(self.store(), reconciliation.crm, reconciliation, changes, now, time.sleep)
+
+    def people(self) -> People:
+        """What gives out and erases people's data."""
+        store = self.store()
+        claims = Claims(store, worker=f"person-{uuid4().hex[:8]}", now=_now, jitter=random.random)
+        return People(store, self.dead_letters(), claims, _now)
 
     def dead_letters(self) -> DeadLetters:
         """Both its dead-letter queues."""
@@ -122,3 +132,7 @@ class Deployment:
             raise StackUnknown(
                 f"stack {self._stack!r} has no output {name}: check --stack, and that it is deployed from this version"
             ) from error
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -23,6 +23,7 @@ from werkzeug.serving import make_server
 from fairturn.ledger import Claim, Given, Ledger, Member
 from fairturn.policy import Policy
 from fairturn.record import Record, State, new
+from fairturn.roster import Owner
 from fairturn.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from fairturn.signature import sign as sign_request
 from fairturn.store import Store
@@ -638,6 +639,72 @@ def test_what_an_audit_finds_is_said_with_what_to_type_and_fails(claimed: Stack)
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [(row["what"], row["where"]) for row in rows] == [("load", "rep 7"), ("claim", "contact#1")]
     assert result.stderr == "Looked at 1 rotas, 1 versions of their ledgers, 1 records. Found: 2.\n"
+
+
+# fairturn person
+
+
+@pytest.fixture
+def assigned(deployed: Stack) -> Store:
+    """A lead that was handed over to a rep, whom the policy in force names no more."""
+    store = Store(boto3.client("dynamodb"), deployed.references["Table"])
+    for number, rep in ((1, "7"), (2, "8")):
+        data = {"reps": {rep: None}, "rotas": {"inbound": {"members": [rep]}}, "otherwise": {"rota": "inbound"}}
+        store.put_policy(number, Policy.read(data), 1)
+    store.put_roster([Owner("7", "anna@example.com", archived=False), Owner("8", "bo@example.com", archived=False)], 1)
+    claim = Claim(Ledger(), 1, 1, frozenset({"any"}), {"7": Member()}, (Given("contact#1", "any", "7"),))
+    record = replace(new("1"), rota="inbound", shown={"country": "France"}).claimed("7", 1, "worker", 1)
+    store.claim("inbound", claim, claim.recompute().ledger, [(new("1"), record)], {})
+    store.move([(record, record.handed(2))])
+    return store
+
+
+def test_a_contacts_data_is_printed_as_json_and_erased_once_that_is_confirmed(assigned: Store) -> None:
+    data = json.loads(run("person", "export", "1").stdout)
+    assert (data["contact"], data["records"][0]["shown"]) == ("1", {"country": "France"})
+    result = CliRunner().invoke(app, ["person", "erase", "1"], input="n\n")
+    assert result.exit_code == 1
+    assert assigned.records([("contact", "1")]).of("1").state is State.HANDED
+    result = CliRunner().invoke(app, ["person", "erase", "1"], input="y\n")
+    assert (result.exit_code, result.stderr.split(":")[0]) == (0, "Erase contact 1 for good? [y/N]")
+    _, first, *others = result.stdout.splitlines()
+    assert first == "erased: records (1): all but the id, the state and when it was erased"
+    assert [line.partition(":")[0] for line in others[:-1]] == ["stays", "stays"]
+    assert assigned.records([("contact", "1")]).of("1").state is State.ERASED
+
+
+def test_a_reps_data_is_printed_as_json_and_erased_by_e_mail_or_owner_id(assigned: Store) -> None:
+    by_email, by_id = (run("person", "export", *who).stdout for who in (["anna@example.com"], ["7", "--rep"]))
+    assert by_email == by_id
+    assert json.loads(by_id)["roster"]["email"] == "anna@example.com"
+    result = run("person", "erase", "Anna@example.com", "--yes")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("erased: the entry in the roster, with the e-mail address\n")
+    assert assigned.pointer().owners.keys() == {"8"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["export", "anna"], "must be a contact's id"),
+        (["export", "eve@example.com"], "no rep has this e-mail address here"),
+        (["erase", "bo@example.com", "--yes"], "the policy in force names this rep"),
+    ],
+)
+def test_who_is_nobody_or_still_at_work_is_not_given_out_or_erased(
+    assigned: Store, arguments: list[str], said: str
+) -> None:
+    result = run("person", *arguments)
+    assert result.exit_code != 0
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert assigned.pointer().owners.keys() == {"7", "8"}
+
+
+def test_of_whom_nothing_is_stored_nothing_is_erased(assigned: Store) -> None:
+    result = run("person", "erase", "404", "--yes")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Nothing that can be erased is stored of contact 404.\n")
+    assert assigned.records([("contact", "404")]).known == {}
 
 
 # fairturn demo

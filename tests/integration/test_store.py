@@ -638,8 +638,8 @@ def test_each_try_with_a_lead_that_a_mistake_ended_is_counted(store: Store) -> N
     assert [store.note_try(lead, "ValueError in record.py, line 7", 7_000 + n) for n in range(3)] == [1, 2, 3]
     assert store.note_try(other, "KeyError", 9_000) == 1
     assert store.tries([lead, other, ("contact", "3")]) == {
-        "contact#1": Tries(3, 7_002),
-        "contact#2": Tries(1, 9_000),
+        "contact#1": Tries(3, 7_002, "ValueError in record.py, line 7"),
+        "contact#2": Tries(1, 9_000, "KeyError"),
     }
 
 

@@ -153,6 +153,8 @@ class Tries:
     number: int
     at: int
     """When the last one did, epoch milliseconds."""
+    what: str = ""
+    """Which mistake that was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,7 @@ class Store:
     ) -> None:
         self._client = client
         self._table = table
-        self._journal_days = journal_days
+        self.journal_days = journal_days
         self._sleep = sleep
 
     # What a claim rests on
@@ -464,6 +466,31 @@ class Store:
         items = {each: found[_name(key)] for each, key in keys.items() if _name(key) in found}
         return [_to_version(each, item) for each, item in items.items()]
 
+    def stored_versions(self, numbers: Iterable[int]) -> dict[int, Item]:
+        """Versions of the policy as they are stored, whether this program can use them or not: `policy` as JSON has it,
+        `at`, and where they are known `by` and `message`. What has expired is left out."""
+        keys = {number: _policy_key(number) for number in numbers}
+        found = self._get(list(keys.values()))
+        items = {number: found[_name(key)] for number, key in keys.items() if _name(key) in found}
+        return {number: item | {"policy": json.loads(item["policy"])} for number, item in items.items()}
+
+    def amend_version(self, number: int, item: Item) -> None:
+        """Write a version of the policy anew, as `stored_versions` has given it.
+
+        Condition: it is still there. If it is not, this changes nothing.
+        """
+        text = json.dumps(item["policy"], separators=(",", ":"))
+        request: Item = {
+            "TableName": self._table,
+            "Item": _serialize({**item, **_policy_key(number), "policy": text}),
+            "ConditionExpression": "attribute_exists(pk)",
+        }
+        try:
+            self._call(lambda: self._client.put_item(**request))
+        except ClientError as error:
+            if not _is_refused(error):
+                raise
+
     def put_policy(
         self, number: int, policy: Policy, at: int, *, by: str | None = None, message: str | None = None
     ) -> None:
@@ -591,17 +618,17 @@ class Store:
 
     # What an audit reads
 
-    def page_of_records(self, beyond: Item | None = None) -> tuple[Records, Item | None]:
-        """A page of all records, in no order, each with what an audit needs of it; and where the next page begins, None
-        after the last one. Each record is read consistently, the page as a whole is not."""
+    def page_of_records(self, beyond: Item | None = None, *, whole: bool = False) -> tuple[Records, Item | None]:
+        """A page of all records, in no order, each with what an audit needs of it, or `whole`; and where the next page
+        begins, None after the last one. Each record is read consistently, the page as a whole is not."""
         names = {f"#{name}": name for name in SEEN_BY_AUDIT}
+        shown: Item = {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
         request: Item = {
             "TableName": self._table,
             "ConsistentRead": True,
             "FilterExpression": "sk = :record",
-            "ProjectionExpression": ", ".join(names),
-            "ExpressionAttributeNames": names,
             "ExpressionAttributeValues": _serialize({":record": "RECORD"}),
+            **({} if whole else shown),
         }
         if beyond is not None:
             request["ExclusiveStartKey"] = beyond
@@ -679,7 +706,13 @@ class Store:
         keys = {lead_key(*lead): _tries_key(*lead) for lead in leads}
         found = self._get(list(keys.values()))
         items = {lead: found[_name(key)] for lead, key in keys.items() if _name(key) in found}
-        return {lead: Tries(int(item["number"]), int(item["at"])) for lead, item in items.items()}
+        return {lead: Tries(int(item["number"]), int(item["at"]), item["what"]) for lead, item in items.items()}
+
+    def forget_tries(self, leads: Iterable[tuple[str, str]]) -> None:
+        """Forget the tries of leads given as (type, id). One request for each."""
+        for lead in leads:
+            key = _serialize(_tries_key(*lead))
+            self._call(lambda key=key: self._client.delete_item(TableName=self._table, Key=key))  # type: ignore[misc]
 
     # Requests
 
@@ -706,7 +739,7 @@ class Store:
 
     def _expires_at(self, at: int) -> int:
         """Epoch seconds from which DynamoDB may delete what is of no use any more since `at`, epoch milliseconds."""
-        return at // 1000 + self._journal_days * DAY
+        return at // 1000 + self.journal_days * DAY
 
     def _put(self, item: Item, seen: tuple[str, int] | None) -> bool:
         """Put an item, on condition that one of its attributes still is what was seen, 0 being that of an item that
