@@ -11,7 +11,7 @@ from fairturn.claim import Undoing
 from fairturn.errors import Contended, FairturnError
 from fairturn.events import CONTACT, lead_key, lead_of
 from fairturn.handover import write_moves
-from fairturn.ledger import Claim
+from fairturn.ledger import Claim, GivingBack
 from fairturn.record import KEPT_FOR, State, milliseconds
 from fairturn.store import DAY
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fairturn.claim import Claims
-    from fairturn.ledger import GivingBack
     from fairturn.record import Record
     from fairturn.store import Store
     from fairturn_console.dead_letters import DeadLetter, DeadLetters
@@ -254,10 +253,10 @@ class People:
         named = {lane.partition("#")[0] for lane in self.store.pointer().lanes}
         return sorted(named | {record.rota for record in records.values() if record.rota is not None})
 
-    def _journals(self, records: Mapping[str, Record]) -> tuple[list[tuple[str, int, Claim | GivingBack | None]], bool]:
-        """All journals, rota by rota, and whether they are all that there are."""
-        found: list[tuple[str, int, Claim | GivingBack | None]] = []
-        pages = 0
+    def _journals(self, records: Mapping[str, Record]) -> tuple[list[tuple[str, int, Claim | GivingBack]], bool]:
+        """All journals that can be read, rota by rota, and whether they are all that there are."""
+        found: list[tuple[str, int, Claim | GivingBack]] = []
+        pages, is_all = 0, True
         rotas = self._rotas(records)
         for rota, ledger in self.store.read(rotas, []).ledgers.items():
             first: int | None = 1
@@ -265,9 +264,10 @@ class People:
                 if pages == MAX_PAGES:
                     return found, False
                 entries, first = self.store.journals_from(rota, first, ledger.version, 0)
-                found += [(rota, version, each) for version, each in entries.items()]
+                found += [(rota, version, each) for version, each in entries.items() if each is not None]
+                is_all &= None not in entries.values()
                 pages += 1
-        return found, True
+        return found, is_all
 
     def _versions(self, number: int) -> list[tuple[int, Data]]:
         """The versions of the policy up to this one, as they are stored, the newest first."""
@@ -288,7 +288,7 @@ def _names(letter: DeadLetter, ids: set[str]) -> bool:
     return not ids.isdisjoint(map(str, named))
 
 
-def _rows_of_contact(rota: str, version: int, journal: Claim | GivingBack | None, names: set[str]) -> Iterator[Data]:
+def _rows_of_contact(rota: str, version: int, journal: Claim | GivingBack, names: set[str]) -> Iterator[Data]:
     """What a journal says of a contact."""
     row = {"rota": rota, "version": version}
     match journal:
@@ -298,16 +298,14 @@ def _rows_of_contact(rota: str, version: int, journal: Claim | GivingBack | None
             for each in given:
                 booking = {"booking": asdict(bookings[each.lead])} if each.lead in bookings else {}
                 yield row | {"at": journal.at, "policy": journal.policy, **each._asdict(), **booking}
-        case None:
-            yield row | {"unreadable": True}
-        case _:
+        case GivingBack():
             for returned in journal.leads:
                 if returned.lead in names:
                     yield row | {"at": journal.at, "gaveBack": returned._asdict()}
 
 
 def _rows_of_rep(
-    rota: str, version: int, journal: Claim | GivingBack | None, rep: str, booked: Counter[tuple[str, int, str]]
+    rota: str, version: int, journal: Claim | GivingBack, rep: str, booked: Counter[tuple[str, int, str]]
 ) -> Iterator[Data]:
     """What a journal says of a rep; `booked` remembers what they got, for the journals that give it back."""
     row = {"rota": rota, "version": version}
@@ -321,9 +319,7 @@ def _rows_of_rep(
             if member is not None or got or had or owed:
                 stood = None if member is None else asdict(member) | {"skills": sorted(member.skills)}
                 yield row | {"at": journal.at, "owed": owed, "stood": stood, "got": got, "hadBefore": had}
-        case None:
-            yield row | {"unreadable": True}
-        case _:
+        case GivingBack():
             back = [each._asdict() for each in journal.leads if booked[rota, each.claim, each.lead]]
             if back:
                 yield row | {"at": journal.at, "gaveBack": back}

@@ -151,6 +151,17 @@ def test_those_who_were_merged_into_a_contact_are_erased_with_it(world: World, p
     check(world)
 
 
+def test_what_cannot_be_read_is_not_taken_for_the_contacts_and_makes_the_answer_incomplete(
+    world: World, people: People
+) -> None:
+    handed(world)
+    key = {"pk": {"S": f"ROTA#{ROTA}"}, "sk": {"S": "CLAIM#000000000001"}}
+    world.dynamodb.put_item(TableName="fairturn", Item={**key, "kind": {"S": "claim"}, "journal": {"B": b"?"}})
+    assert people.contact("404")["complete"] is False
+    assert people.erase_contact("404").gone == []
+    assert world.record("404") is None
+
+
 # A rep
 
 
