@@ -456,7 +456,7 @@ def export_person(person: Person, *, is_rep: IsRep = False, stack: StackName = "
     for each in found:
         typer.echo(json.dumps(each, indent=2))
     if not all(each["complete"] for each in found):
-        _fail("not all was looked at: there is too much")
+        _fail("this is not all: there is too much to look at, or something that this version cannot read")
 
 
 @person_commands.command("erase")

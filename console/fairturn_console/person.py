@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from fairturn.claim import Undoing
@@ -16,7 +16,7 @@ from fairturn.record import KEPT_FOR, State, milliseconds
 from fairturn.store import DAY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from fairturn.claim import Claims
@@ -79,16 +79,14 @@ class People:
         own = {key: record for key, record in records.items() if id in {record.id, record.merged_into}}
         keys = {lead_key(CONTACT, id), *own}
         names = keys | {record.booked_as for record in own.values() if record.booked_as}
-        journals, looked_at_all = self._journals(records)
+        journals, looked_at_all = self._said(records, partial(_of_contact, names=names))
         return {
             "contact": id,
             "records": [asdict(record) for record in own.values()],
             "tries": [
                 {"lead": lead, **asdict(each)} for lead, each in self.store.tries(map(lead_of, sorted(keys))).items()
             ],
-            "journals": [
-                row for rota, version, each in journals for row in _rows_of_contact(rota, version, each, names)
-            ],
+            "journals": journals,
             "complete": is_all and looked_at_all,
         }
 
@@ -121,7 +119,7 @@ class People:
                 "its claim was handed over: every rep's balance is computed from them"
             )
         if not (data["complete"] and dropped.complete):
-            erased.stays.append("what was not looked at, because there is too much: repeat the command")
+            erased.stays.append("what was not looked at: there is too much, or something that this version cannot read")
         return erased
 
     def _erase(self, record: Record) -> None:
@@ -151,13 +149,12 @@ class People:
     def rep(self, rep: str, email: str | None = None) -> Data:
         """All that is stored of a rep, by owner id; `complete` says whether all was looked at."""
         records, is_all = self._records()
-        journals, looked_at_all = self._journals(records)
+        journals, looked_at_all = self._said(records, partial(_of_rep, rep=rep, booked=set()))
         pointer = self.store.pointer()
         owner = pointer.owners.get(rep)
         email = owner.email if owner is not None else email
         versions = self._versions(pointer.number)
         rotas = self._rotas(records)
-        booked: Counter[tuple[str, int, str]] = Counter()
         return {
             "rep": rep,
             "roster": None if owner is None else asdict(owner),
@@ -172,10 +169,8 @@ class People:
                 for rota, ledger in self.store.read(rotas, []).ledgers.items()
                 if rep in {*ledger.reps(), *ledger.last, *ledger.grace}
             },
-            "journals": [
-                row for rota, version, each in journals for row in _rows_of_rep(rota, version, each, rep, booked)
-            ],
-            "policies": [row for number, each in versions if (row := _of_rep(number, each, rep, email)) is not None],
+            "journals": journals,
+            "policies": [row for number, each in versions if (row := _in_policy(number, each, rep, email)) is not None],
             "complete": is_all and looked_at_all and pointer.number <= MAX_VERSIONS,
         }
 
@@ -232,7 +227,7 @@ class People:
         if versions:
             yield f"the owner id in {versions} versions of the policy, each for {days} days after the next one"
         if not data["complete"]:
-            yield "what was not looked at, because there is too much"
+            yield "what was not looked at: there is too much, or something that this version cannot read"
 
     # What is looked at
 
@@ -253,21 +248,24 @@ class People:
         named = {lane.partition("#")[0] for lane in self.store.pointer().lanes}
         return sorted(named | {record.rota for record in records.values() if record.rota is not None})
 
-    def _journals(self, records: Mapping[str, Record]) -> tuple[list[tuple[str, int, Claim | GivingBack]], bool]:
-        """All journals that can be read, rota by rota, and whether they are all that there are."""
-        found: list[tuple[str, int, Claim | GivingBack]] = []
+    def _said(
+        self, records: Mapping[str, Record], of: Callable[[str, int, Claim | GivingBack], Iterable[Data]]
+    ) -> tuple[list[Data], bool]:
+        """What all journals say of somebody, rota by rota, and whether all that there are could be looked at."""
+        said: list[Data] = []
         pages, is_all = 0, True
-        rotas = self._rotas(records)
-        for rota, ledger in self.store.read(rotas, []).ledgers.items():
+        for rota, ledger in self.store.read(self._rotas(records), []).ledgers.items():
             first: int | None = 1
             while first is not None and first <= ledger.version:
                 if pages == MAX_PAGES:
-                    return found, False
+                    return said, False
                 entries, first = self.store.journals_from(rota, first, ledger.version, 0)
-                found += [(rota, version, each) for version, each in entries.items() if each is not None]
+                said += [
+                    row for version, each in entries.items() if each is not None for row in of(rota, version, each)
+                ]
                 is_all &= None not in entries.values()
                 pages += 1
-        return found, is_all
+        return said, is_all
 
     def _versions(self, number: int) -> list[tuple[int, Data]]:
         """The versions of the policy up to this one, as they are stored, the newest first."""
@@ -288,7 +286,7 @@ def _names(letter: DeadLetter, ids: set[str]) -> bool:
     return not ids.isdisjoint(map(str, named))
 
 
-def _rows_of_contact(rota: str, version: int, journal: Claim | GivingBack, names: set[str]) -> Iterator[Data]:
+def _of_contact(rota: str, version: int, journal: Claim | GivingBack, names: set[str]) -> Iterator[Data]:
     """What a journal says of a contact."""
     row = {"rota": rota, "version": version}
     match journal:
@@ -304,8 +302,8 @@ def _rows_of_contact(rota: str, version: int, journal: Claim | GivingBack, names
                     yield row | {"at": journal.at, "gaveBack": returned._asdict()}
 
 
-def _rows_of_rep(
-    rota: str, version: int, journal: Claim | GivingBack, rep: str, booked: Counter[tuple[str, int, str]]
+def _of_rep(
+    rota: str, version: int, journal: Claim | GivingBack, rep: str, booked: set[tuple[str, int, str]]
 ) -> Iterator[Data]:
     """What a journal says of a rep; `booked` remembers what they got, for the journals that give it back."""
     row = {"rota": rota, "version": version}
@@ -320,7 +318,7 @@ def _rows_of_rep(
                 stood = None if member is None else asdict(member) | {"skills": sorted(member.skills)}
                 yield row | {"at": journal.at, "owed": owed, "stood": stood, "got": got, "hadBefore": had}
         case GivingBack():
-            back = [each._asdict() for each in journal.leads if booked[rota, each.claim, each.lead]]
+            back = [each._asdict() for each in journal.leads if (rota, each.claim, each.lead) in booked]
             if back:
                 yield row | {"at": journal.at, "gaveBack": back}
 
@@ -335,7 +333,7 @@ def _as_owner(record: Record, rep: str) -> Data | None:
     return {"lead": record.key, "is": role, "state": record.state, "rota": record.rota, **times}
 
 
-def _of_rep(number: int, version: Data, rep: str, email: str | None) -> Data | None:
+def _in_policy(number: int, version: Data, rep: str, email: str | None) -> Data | None:
     """What a version of the policy says of a rep."""
     policy = version["policy"]
     said = {name: version[name] for name in ("by", "message") if _has(version.get(name), email)}
