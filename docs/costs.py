@@ -432,7 +432,8 @@ def page() -> str:
 
         ## A month in which nothing comes
 
-        Sweep runs every minute all the same, and Lambda's pollers ask the queues.
+        Sweep runs every minute all the same, and Lambda's pollers ask the queues. Its audit, once a day, is not in
+        here: what that reads grows with what the table keeps.
         """,
         _table(
             ["", "in a month", "$"],
