@@ -395,6 +395,16 @@ def test_a_journal_expires_so_many_days_after_its_claim_was_finished_and_not_bef
     assert expiry(dynamodb, f"ROTA#{ROTA}", "CLAIM#000000000001") == 7 + 150 * 24 * 3600
 
 
+def test_a_journal_that_outlives_its_neighbours_counts_as_gone_like_them(dynamodb: DynamoDBClient) -> None:
+    store = Store(dynamodb, "fairturn", journal_days=150)
+    make(store, make(store, Ledger(), "1"), "2")
+    store.finish(ROTA, 1, 100 * 24 * 3_600_000)  # a hundred days late
+    kept, _ = store.journals_from(ROTA, 1, 2, 148 * 24 * 3_600_000)
+    assert sorted(kept) == [1, 2]
+    kept, _ = store.journals_from(ROTA, 1, 2, 151 * 24 * 3_600_000)
+    assert kept == {}
+
+
 def test_the_journal_of_a_giving_back_expires_so_many_days_later(store: Store, dynamodb: DynamoDBClient) -> None:
     ledger = make(store, Ledger(), "1")
     entry = GivingBack(1, 9_000, (Returned("contact#1", 1),))

@@ -640,7 +640,8 @@ class Store:
         self, rota: str, first: int, last: int, at: int
     ) -> tuple[dict[int, Claim | GivingBack | None], int | None]:
         """The journals of a rota from one version to another, at most 100 of them, None for one that can't be read; and
-        with which version to go on, None after the last one. What has expired at `at`, epoch milliseconds, is left out.
+        with which version to go on, None after the last one. What has expired at `at`, epoch milliseconds, is left out,
+        and so is one whose claim was finished so late that its neighbours are gone before it.
         """
         request: Item = {
             "TableName": self._table,
@@ -657,11 +658,12 @@ class Store:
         }
         answer = self._call(lambda: self._client.query(**request))
         items = {int(item["sk"].partition("#")[2]): item for item in map(_deserialize, answer["Items"])}
+        entries = {version: _to_entry(item, version) for version, item in items.items()}
         soon = at // 1000 + EXPIRES_SOON
         expired = [version for version, item in items.items() if "ttl" in item and item["ttl"] < soon]
-        kept = {version: item for version, item in items.items() if version > max(expired, default=0)}
+        expired += [version for version, entry in entries.items() if entry and self._expires_at(entry.at) < soon]
         more = max(items) + 1 if items and "LastEvaluatedKey" in answer else None
-        return {version: _to_entry(item, version) for version, item in kept.items()}, more
+        return {version: entry for version, entry in entries.items() if version > max(expired, default=0)}, more
 
     def entries(self, claims: Iterable[ClaimKey]) -> dict[ClaimKey, tuple[Claim | GivingBack | None, bool]]:
         """Some journals, as far as they are there, None for one that can't be read, each with whether sweep still looks
