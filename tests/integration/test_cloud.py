@@ -11,20 +11,21 @@ import pytest
 import time_machine
 
 from fairturn_console.cloud import moto_without_detours
-from tests.integration.conftest import TABLE
+from tests.integration.conftest import TABLE, create_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 
 START = datetime(2027, 1, 11, 9, tzinfo=UTC)
 
 
 @pytest.fixture(params=[nullcontext, moto_without_detours], ids=["moto", "without detours"])
-def client(request: pytest.FixtureRequest, dynamodb: DynamoDBClient) -> Iterator[Any]:
+def client(request: pytest.FixtureRequest, plain_aws: None) -> Iterator[Any]:  # noqa: ARG001 - it must be there first
     """A table of nine items, four in a lane of the index; moto as it is, and as it is in the sandbox."""
+    dynamodb = boto3.client("dynamodb")
+    create_table(dynamodb)
     with request.param():
         for number in (9, 2, 7, 1, 10, 3, 8, 5, 20):
             due = {"due_lane": {"S": "lane"}, "due": {"S": f"{99 - number}"}} if number > 7 else {}
