@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 from fairturn.audit import read_loads
 from fairturn.crm import BATCH_LIMIT, MOST_GROUPS, Filter
 from fairturn.deadline import Deadline
-from fairturn.errors import LoadsCorrected, OutOfTime
+from fairturn.errors import HubSpotUnavailable, LoadsCorrected, OutOfTime
 from fairturn.events import CONTACT, OWNER, UNKNOWN_SOURCE, Kind, Message, lead_of
 from fairturn.queues import Letter
 from fairturn.reconcile import Strays
-from fairturn.record import READS_LAG, milliseconds
+from fairturn.record import MOST_UNSEEN, READS_LAG, milliseconds
 from fairturn.strays import Look
 
 if TYPE_CHECKING:
@@ -134,9 +134,11 @@ class Recount:
         """
         held, drifts = correct_loads(self.store, reps, dry_run=dry_run)
         unseen: dict[str, Record] = {}
+        shows = False  # whether HubSpot shows anything at all
         for number, rep in enumerate(reps, 1):
             say(f"rep {number} of {len(reps)} ...")
             total = self._open(rep, policy)
+            shows |= bool(total)
             strays: set[str] = set()
             if total != len(held[rep]):
                 messages, missing = self._compare(rep, held[rep])
@@ -145,6 +147,10 @@ class Recount:
                 self._send(messages, dry_run=dry_run)
             yield Count(rep, len(held[rep]), drifts[rep], total, frozenset(strays))
         if unseen:
+            if len(unseen) > MOST_UNSEEN and not shows:
+                raise HubSpotUnavailable(
+                    f"HubSpot shows none of {len(unseen)} contacts and no other of their reps: its answers say nothing"
+                )
             say(f"{len(unseen)} contacts that HubSpot does not show are looked for again ...")
             self.sleep(READS_LAG / 1000)
             self._send(self._gone(unseen), dry_run=dry_run)

@@ -603,7 +603,9 @@ def claimed(deployed: Stack) -> Stack:
         {"reps": {"7": None}, "rotas": {"inbound": {"members": ["7"]}}, "otherwise": {"rota": "inbound"}}
     )
     store.put_policy(1, policy, 1)
-    claim = Claim(Ledger(), 1, 1, frozenset({"any"}), {"7": Member()}, (Given("contact#1", "any", "7"),))
+    claim = Claim(
+        Ledger(), 1, int(time.time() * 1000), frozenset({"any"}), {"7": Member()}, (Given("contact#1", "any", "7"),)
+    )
     record = replace(new("1"), rota="inbound").claimed("7", 1, "worker", 1)
     store.claim("inbound", claim, claim.recompute().ledger, [(new("1"), record)], {})
     return deployed

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-
 START = datetime(2027, 1, 11, 9, tzinfo=UTC)
 
 

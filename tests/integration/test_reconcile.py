@@ -148,12 +148,26 @@ def test_an_old_contact_that_reaches_the_stage_of_a_lead_gets_an_owner(world: Wo
     assert world.states([old]) == {"handed": 1}
 
 
-def test_where_owners_are_not_kept_a_missed_lead_is_given_anew(world: World) -> None:
+def test_whoever_owns_a_new_contact_keeps_it_even_where_owners_are_not_kept(world: World) -> None:
+    """After a restore it may be one that we have given to them."""
     world.apply(leads={"keep_owner": False})
-    (lead,) = world.arrive(hubspot_owner_id=world.portal.add_owner("elsewhere@example.com"))
+    (lead,) = world.arrive(hubspot_owner_id=world.reps[2])
     late(world)
-    assert reconcile(world) == {Cause.CREATED: 1}
-    assert world.owner(lead) in world.reps
+    assert reconcile(world) == {Cause.OWNER: 1}
+    assert (world.owner(lead), world.loads()) == (world.reps[2], {world.reps[2]: 1})
+
+
+def test_a_lead_that_reopens_is_judged_by_the_source_that_brought_it(world: World) -> None:
+    only_forms = {"name": "others", "when": [{"not": {"source": ["FORM"]}}], "ignore": "no form"}
+    world.apply(leads=CLOSED, rules=[only_forms])
+    (lead,) = assigned(world)
+    world.portal.change(lead, {"hs_lead_status": "UNQUALIFIED", OWNER: ""})
+    late(world)
+    reconcile(world)
+    world.portal.change(lead, {"hs_lead_status": "NEW"})
+    late(world)
+    assert reconcile(world) == {Cause.REOPENED: 1}
+    assert world.states([lead]) == {"handed": 1}
 
 
 def test_what_a_rule_ignores_is_no_stray(world: World) -> None:

@@ -147,6 +147,16 @@ def test_a_deletion_of_which_nobody_told_gives_the_room_back(world: World) -> No
     assert are_level(world)
 
 
+def test_answers_that_show_nothing_at_all_are_taken_for_no_deletion(world: World) -> None:
+    leads = assigned(world, 6)
+    for lead in leads:
+        world.portal.contact(lead).archived = True
+    with pytest.raises(HubSpotUnavailable, match="its answers say nothing"):
+        recount(world)
+    assert world.passed_on("changes") == []
+    assert world.states(leads) == {"handed": 6}
+
+
 def test_what_hubspot_shows_at_the_second_look_is_not_taken_for_deleted(world: World) -> None:
     (lead,) = assigned(world, 1)
     world.portal.delete(lead)

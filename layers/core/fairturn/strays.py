@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -101,8 +101,10 @@ def missed(
         return _message(sighting), Cause.CLOSED if seen.closed else Cause.OWNER
     is_ended = record.state in {State.CLOSED, State.GONE} and record.unseen_at is None  # for the unseen, sweep looks
     is_back = is_ended and seen.owner is None and not seen.closed
-    if is_back and isinstance(route(Lead(_message(sighting), properties), policy), Route):
-        return _message(sighting), Cause.REOPENED
+    told = _message(sighting)
+    as_it_came = replace(told, change_source=record.source) if record.came and record.source else told
+    if is_back and isinstance(route(Lead(as_it_came, properties), policy), Route):
+        return told, Cause.REOPENED
     return None
 
 
@@ -113,7 +115,7 @@ def _new(sighting: Sighting, lead: Lead, seen: Seen, policy: Policy, since: int)
         return None
     is_new = sighting.created_at >= since
     is_lead = (is_new or isinstance(leads.when, Reached)) and isinstance(route(lead, policy), Route)
-    if is_lead and (seen.owner is None or (is_new and not leads.keep_owner)):
+    if is_lead and seen.owner is None:  # an owner may be ours, of before the table was restored
         return (lead.message if is_new else _message(sighting, Kind.PROPERTY_CHANGE)), Cause.CREATED
     if seen.owner is None or policy.mode is Mode.OBSERVE:
         return None
