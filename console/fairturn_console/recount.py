@@ -34,6 +34,8 @@ MOST_ROUNDS: Final = 24 * 60
 """A day's, and some 15 million contacts."""
 ATTEMPTS: Final = 3
 """How often loads are held against the records, where somebody else corrects them meanwhile."""
+MOST_AT_ONCE: Final = 100
+"""Loads that are corrected in one request: an expression of DynamoDB's has at most 4 KB."""
 READING_WITHIN: Final = 1_800.0
 """Seconds for reading all records, some times over."""
 ASKED_WITHIN: Final = 30.0
@@ -73,9 +75,11 @@ def correct_loads(
         reading = read_loads(store, Deadline.after(READING_WITHIN))
         known = {rep: drift.low for rep, drift in reading.drifts.items() if drift.is_known}
         drifts = {rep: known.get(rep, 0) for rep in reps}
+        wrong = [] if dry_run else [rep for rep in reps if drifts[rep]]
         try:
-            if not dry_run and any(drifts.values()):
-                store.correct_loads({rep: -drift for rep, drift in drifts.items() if drift}, corrections)
+            for number, start in enumerate(range(0, len(wrong), MOST_AT_ONCE)):
+                part = wrong[start : start + MOST_AT_ONCE]
+                store.correct_loads({rep: -drifts[rep] for rep in part}, corrections + number)
         except LoadsCorrected:
             if attempt == ATTEMPTS:
                 raise

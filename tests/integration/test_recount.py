@@ -196,6 +196,15 @@ def test_a_load_that_is_wrong_is_set_right(world: World, load: int) -> None:
     assert are_level(world)
 
 
+def test_loads_are_set_right_in_parts_where_many_are_wrong(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairturn_console.recount.MOST_AT_ONCE", 2)
+    assigned(world, 3)
+    for rep in world.reps:
+        plant(world, rep, 9)
+    assert [count.drift for count in recount(world).values()] == [8, 8, 8]
+    assert (world.loads(), world.store.corrections()) == (dict.fromkeys(world.reps, 1), 2)
+
+
 def test_a_load_is_set_right_while_leads_come(world: World) -> None:
     assigned(world, 3)
     plant(world, world.reps[0], 5)
