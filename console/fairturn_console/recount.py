@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from fairturn.audit import read_loads
@@ -14,6 +13,7 @@ from fairturn.events import CONTACT, OWNER, UNKNOWN_SOURCE, Kind, Message, lead_
 from fairturn.queues import Letter
 from fairturn.reconcile import Strays
 from fairturn.record import MOST_UNSEEN, READS_LAG, milliseconds
+from fairturn.routing import said
 from fairturn.strays import Look
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from fairturn.crm import HubSpot
-    from fairturn.policy import Policy, Reached, Value
+    from fairturn.policy import Policy, Reached
     from fairturn.queues import Queue
     from fairturn.reconcile import Reconciliation
     from fairturn.record import Record
@@ -230,15 +230,5 @@ class Recount:
 
 def _reached(criterion: Reached) -> Filter:
     """What closes a contact, as a search asks for it: options go by their case, texts by small letters."""
-    values = [_text(value) for value in criterion.reaches]
+    values = [said(value) for value in criterion.reaches]
     return Filter(criterion.property, "IN", tuple(dict.fromkeys([*values, *(value.lower() for value in values)])))
-
-
-def _text(value: Value) -> str:
-    match value:
-        case bool():
-            return str(value).lower()
-        case Decimal():
-            return f"{value:f}"
-        case _:
-            return value

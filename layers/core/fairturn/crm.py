@@ -279,15 +279,12 @@ class _Change(_Answer):
 
     def of_owner(self) -> OwnerChange | None:
         """As a change of the owner; None if its time can't be read."""
-        try:
-            at = datetime.fromisoformat(self.timestamp or "")
-        except ValueError:
-            return None
-        if at.tzinfo is None:
+        at = _moment(self.timestamp)
+        if not at:
             return None
         return OwnerChange(
             owner=self.value or None,
-            at=milliseconds(at),
+            at=at,
             source=self.source_type if self.source_type and CODE.fullmatch(self.source_type) else "UNKNOWN",
             by=self.source_id if self.source_id and SOURCE_ID.fullmatch(self.source_id) else None,
         )

@@ -276,9 +276,9 @@ _NEGATED = {"is": "is not", "contains": "does not contain", "starts with": "does
 
 
 def _leaf(leaf: Leaf, *, negated: bool = False) -> str:
-    verb, said = _predicate(leaf)
+    verb, rest = _predicate(leaf)
     subject = "the source" if isinstance(leaf, FromSource) else leaf.property
-    return f"{subject} {_NEGATED[verb] if negated else verb} {said}"
+    return f"{subject} {_NEGATED[verb] if negated else verb} {rest}"
 
 
 def _predicate(leaf: Leaf) -> tuple[str, str]:
@@ -286,15 +286,15 @@ def _predicate(leaf: Leaf) -> tuple[str, str]:
         case FromSource():
             return "is", _either(leaf.sources)
         case Equals():
-            return "is", _said(leaf.value)
+            return "is", said(leaf.value)
         case In():
             return "is", _either(leaf.value)
         case AtLeast():
-            return "is", f"at least {_said(leaf.value)}"
+            return "is", f"at least {said(leaf.value)}"
         case AtMost():
-            return "is", f"at most {_said(leaf.value)}"
+            return "is", f"at most {said(leaf.value)}"
         case Between():
-            return "is", f"from {_said(leaf.value[0])} to {_said(leaf.value[1])}"
+            return "is", f"from {said(leaf.value[0])} to {said(leaf.value[1])}"
         case Contains():
             return "contains", leaf.value
         case StartsWith():
@@ -306,11 +306,12 @@ def _predicate(leaf: Leaf) -> tuple[str, str]:
 
 
 def _either(values: Sequence[Value]) -> str:
-    said = [_said(value) for value in values]
-    return " or ".join([", ".join(said[:-1]), said[-1]]) if len(said) > 1 else said[0]
+    words = [said(value) for value in values]
+    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
 
 
-def _said(value: Value) -> str:
+def said(value: Value) -> str:
+    """A value of the policy as text."""
     match value:
         case bool():
             return str(value).lower()
