@@ -7,9 +7,9 @@ INSTALLED := $(VENV)/installed
 # The SAM CLI lives apart: its pins fight ours. It wants the version of Python that is deployed.
 PYTHON313 ?= $(shell for python in python3.13 $(PYTHON) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.13.*/bin/python; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && { echo "$$python"; break; }; done)
-SAM_VERSION := 1.170.0
 VENV_SAM := .venv-sam
-SAM_INSTALLED := $(VENV_SAM)/installed-$(SAM_VERSION)
+SAM_INSTALLED := $(VENV_SAM)/installed
+SAM_VERSION := 1.170.0
 SAM := SAM_CLI_TELEMETRY=0 PATH="$(CURDIR)/$(VENV_SAM)/bin:$$PATH" sam
 PROCESSOR := $(subst aarch64,arm64,$(shell uname -m))
 
@@ -30,10 +30,11 @@ demo: $(INSTALLED) ## run the main job on this machine (SEED=7 repeats a run)
 test: $(INSTALLED) ## the tests that need neither Docker nor Java
 	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4
 
-check: $(INSTALLED) ## lint, format, types
+check: $(INSTALLED) ## lint, format, types, layers
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 build: $(SAM_INSTALLED) ## check the template and build what is deployed (ARCHITECTURE=x86_64 for the other processor; needs Python 3.13)
 	@$(SAM) validate --lint
@@ -83,16 +84,17 @@ $(DYNAMODB_LOCAL)/DynamoDBLocal.jar:
 	@cd $(DYNAMODB_LOCAL).part && tar -xzf *.tgz --strip-components 2 package/emulator && rm *.tgz && touch DynamoDBLocal.jar
 	@mv $(DYNAMODB_LOCAL).part $(DYNAMODB_LOCAL)
 
-$(SAM_INSTALLED):
+$(SAM_INSTALLED): tests/requirements-sam.txt
 	@"$(PYTHON313)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null || { echo "Building needs Python 3.13, the version that is deployed: make PYTHON313=/path/to/python3.13 ..." >&2; exit 1; }
 	@echo "Setting up .venv-sam (once, about a minute) ..."
 	@"$(PYTHON313)" -m venv --clear $(VENV_SAM)
-	@$(VENV_SAM)/bin/python -m pip install --quiet --disable-pip-version-check aws-sam-cli==$(SAM_VERSION)
+	@$(VENV_SAM)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements-sam.txt
 	@touch $@
 
-lock: ## pin every dependency anew, with hashes (needs uv)
+lock: ## pin every dependency anew, and the SAM CLI, with hashes (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 --all-extras pyproject.toml -o tests/requirements.txt
 	uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 -c tests/requirements.txt pyproject.toml -o layers/core/requirements.txt
+	echo "aws-sam-cli==$(SAM_VERSION)" | uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.13 - -o tests/requirements-sam.txt
 
 clean: ## remove everything that was made
 	rm -rf $(VENV) $(VENV_SAM) .aws-sam .sandbox .dynamodb-local .hypothesis .mypy_cache .pytest_cache .ruff_cache

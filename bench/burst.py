@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from bench.naive import Naive, loads
 from bench.stack import REPS, Fairturn, Neighbour, account, dynamodb
 from bench.table import Table
-from fairturn.policy import OWNER
+from fairturn.rules.policy import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

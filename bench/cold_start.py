@@ -33,11 +33,12 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.table import Table
-from fairturn_console import events, policies
+from fairturn_console import policies
 from fairturn_console.cli import POLICY
-from fairturn_console.cloud import REGION
-from fairturn_console.serve import INSIDE, opened
 from fairturn_console.template import PATH
+from fairturn_sandbox import events
+from fairturn_sandbox.cloud import REGION
+from fairturn_sandbox.serve import INSIDE, opened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

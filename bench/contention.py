@@ -30,14 +30,15 @@ from typing import TYPE_CHECKING, Any, Final
 from bench.naive import give
 from bench.stack import dynamodb
 from bench.table import Table
-from fairturn.claim import Candidate, Claims
-from fairturn.errors import ClaimRefused, Contended
-from fairturn.events import Kind, Message
-from fairturn.ledger import ANY
-from fairturn.policy import Policy, Priority
-from fairturn.roster import Owner
-from fairturn.routing import Lead, Route
-from fairturn.store import Store, Terms
+from fairturn.edges.refusals import ClaimRefused
+from fairturn.edges.store import Store, Terms
+from fairturn.errors import Contended
+from fairturn.rules.events import Kind, Message
+from fairturn.rules.ledger import ANY
+from fairturn.rules.policy import Policy, Priority
+from fairturn.rules.roster import Owner
+from fairturn.rules.routing import Lead, Route
+from fairturn.steps.claim import Candidate, Claims
 from tests.integration.conftest import create_table
 from tests.proof.conftest import connect
 

@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any, Final
 from bench.contention import claim
 from bench.stack import dynamodb
 from bench.table import Table
-from fairturn.claim import Claims
-from fairturn.events import Kind, Message
-from fairturn.ledger import TURN, Claim, Given, Ledger, Member, Offer, allot, settle
-from fairturn.policy import Policy, Priority
-from fairturn.record import new
-from fairturn.roster import Owner
-from fairturn.routing import Lead, Route, route
-from fairturn.store import MAX_RECORDS, Store, Terms
+from fairturn.edges.store import MAX_RECORDS, Store, Terms
+from fairturn.rules.events import Kind, Message
+from fairturn.rules.ledger import TURN, Claim, Given, Ledger, Member, Offer, allot, settle
+from fairturn.rules.policy import Policy, Priority
+from fairturn.rules.record import new
+from fairturn.rules.roster import Owner
+from fairturn.rules.routing import Lead, Route, route
+from fairturn.steps.claim import Claims
 from fairturn_console.cost import LOAD, Scales
 from fairturn_console.units import TRANSACTIONAL, size, units
 from tests.integration.conftest import create_table

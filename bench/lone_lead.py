@@ -23,18 +23,19 @@ from typing import TYPE_CHECKING, Any, Final
 import boto3
 
 from bench.table import Table
-from fairturn.crm import HubSpot
-from fairturn.policy import OWNER
-from fairturn.record import milliseconds
+from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.store import Store
+from fairturn.rules.policy import OWNER
+from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
-from fairturn.store import Store
-from fairturn_console import events, policies
+from fairturn_console import policies
 from fairturn_console.cli import POLICY
-from fairturn_console.portal import Portal
-from fairturn_console.portal_api import slow
-from fairturn_console.sandbox import Sandbox
-from fairturn_console.story import furnish
 from fairturn_console.template import PATH
+from fairturn_sandbox import events
+from fairturn_sandbox.portal import Portal
+from fairturn_sandbox.portal_api import slow
+from fairturn_sandbox.sandbox import Sandbox
+from fairturn_sandbox.story import furnish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -14,12 +14,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.stack import RUN, Queue, Stack
-from fairturn.crm import HubSpot, OwnerWrite
 from fairturn.deadline import Deadline
+from fairturn.edges.hubspot import HubSpot, OwnerWrite
+from fairturn.edges.queues import Letter
 from fairturn.errors import Unavailable
-from fairturn.events import CONTACT
-from fairturn.policy import OWNER
-from fairturn.queues import Letter
+from fairturn.rules.events import CONTACT
+from fairturn.rules.policy import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from bench.stack import Neighbour
-    from fairturn_console.webhooks import WebhookRequest
+    from fairturn_sandbox.webhooks import WebhookRequest
 
 LOADS: Final = {"pk": {"S": "LOADS"}, "sk": {"S": "LOADS"}}
 MOST_PUTS: Final = 25

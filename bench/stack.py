@@ -24,21 +24,21 @@ from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
 from bench.silence import silence
-from fairturn.crm import HubSpot
 from fairturn.deadline import Deadline
+from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.queues import Letter, Received
+from fairturn.edges.store import Store
 from fairturn.intake import Intake, Request
-from fairturn.policy import OWNER, Policy
-from fairturn.queues import Letter, Received
+from fairturn.rules.policy import OWNER, Policy
 from fairturn.settings import Settings
-from fairturn.store import Store
 from fairturn.wiring import Wiring
 from fairturn_console import policies
-from fairturn_console.cloud import KEYS
-from fairturn_console.events import SECRET, URL
-from fairturn_console.portal import Portal
-from fairturn_console.portal_api import TEN_SECONDLY, Fault, slow
-from fairturn_console.story import furnish
 from fairturn_console.template import Template
+from fairturn_sandbox.cloud import KEYS
+from fairturn_sandbox.events import SECRET, URL
+from fairturn_sandbox.portal import Portal
+from fairturn_sandbox.portal_api import TEN_SECONDLY, Fault, slow
+from fairturn_sandbox.story import furnish
 from tests.integration.conftest import create_table
 from tests.proof.conftest import connect, running
 
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn_console.portal import Record
-    from fairturn_console.webhooks import WebhookRequest
+    from fairturn_sandbox.portal import Record
+    from fairturn_sandbox.webhooks import WebhookRequest
 
 ROOT: Final = Path(__file__).parents[1]
 REPS: Final = tuple(f"rep{number}@example.com" for number in range(8))

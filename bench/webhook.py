@@ -29,11 +29,11 @@ from botocore.config import Config
 from bench.silence import silence
 from bench.table import Table
 from fairturn.deadline import Deadline
+from fairturn.edges.queues import Queue
 from fairturn.intake import Intake, Request
-from fairturn.queues import Queue
-from fairturn_console.cloud import KEYS
-from fairturn_console.events import SECRET, URL
-from fairturn_console.webhooks import EVENTS_PER_REQUEST, sign
+from fairturn_sandbox.cloud import KEYS
+from fairturn_sandbox.events import SECRET, URL
+from fairturn_sandbox.webhooks import EVENTS_PER_REQUEST, sign
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

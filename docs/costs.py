@@ -22,19 +22,19 @@ import boto3
 
 from docs import prices
 from fairturn import wiring
-from fairturn.credentials import MAX_AGE
-from fairturn.crm import HubSpot
-from fairturn.policy import Policy
-from fairturn.record import milliseconds
+from fairturn.edges.credentials import MAX_AGE
+from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.store import MAX_RECORDS, Store
+from fairturn.rules.policy import Policy
+from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
-from fairturn.store import MAX_RECORDS, Store
 from fairturn_console import policies
-from fairturn_console.events import KEY, SECRET, URL
-from fairturn_console.portal import Portal
-from fairturn_console.sandbox import Sandbox
-from fairturn_console.story import furnish
 from fairturn_console.template import Template
 from fairturn_console.units import Meter, indexes, size
+from fairturn_sandbox.events import KEY, SECRET, URL
+from fairturn_sandbox.portal import Portal
+from fairturn_sandbox.sandbox import Sandbox
+from fairturn_sandbox.story import furnish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -13,14 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fairturn_console.cloudwatch import Series
+from fairturn_sandbox.cloudwatch import Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from matplotlib.axes import Axes
 
-    from fairturn_console.cloudwatch import Alarm, CloudWatch
+    from fairturn_sandbox.cloudwatch import Alarm, CloudWatch
 
 PICTURE: Final = Path(__file__).with_name("dashboard.svg")
 SEED: Final = 7
@@ -175,9 +175,9 @@ def _draw_alarms(axes: Axes, title: str, ringing: Mapping[str, bool]) -> None:
 def main() -> None:
     """Let the demo's day happen and draw what its dashboard shows."""
     from fairturn_console.cli import POLICY
-    from fairturn_console.demo import day
     from fairturn_console.policies import check
-    from fairturn_console.story import START
+    from fairturn_sandbox.demo import day
+    from fairturn_sandbox.story import START
 
     root = Path(__file__).parents[1]
     log = root / ".sandbox" / "dashboard.log"

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fairturn.ledger import ANY, TURN, Ledger, Member, Offer, allot, settle
-from fairturn.verdict import Code, Verdict
+from fairturn.rules.ledger import ANY, TURN, Ledger, Member, Offer, allot, settle
+from fairturn.rules.verdict import Code, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

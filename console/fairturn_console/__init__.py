@@ -1,1 +1,1 @@
-"""The operator's commands and the sandbox. Never deployed."""
+"""The operator's commands. Never deployed."""

@@ -22,13 +22,13 @@ from typer.core import TyperGroup
 
 from fairturn.errors import FairturnError, HubSpotDenied, HubSpotUnavailable, OutOfTime, PolicyInvalid
 from fairturn.telemetry import logger
-from fairturn_console import events
+from fairturn_sandbox import events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fairturn.crm import HubSpot
-    from fairturn.policy import Policy
+    from fairturn.edges.hubspot import HubSpot
+    from fairturn.rules.policy import Policy
     from fairturn_console.dead_letters import DeadLetter, Listing
     from fairturn_console.person import People
     from fairturn_console.policies import Checked
@@ -100,7 +100,7 @@ def demo(
     policy: PolicyOption = POLICY,
 ) -> None:
     """Run a day of leads on this machine: the real handlers, a HubSpot simulator, no account."""
-    from fairturn_console.demo import run  # the sandbox is heavy; the other commands do without
+    from fairturn_sandbox.demo import run  # the sandbox is heavy; the other commands do without
 
     chosen = secrets.randbelow(10_000) if seed is None else seed
     LOG.parent.mkdir(exist_ok=True)
@@ -120,7 +120,7 @@ def sandbox(
     policy: PolicyOption = POLICY,
 ) -> None:
     """Keep AWS and a HubSpot portal open on this machine, for functions that `sam local invoke` runs."""
-    from fairturn_console.serve import CONTACT, opened, watch
+    from fairturn_sandbox.serve import CONTACT, opened, watch
 
     VARIABLES.parent.mkdir(exist_ok=True)
     try:
@@ -405,8 +405,8 @@ def audit_table(
 
     It reads the whole table, several times. Fails if something is not as it must be.
     """
-    from fairturn import audit
     from fairturn.deadline import Deadline
+    from fairturn.steps import audit
     from fairturn_console.deployment import Deployment
 
     try:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, assert_never
 
-from fairturn.events import BULK_SOURCES
-from fairturn.policy import (
+from fairturn.rules.events import BULK_SOURCES
+from fairturn.rules.policy import (
     AllOf,
     AnyOf,
     AtLeast,
@@ -28,12 +28,12 @@ from fairturn.policy import (
     Unknown,
     fold,
 )
-from fairturn.routing import NUMBER
+from fairturn.rules.routing import NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from fairturn.policy import Condition, Leaf, Rule, Value
+    from fairturn.rules.policy import Condition, Leaf, Rule, Value
 
 MAX_STEPS: Final = 1_000
 """Choices that are followed for one question. After so many the answer is yes."""

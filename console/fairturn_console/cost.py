@@ -9,18 +9,18 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
-from fairturn.ledger import MOST_GRACE, PAST, TURN, Claim, Given, Ledger, Member
-from fairturn.policy import Priority
-from fairturn.record import new
-from fairturn.routing import Route
-from fairturn.store import Store
-from fairturn.verdict import Code, Verdict
+from fairturn.edges.store import Store
+from fairturn.rules.ledger import MOST_GRACE, PAST, TURN, Claim, Given, Ledger, Member
+from fairturn.rules.policy import Priority
+from fairturn.rules.record import new
+from fairturn.rules.routing import Route
+from fairturn.rules.verdict import Code, Verdict
 from fairturn_console.units import TRANSACTIONAL, indexes, units, units_of_write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fairturn.policy import Policy
+    from fairturn.rules.policy import Policy
     from fairturn_console.units import Item
 
 AT: Final = 1_795_424_400_000

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from fairturn.edges.queues import MAX_BATCH, Letter, Queue, Received
 from fairturn.errors import MessageRejected, QueueUnavailable
-from fairturn.events import Message
-from fairturn.queues import MAX_BATCH, Letter, Queue, Received
+from fairturn.rules.events import Message
 from fairturn.telemetry import logger
 
 if TYPE_CHECKING:

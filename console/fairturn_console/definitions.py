@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.deadline import Deadline
 from fairturn.errors import Problem
-from fairturn.events import CONTACT
-from fairturn.policy import Equals, FromSource, In, Reached, fold, place
-from fairturn.routing import matches
+from fairturn.rules.events import CONTACT
+from fairturn.rules.policy import Equals, FromSource, In, Reached, fold, place
+from fairturn.rules.routing import matches
 from fairturn_console.conditions import placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from fairturn.crm import HubSpot
-    from fairturn.policy import Policy, Value
+    from fairturn.edges.hubspot import HubSpot
+    from fairturn.rules.policy import Policy, Value
     from fairturn_console.conditions import Path
 
 WITHIN: Final = 30.0

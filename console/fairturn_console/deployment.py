@@ -13,13 +13,13 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fairturn.claim import Claims
-from fairturn.credentials import Credentials
-from fairturn.crm import HubSpot
+from fairturn.edges.credentials import Credentials
+from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.queues import Queue
+from fairturn.edges.store import Store
 from fairturn.errors import FairturnError
-from fairturn.queues import Queue
-from fairturn.reconcile import Reconciliation
-from fairturn.store import Store
+from fairturn.steps.claim import Claims
+from fairturn.steps.reconcile import Reconciliation
 from fairturn_console.dead_letters import DeadLetters
 from fairturn_console.person import People
 from fairturn_console.recount import Recount

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from fairturn.errors import Problem
-from fairturn.events import SOURCES
-from fairturn.policy import SMALLER, AllOf, AnyOf, FromSource, Not, fold, place
-from fairturn.roster import Owner, duty
+from fairturn.rules.events import SOURCES
+from fairturn.rules.policy import SMALLER, AllOf, AnyOf, FromSource, Not, fold, place
+from fairturn.rules.roster import Owner, duty
 from fairturn_console.conditions import can_hold, denied, formula, placed, properties, taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fairturn.policy import Condition, Policy, Rep
+    from fairturn.rules.policy import Condition, Policy, Rep
     from fairturn_console.conditions import Every, Path
 
 MANY_CELLS: Final = 1_000

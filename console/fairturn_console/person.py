@@ -7,21 +7,21 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from fairturn.claim import Undoing
+from fairturn.edges.store import DAY
 from fairturn.errors import Contended, FairturnError
-from fairturn.events import CONTACT, lead_key, lead_of
-from fairturn.handover import write_moves
-from fairturn.ledger import Claim, GivingBack
-from fairturn.record import KEPT_FOR, State, milliseconds
-from fairturn.store import DAY
+from fairturn.rules.events import CONTACT, lead_key, lead_of
+from fairturn.rules.ledger import Claim, GivingBack
+from fairturn.rules.record import KEPT_FOR, State, milliseconds
+from fairturn.steps.claim import Undoing
+from fairturn.steps.handover import write_moves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from fairturn.claim import Claims
-    from fairturn.record import Record
-    from fairturn.store import Store
+    from fairturn.edges.store import Store
+    from fairturn.rules.record import Record
+    from fairturn.steps.claim import Claims
     from fairturn_console.dead_letters import DeadLetter, DeadLetters
 
 MAX_PAGES: Final = 20_000

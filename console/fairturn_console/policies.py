@@ -31,7 +31,8 @@ from ruamel.yaml.events import (
 
 from fairturn.deadline import Deadline
 from fairturn.errors import PolicyInvalid, PolicyMissing, Problem
-from fairturn.policy import Policy, place
+from fairturn.rules.policy import Policy, place
+from fairturn.rules.roster import resolve
 from fairturn_console.characters import deceptive, named
 from fairturn_console.doubts import doubts
 
@@ -41,9 +42,9 @@ if TYPE_CHECKING:
 
     from ruamel.yaml.events import Event
 
-    from fairturn.crm import HubSpot
-    from fairturn.roster import Owner
-    from fairturn.store import Store
+    from fairturn.edges.hubspot import HubSpot
+    from fairturn.edges.store import Store
+    from fairturn.rules.roster import Owner
 
 MAX_BYTES = 256 * 1024
 MAX_STORED = 360 * 1024  # DynamoDB keeps at most 400 KB in one item
@@ -251,7 +252,7 @@ def apply(
     number, known = pointer.number, pointer.owners
     # Who has left gets no more leads, whatever becomes of this policy.
     store.put_roster([owner for owner in owners.values() if owner.id in known], at)
-    resolved = policy.resolve(owners)
+    resolved = resolve(policy, owners)
     store.put_roster([owner for owner in owners.values() if owner.id in {*known, *resolved.reps}], at)
     store.put_policy(number + 1, resolved, at, by=by, message=message)
     return number + 1
@@ -280,7 +281,7 @@ def _owners(policy: Policy, crm: HubSpot) -> dict[str, Owner]:
     deadline = Deadline.after(OWNERS_WITHIN)
     owners = {owner.id: owner for owner in crm.owners(deadline)}
     try:
-        policy.resolve(owners)
+        resolve(policy, owners)
     except PolicyInvalid:  # an answer of HubSpot's may lack somebody: before they are told unknown, it is asked again
         owners |= {owner.id: owner for owner in crm.owners(deadline)}
     return owners

@@ -5,28 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from fairturn.audit import read_loads
-from fairturn.crm import BATCH_LIMIT, MOST_GROUPS, Filter
 from fairturn.deadline import Deadline
-from fairturn.errors import HubSpotUnavailable, LoadsCorrected, OutOfTime
-from fairturn.events import CONTACT, OWNER, UNKNOWN_SOURCE, Kind, Message, lead_of
-from fairturn.queues import Letter
-from fairturn.reconcile import Strays
-from fairturn.record import MOST_UNSEEN, READS_LAG, milliseconds
-from fairturn.routing import said
-from fairturn.strays import Look
+from fairturn.edges.hubspot import BATCH_LIMIT, MOST_GROUPS, Filter
+from fairturn.edges.queues import Letter
+from fairturn.edges.refusals import LoadsCorrected
+from fairturn.errors import HubSpotUnavailable, OutOfTime
+from fairturn.rules.events import CONTACT, OWNER, UNKNOWN_SOURCE, Kind, Message, lead_of
+from fairturn.rules.missed import Look
+from fairturn.rules.record import MOST_UNSEEN, READS_LAG, milliseconds
+from fairturn.rules.routing import said
+from fairturn.steps.audit import read_loads
+from fairturn.steps.reconcile import Strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from fairturn.crm import HubSpot
-    from fairturn.policy import Policy, Reached
-    from fairturn.queues import Queue
-    from fairturn.reconcile import Reconciliation
-    from fairturn.record import Record
-    from fairturn.store import Store
-    from fairturn.strays import Sighting
+    from fairturn.edges.hubspot import HubSpot
+    from fairturn.edges.queues import Queue
+    from fairturn.edges.store import Store
+    from fairturn.rules.missed import Sighting
+    from fairturn.rules.policy import Policy, Reached
+    from fairturn.rules.record import Record
+    from fairturn.steps.reconcile import Reconciliation
 
 ROUND: Final = 60.0
 """Seconds after which it is told how far a look has come."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fairturn.claim import standing
-from fairturn.events import lead_key
-from fairturn.store import CLAIMS, HELD_BACK, MAX_KEYS, REFUSED, UNOWNED, UNSEEN
+from fairturn.edges.store import CLAIMS, HELD_BACK, MAX_KEYS, REFUSED, UNOWNED, UNSEEN
+from fairturn.rules.events import lead_key
+from fairturn.steps.claim import standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fairturn.record import Record
-    from fairturn.store import Store
+    from fairturn.edges.store import Store
+    from fairturn.rules.record import Record
 
 NAMES: Final = {
     CLAIMS: "claimed, not handed over yet",

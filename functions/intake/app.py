@@ -13,10 +13,10 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from botocore.config import Config
 
 from fairturn import IN_LAMBDA, ready
-from fairturn.credentials import Credentials
 from fairturn.deadline import Deadline
+from fairturn.edges.credentials import Credentials
+from fairturn.edges.queues import Queue
 from fairturn.intake import Intake, Request
-from fairturn.queues import Queue
 from fairturn.settings import settings
 from fairturn.telemetry import logger
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairturn import IN_LAMBDA, ready
 from fairturn.deadline import Deadline
-from fairturn.queues import Received
+from fairturn.edges.queues import Received
 from fairturn.settings import settings
 from fairturn.telemetry import logger
 from fairturn.wiring import Wiring

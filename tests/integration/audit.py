@@ -7,16 +7,16 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from fairturn.findings import Bookings, Finding, Replay, Tally, drifts, misbooked, misloaded, overbooked
-from fairturn.ledger import TURN, Booking, Claim, GivingBack, Ledger
+from fairturn.rules.findings import Bookings, Finding, Replay, Tally, drifts, misbooked, misloaded, overbooked
+from fairturn.rules.ledger import TURN, Booking, Claim, GivingBack, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.record import Record
-    from fairturn.store import ClaimKey, Store
+    from fairturn.edges.store import ClaimKey, Store
+    from fairturn.rules.record import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def read(client: DynamoDBClient, name: str, store: Store) -> Table:
 
 
 def audit(table: Table) -> None:
-    """What must hold of every table: nothing lost, nothing twice, everything explained; see fairturn.findings."""
+    """What must hold of every table: nothing lost, nothing twice, everything explained; see fairturn.rules.findings."""
     assert findings(table) == []
 
 

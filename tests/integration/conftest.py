@@ -9,9 +9,9 @@ import pytest
 from moto import mock_aws
 from pytest_socket import socket_allow_hosts
 
-from fairturn.store import Store
-from fairturn_console.cloud import moto_without_detours
+from fairturn.edges.store import Store
 from fairturn_console.template import Template
+from fairturn_sandbox.cloud import moto_without_detours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
-from fairturn.queues import Letter, Received
+from fairturn.edges.queues import Letter, Received
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from fairturn.crm import HubSpot
-from fairturn.findings import Mark
-from fairturn.policy import OWNER, Policy
-from fairturn.queues import Letter, Queue
-from fairturn.record import milliseconds
+from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.queues import Letter, Queue
+from fairturn.edges.store import Store
+from fairturn.rules.findings import Mark
+from fairturn.rules.policy import OWNER, Policy
+from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
-from fairturn.store import Store
-from fairturn_console import events, policies
-from fairturn_console.portal import Portal
-from fairturn_console.portal_api import DAILY, Lies
-from fairturn_console.sandbox import Sandbox
-from fairturn_console.story import furnish
+from fairturn_console import policies
 from fairturn_console.template import Template
-from fairturn_console.webhooks import WebhookRequest
+from fairturn_sandbox import events
+from fairturn_sandbox.portal import Portal
+from fairturn_sandbox.portal_api import DAILY, Lies
+from fairturn_sandbox.sandbox import Sandbox
+from fairturn_sandbox.story import furnish
+from fairturn_sandbox.webhooks import WebhookRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

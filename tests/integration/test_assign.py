@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from fairturn.assign import Assign
-from fairturn.crm import Found
+from fairturn.edges.hubspot import Found
+from fairturn.edges.store import UNSEEN
 from fairturn.errors import HubSpotUnavailable
-from fairturn.events import Kind, Message
-from fairturn.explain import PROPERTIES
-from fairturn.record import State
-from fairturn.store import UNSEEN
-from fairturn_console.portal_api import BAD_GATEWAY, DAILY, Fault, slow
+from fairturn.rules.events import Kind, Message
+from fairturn.rules.explain import PROPERTIES
+from fairturn.rules.record import State
+from fairturn_sandbox.portal_api import BAD_GATEWAY, DAILY, Fault, slow
 from tests.integration.inbox import Inbox
 from tests.integration.world import ROTA, World
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from fairturn.deadline import Deadline
-    from fairturn.queues import Received
+    from fairturn.edges.queues import Received
 
 READ = ("POST", "/crm/v3/objects/<type>/batch/read")
 UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")

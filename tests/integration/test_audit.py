@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from fairturn.audit import MOST_TRIES, Audit, Report, audit_table, read_loads
-from fairturn.claim import Candidate
 from fairturn.deadline import Deadline
+from fairturn.edges.store import InForce, _claim_item, _deserialize, _serialize, packed
 from fairturn.errors import OutOfTime, TableUnavailable
-from fairturn.events import Kind, Message
-from fairturn.findings import AUDIT_EVERY, Mark, What
-from fairturn.ledger import Claim, Ledger
-from fairturn.policy import OWNER, Priority
-from fairturn.record import State, milliseconds
-from fairturn.routing import Lead, Route
-from fairturn.store import InForce, _claim_item, _deserialize, _serialize, packed
+from fairturn.rules.events import Kind, Message
+from fairturn.rules.findings import AUDIT_EVERY, Mark, What
+from fairturn.rules.ledger import Claim, Ledger
+from fairturn.rules.policy import OWNER, Priority
+from fairturn.rules.record import State, milliseconds
+from fairturn.rules.routing import Lead, Route
+from fairturn.steps.audit import MOST_TRIES, Audit, Report, audit_table, read_loads
+from fairturn.steps.claim import Candidate
 from fairturn.telemetry import logger
 from tests.integration.audit import audit, findings, read
 from tests.integration.world import ROTA, World, deadline
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.findings import Finding
-    from fairturn.record import Record
-    from fairturn.store import Terms
+    from fairturn.edges.store import Terms
+    from fairturn.rules.findings import Finding
+    from fairturn.rules.record import Record
 
 TABLE: Final = "fairturn"
 DAY: Final = AUDIT_EVERY / 1000
@@ -397,7 +397,7 @@ def test_what_comes_back_the_next_day_is_replayed_with_its_claim_of_the_day_befo
 
 
 def test_a_long_replay_is_gone_on_with_by_the_next_run(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairturn.store.MAX_KEYS", 2)
+    monkeypatch.setattr("fairturn.edges.store.MAX_KEYS", 2)
     world = told.world
     auditing, mark = audit_of(world), Mark(0, done=True).next(1, [ROTA])
     steps: list[Mapping[str, int]] = []

@@ -20,19 +20,20 @@ from flask import Flask, Response, request
 from typer.testing import CliRunner
 from werkzeug.serving import make_server
 
-from fairturn.ledger import Claim, Given, Ledger, Member
-from fairturn.policy import Policy
-from fairturn.record import Record, State, new
-from fairturn.roster import Owner
-from fairturn.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
-from fairturn.signature import sign as sign_request
-from fairturn.store import Store
-from fairturn_console import dead_letters, deployment, events
+from fairturn.edges.store import Store
+from fairturn.rules.ledger import Claim, Given, Ledger, Member
+from fairturn.rules.policy import Policy
+from fairturn.rules.record import Record, State, new
+from fairturn.rules.roster import Owner
+from fairturn.rules.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from fairturn.rules.signature import sign as sign_request
+from fairturn_console import dead_letters, deployment
 from fairturn_console.cli import POLICY, app
-from fairturn_console.cloud import ACCOUNT, Stack
-from fairturn_console.portal import Portal
-from fairturn_console.portal_api import Fault
 from fairturn_console.template import PATH
+from fairturn_sandbox import events
+from fairturn_sandbox.cloud import ACCOUNT, Stack
+from fairturn_sandbox.portal import Portal
+from fairturn_sandbox.portal_api import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

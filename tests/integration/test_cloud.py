@@ -10,7 +10,7 @@ import boto3
 import pytest
 import time_machine
 
-from fairturn_console.cloud import moto_without_detours
+from fairturn_sandbox.cloud import moto_without_detours
 from tests.integration.conftest import TABLE, create_table
 
 if TYPE_CHECKING:

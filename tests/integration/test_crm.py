@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from fairturn import crm
-from fairturn.crm import Found, HubSpot, OwnerChange, OwnerWrite, Refusal, Written
 from fairturn.deadline import Deadline
+from fairturn.edges import hubspot as crm
+from fairturn.edges.hubspot import Found, HubSpot, OwnerChange, OwnerWrite, Refusal, Written
 from fairturn.errors import HubSpotUnavailable, OutOfTime
-from fairturn.roster import Owner
-from fairturn_console.portal import Portal
-from fairturn_console.portal_api import BAD_GATEWAY, DAILY, SECONDLY, TEN_SECONDLY, Fault, slow
+from fairturn.rules.roster import Owner
+from fairturn_sandbox.portal import Portal
+from fairturn_sandbox.portal_api import BAD_GATEWAY, DAILY, SECONDLY, TEN_SECONDLY, Fault, slow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from docs.dashboard import draw, lines
 from fairturn.telemetry import NAMESPACE
 from fairturn_console.cli import POLICY
-from fairturn_console.demo import day
 from fairturn_console.policies import check
-from fairturn_console.story import START
 from fairturn_console.template import PATH
+from fairturn_sandbox.demo import day
+from fairturn_sandbox.story import START
 from tests.unit.test_monitoring import BY_ROTA, IN_ALL
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import time_machine
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from fairturn.errors import QueueUnavailable
-from fairturn.events import Kind, Message
+from fairturn.rules.events import Kind, Message
 from fairturn_console import dead_letters as dead_letters_module
 from fairturn_console.dead_letters import HELD_FOR, NO_MESSAGE, DeadLetters, Left
 

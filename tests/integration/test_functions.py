@@ -14,21 +14,21 @@ import boto3
 import pytest
 import time_machine
 
-from fairturn.crm import HubSpot
-from fairturn.events import CONTACT as TYPE
-from fairturn.events import Message
-from fairturn.findings import Mark
-from fairturn.policy import OWNER, Policy
-from fairturn.queues import Received
-from fairturn.record import READS_LAG, State, new
+from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.queues import Received
+from fairturn.edges.store import Store
+from fairturn.rules.events import CONTACT as TYPE
+from fairturn.rules.events import Message
+from fairturn.rules.findings import Mark
+from fairturn.rules.policy import OWNER, Policy
+from fairturn.rules.record import READS_LAG, State, new
 from fairturn.settings import settings
-from fairturn.store import Store
 from fairturn_console import policies
-from fairturn_console.cloud import Stack
-from fairturn_console.events import KEY, SECRET, URL, load, names, sign
-from fairturn_console.portal import Portal
-from fairturn_console.serve import CONTACT
-from fairturn_console.story import furnish
+from fairturn_sandbox.cloud import Stack
+from fairturn_sandbox.events import KEY, SECRET, URL, load, names, sign
+from fairturn_sandbox.portal import Portal
+from fairturn_sandbox.serve import CONTACT
+from fairturn_sandbox.story import furnish
 from functions.assign import app as assign
 from functions.intake import app as intake
 from functions.sweep import app as sweep
@@ -37,7 +37,7 @@ from functions.track import app as track
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from fairturn.record import Record
+    from fairturn.rules.record import Record
 
 NOW = 1_793_527_205_117
 TOKEN = "a-token"

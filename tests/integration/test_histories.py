@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
 
-from fairturn.events import BULK_SOURCES, Kind, lead_key, read_event, sort_events
-from fairturn.record import Record, State
-from fairturn_console.portal import OWNER
-from fairturn_console.portal_api import Lies
-from fairturn_console.webhooks import DEFAULT_SUBSCRIPTIONS, Webhooks
+from fairturn.rules.events import BULK_SOURCES, Kind, lead_key, read_event, sort_events
+from fairturn.rules.record import Record, State
+from fairturn_sandbox.portal import OWNER
+from fairturn_sandbox.portal_api import Lies
+from fairturn_sandbox.webhooks import DEFAULT_SUBSCRIPTIONS, Webhooks
 from tests.integration.audit import Table, audit, read
 from tests.integration.conftest import create_table
 from tests.integration.inbox import Graveyard, Inbox
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.queues import Received
-    from fairturn_console.portal import Record as Contact
+    from fairturn.edges.queues import Received
+    from fairturn_sandbox.portal import Record as Contact
 
     Event = Mapping[str, Any]
     Action = tuple[Any, ...]

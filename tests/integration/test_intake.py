@@ -12,10 +12,10 @@ import boto3
 import pytest
 import time_machine
 
-from fairturn.events import Message
 from fairturn.intake import MOST_AT_ONCE
+from fairturn.rules.events import Message
 from fairturn.settings import settings
-from fairturn_console.events import load, names, sign
+from fairturn_sandbox.events import load, names, sign
 from functions.intake import app
 
 if TYPE_CHECKING:

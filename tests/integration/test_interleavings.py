@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fairturn.edges.store import UNSEEN
 from fairturn.errors import HubSpotUnavailable
-from fairturn.events import Kind
-from fairturn.record import State, milliseconds, new
-from fairturn.store import UNSEEN
+from fairturn.rules.events import Kind
+from fairturn.rules.record import State, milliseconds, new
 from tests.integration.audit import audit, read
 from tests.integration.test_sweep import change, full, record, stuck
 from tests.integration.world import CAUGHT_UP, ROTA, World
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.queues import Received
+    from fairturn.edges.queues import Received
 
 IMPORTS = [{"name": "imports", "when": [{"source": ["IMPORT"]}], "rota": ROTA}]
 HOURS = 30

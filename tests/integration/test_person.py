@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fairturn.errors import HubSpotUnavailable, RosterMoved
-from fairturn.events import Kind
-from fairturn.record import Record, State
+from fairturn.edges.refusals import RosterMoved
+from fairturn.errors import HubSpotUnavailable
+from fairturn.rules.events import Kind
+from fairturn.rules.record import Record, State
 from fairturn_console.dead_letters import DeadLetters
 from fairturn_console.person import NotErased, People, PersonUnknown
 from tests.integration.audit import audit, read

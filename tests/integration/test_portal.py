@@ -13,10 +13,10 @@ import time_machine
 import urllib3
 
 from fairturn.errors import SignatureRejected
-from fairturn.signature import verify
-from fairturn_console.portal import Portal
-from fairturn_console.portal_api import AS_HUBSPOT_DOES, Fault, Lies
-from fairturn_console.webhooks import WebhookRequest, sign
+from fairturn.rules.signature import verify
+from fairturn_sandbox.portal import Portal
+from fairturn_sandbox.portal_api import AS_HUBSPOT_DOES, Fault, Lies
+from fairturn_sandbox.webhooks import WebhookRequest, sign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

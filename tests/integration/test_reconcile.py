@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from fairturn.crm import Filter
-from fairturn.events import Kind, Message
-from fairturn.policy import OWNER
-from fairturn.record import UNSEEN_FOR, State, milliseconds
+from fairturn.edges.hubspot import Filter
+from fairturn.rules.events import Kind, Message
+from fairturn.rules.missed import LOOK_EVERY, OVERLAP, TOLD_WITHIN, Cause, Look
+from fairturn.rules.policy import OWNER
+from fairturn.rules.record import UNSEEN_FOR, State, milliseconds
 from fairturn.settings import settings
-from fairturn.strays import LOOK_EVERY, OVERLAP, TOLD_WITHIN, Cause, Look
-from fairturn_console.portal_api import BAD_GATEWAY, SECONDLY, Lies
+from fairturn_sandbox.portal_api import BAD_GATEWAY, SECONDLY, Lies
 from tests.integration.audit import audit, read
 from tests.integration.test_alarms import Watch, watching
 from tests.integration.world import ROTA, World, deadline
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.reconcile import Strays
+    from fairturn.steps.reconcile import Strays
 
 SEARCH = ("POST", "/crm/v3/objects/<type>/search")
 CLOSED = {"closed": [{"property": "hs_lead_status", "reaches": ["UNQUALIFIED"]}]}
@@ -282,8 +282,8 @@ def test_a_record_that_cannot_be_read_does_not_hold_up_the_others(world: World) 
 
 
 def test_a_look_goes_on_page_by_page_beyond_ten_thousand(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairturn.reconcile.PAGE", 2)
-    monkeypatch.setattr("fairturn_console.portal_api.SEARCH_CAP", 3)  # all pages together, as HubSpot counts them
+    monkeypatch.setattr("fairturn.steps.reconcile.PAGE", 2)
+    monkeypatch.setattr("fairturn_sandbox.portal_api.SEARCH_CAP", 3)  # all pages together, as HubSpot counts them
     leads = world.arrive(7)
     late(world)
     found = look(world)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fairturn.errors import HubSpotUnavailable, LoadsCorrected
-from fairturn.events import Kind, Message
-from fairturn.policy import OWNER, Policy
-from fairturn.record import milliseconds
+from fairturn.edges.refusals import LoadsCorrected
+from fairturn.errors import HubSpotUnavailable
+from fairturn.rules.events import Kind, Message
+from fairturn.rules.policy import OWNER, Policy
+from fairturn.rules.record import milliseconds
 from fairturn_console.recount import Count, Recount
 from tests.integration.audit import audit, read
 from tests.integration.world import World

@@ -16,9 +16,9 @@ import pytest
 from typer.testing import CliRunner
 from werkzeug.serving import make_server
 
-from fairturn.policy import OWNER
+from fairturn.edges.store import Store
+from fairturn.rules.policy import OWNER
 from fairturn.settings import settings
-from fairturn.store import Store
 from fairturn_console.cli import app
 from fairturn_console.template import Template
 from tests.integration.audit import audit, read

@@ -19,21 +19,22 @@ import boto3
 import pytest
 from tenacity import wait_none
 
-from fairturn import crm
-from fairturn.crm import HubSpot
-from fairturn.policy import Policy
-from fairturn.queues import MAX_GROWING_DELAY
-from fairturn.record import State, milliseconds
+from fairturn.edges import hubspot as crm
+from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.queues import MAX_GROWING_DELAY
+from fairturn.edges.store import Store
+from fairturn.rules.policy import Policy
+from fairturn.rules.record import State, milliseconds
 from fairturn.settings import settings
-from fairturn.store import Store
-from fairturn_console import events, policies
+from fairturn_console import policies
 from fairturn_console.cli import POLICY
-from fairturn_console.cloud import STACK, aws
-from fairturn_console.portal import OWNER, Portal
-from fairturn_console.sandbox import Function, Sandbox
-from fairturn_console.serve import CONTACT, INSIDE, opened, watch
-from fairturn_console.story import furnish
 from fairturn_console.template import PATH, Template
+from fairturn_sandbox import events
+from fairturn_sandbox.cloud import STACK, aws
+from fairturn_sandbox.portal import OWNER, Portal
+from fairturn_sandbox.sandbox import Function, Sandbox
+from fairturn_sandbox.serve import CONTACT, INSIDE, opened, watch
+from fairturn_sandbox.story import furnish
 from functions.assign import app as assign
 from functions.intake import app as intake
 from functions.sweep import app as sweep

@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from fairturn.brake import Brake, count
-from fairturn.errors import (
-    BrakeMoved,
-    ClaimRefused,
-    Contended,
-    PolicyMissing,
-    PolicyMoved,
-    RecordsMoved,
-    RecordUnreadable,
-    RosterMoved,
-    TableUnavailable,
+from fairturn.edges.refusals import BrakeMoved, ClaimRefused, PolicyMoved, RecordsMoved, RosterMoved
+from fairturn.edges.store import (
+    CLAIMED,
+    CONFLICT_ATTEMPTS,
+    HELD_BACK,
+    REFUSED,
+    UNOWNED,
+    UNSEEN,
+    InForce,
+    Records,
+    Store,
+    Tries,
+    Version,
+    packed,
 )
-from fairturn.events import lead_key
-from fairturn.ledger import (
+from fairturn.errors import Contended, PolicyMissing, RecordUnreadable, TableUnavailable
+from fairturn.rules.brake import Brake, count
+from fairturn.rules.events import lead_key
+from fairturn.rules.ledger import (
     ANY,
     GRACE_OF_A_TURN,
     MOST_GRACE,
@@ -37,25 +42,11 @@ from fairturn.ledger import (
     give_back,
     settle,
 )
-from fairturn.policy import Flood, Mode, Policy, Priority
-from fairturn.record import KEPT_FOR, LOOK_AFTER, Record, State, new
-from fairturn.roster import Owner
-from fairturn.routing import Route
-from fairturn.store import (
-    CLAIMED,
-    CONFLICT_ATTEMPTS,
-    HELD_BACK,
-    REFUSED,
-    UNOWNED,
-    UNSEEN,
-    InForce,
-    Records,
-    Store,
-    Tries,
-    Version,
-    packed,
-)
-from fairturn.verdict import Code, Source, Verdict
+from fairturn.rules.policy import Flood, Mode, Policy, Priority
+from fairturn.rules.record import KEPT_FOR, LOOK_AFTER, Record, State, new
+from fairturn.rules.roster import Owner
+from fairturn.rules.routing import Route
+from fairturn.rules.verdict import Code, Source, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fairturn.claim import Undoing
+from fairturn.edges.store import CLAIMED, HELD_BACK, MAX_RECORDS, UNSEEN, due_lane
 from fairturn.errors import HubSpotUnavailable, TableUnavailable
-from fairturn.events import Kind
-from fairturn.record import State, milliseconds
-from fairturn.store import CLAIMED, HELD_BACK, MAX_RECORDS, UNSEEN, due_lane
+from fairturn.rules.events import Kind
+from fairturn.rules.record import State, milliseconds
+from fairturn.steps.claim import Undoing
 from fairturn.sweep import MAX_BATCHES
-from fairturn_console.portal_api import BAD_GATEWAY, Fault, slow
+from fairturn_sandbox.portal_api import BAD_GATEWAY, Fault, slow
 from tests.integration.audit import audit, read
 from tests.integration.world import ROTA, World, deadline
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.record import Record
+    from fairturn.rules.record import Record
 
 READ = ("POST", "/crm/v3/objects/<type>/batch/read")
 UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fairturn.crm import OwnerChange
+from fairturn.edges.hubspot import OwnerChange
+from fairturn.edges.store import UNOWNED
 from fairturn.errors import HubSpotUnavailable, QueueUnavailable
-from fairturn.events import Kind, Message
-from fairturn.policy import Mode
-from fairturn.record import Record, State, milliseconds, new
-from fairturn.store import UNOWNED
-from fairturn_console.portal_api import BAD_GATEWAY, slow
+from fairturn.rules.events import Kind, Message
+from fairturn.rules.policy import Mode
+from fairturn.rules.record import Record, State, milliseconds, new
+from fairturn_sandbox.portal_api import BAD_GATEWAY, slow
 from tests.integration.audit import audit, read
 from tests.integration.world import CAUGHT_UP, ROTA, World
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from fairturn.ledger import PAST, TURN, Claim, Ledger
-from fairturn.store import MAX_RECORDS
+from fairturn.edges.store import MAX_RECORDS
+from fairturn.rules.ledger import PAST, TURN, Claim, Ledger
 from fairturn_console.units import Meter
 from tests.integration.world import ROTA, World
 

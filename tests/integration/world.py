@@ -14,23 +14,23 @@ import boto3
 import time_machine
 
 from fairturn.assign import Assign
-from fairturn.audit import Audit
-from fairturn.claim import Claims
-from fairturn.consumer import Consumer
-from fairturn.crm import HubSpot
 from fairturn.deadline import Deadline
-from fairturn.events import Kind, Message
-from fairturn.explain import PROPERTIES
-from fairturn.handover import Handover
-from fairturn.policy import Policy
-from fairturn.queues import Letter, Queue, Received
-from fairturn.reconcile import Reconciliation
-from fairturn.record import READS_LAG, milliseconds
-from fairturn.roster import Owner
-from fairturn.store import InForce, Store
+from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.queues import Letter, Queue, Received
+from fairturn.edges.store import InForce, Store
+from fairturn.rules.events import Kind, Message
+from fairturn.rules.explain import PROPERTIES
+from fairturn.rules.policy import Policy
+from fairturn.rules.record import READS_LAG, milliseconds
+from fairturn.rules.roster import Owner
+from fairturn.steps.audit import Audit
+from fairturn.steps.claim import Claims
+from fairturn.steps.consumer import Consumer
+from fairturn.steps.handover import Handover
+from fairturn.steps.reconcile import Reconciliation
 from fairturn.sweep import Sweep
 from fairturn.track import Track
-from fairturn_console.portal import Portal
+from fairturn_sandbox.portal import Portal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.record import Record
+    from fairturn.rules.record import Record
 
 START = datetime(2026, 11, 23, 9, tzinfo=UTC)
 ROTA = "inbound"

@@ -20,24 +20,25 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from fairturn.events import Message
-from fairturn.policy import OWNER
-from fairturn.record import State
+from fairturn.edges.store import Store
+from fairturn.rules.events import Message
+from fairturn.rules.policy import OWNER
+from fairturn.rules.record import State
 from fairturn.settings import Settings
-from fairturn.store import Store
-from fairturn_console import events, policies
+from fairturn_console import policies
 from fairturn_console.cli import POLICY
-from fairturn_console.cloud import REGION, STACK
-from fairturn_console.portal_api import BAD_GATEWAY, SECONDLY, TEN_SECONDLY, Fault
-from fairturn_console.serve import CONTACT, INSIDE, TOKEN, opened
 from fairturn_console.template import PATH, Template
+from fairturn_sandbox import events
+from fairturn_sandbox.cloud import REGION, STACK
+from fairturn_sandbox.portal_api import BAD_GATEWAY, SECONDLY, TEN_SECONDLY, Fault
+from fairturn_sandbox.serve import CONTACT, INSIDE, TOKEN, opened
 from tests.integration.test_functions import changed, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from fairturn.record import Record
-    from fairturn_console.portal import Portal
+    from fairturn.rules.record import Record
+    from fairturn_sandbox.portal import Portal
 
 BUILT = PATH.parent / ".aws-sam/smoke"
 LAYER = BUILT / "CoreLayer/python"
@@ -78,7 +79,7 @@ for path in sorted(layer.rglob("*.py")):
 """
 ASK_HUBSPOT = """
 import json, sys
-from fairturn.crm import HubSpot, OwnerWrite
+from fairturn.edges.hubspot import HubSpot, OwnerWrite
 from fairturn.deadline import Deadline
 from fairturn.errors import Unavailable
 url, token, contact = sys.argv[1:]

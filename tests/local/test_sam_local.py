@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from fairturn.policy import OWNER
-from fairturn.record import State
-from fairturn.store import Store
-from fairturn_console import events, policies
+from fairturn.edges.store import Store
+from fairturn.rules.policy import OWNER
+from fairturn.rules.record import State
+from fairturn_console import policies
 from fairturn_console.cli import POLICY
-from fairturn_console.cloud import EVERYWHERE, STACK
-from fairturn_console.serve import CONTACT, opened
 from fairturn_console.template import PATH
+from fairturn_sandbox import events
+from fairturn_sandbox.cloud import EVERYWHERE, STACK
+from fairturn_sandbox.serve import CONTACT, opened
 from tests.integration.test_functions import waiting
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pytest_socket import socket_allow_hosts
 
-from fairturn.store import Store
+from fairturn.edges.store import Store
 from tests.integration.conftest import REGION, create_table
 
 if TYPE_CHECKING:

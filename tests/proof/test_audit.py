@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from fairturn.audit import Report, audit_table, read_loads
 from fairturn.deadline import Deadline
-from fairturn.findings import What
-from fairturn.policy import Policy
-from fairturn.record import new
-from fairturn.store import Store
+from fairturn.edges.store import Store
+from fairturn.rules.findings import What
+from fairturn.rules.policy import Policy
+from fairturn.rules.record import new
+from fairturn.steps.audit import Report, audit_table, read_loads
 from tests.proof.test_races import LEADS, STRANGER, WITHIN, WORKERS, Race, _ready, shares_of, work
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.stack import Fairturn, Neighbour, account
-from fairturn.store import MAX_RECORDS
+from fairturn.edges.store import MAX_RECORDS
 
 BATCHES = 2
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError
 
-from fairturn.brake import Brake, count
-from fairturn.errors import ClaimRefused, RecordsMoved
-from fairturn.handover import MAX_MOVES
-from fairturn.ledger import (
+from fairturn.edges.refusals import ClaimRefused, RecordsMoved
+from fairturn.edges.store import HELD_BACK, MAX_RECORDS
+from fairturn.rules.brake import Brake, count
+from fairturn.rules.ledger import (
     ANY,
     MOST_GRACE,
     PAST,
@@ -32,10 +32,10 @@ from fairturn.ledger import (
     give_back,
     settle,
 )
-from fairturn.policy import MAX_CELLS, MAX_LANES, MAX_MEMBERS, Flood, Policy, Priority
-from fairturn.record import MAX_REASON, MOST_OWNERS, Record, new
-from fairturn.routing import Route
-from fairturn.store import HELD_BACK, MAX_RECORDS
+from fairturn.rules.policy import MAX_CELLS, MAX_LANES, MAX_MEMBERS, Flood, Policy, Priority
+from fairturn.rules.record import MAX_REASON, MOST_OWNERS, Record, new
+from fairturn.rules.routing import Route
+from fairturn.steps.handover import MAX_MOVES
 from fairturn_console.policies import MAX_STORED
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.store import Store
+    from fairturn.edges.store import Store
 
 ROTA = "inbound"
 REPS = [str(number) for number in Random(3).sample(range(10_000_000_000, 100_000_000_000), MAX_MEMBERS)]

@@ -11,16 +11,17 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from fairturn.claim import Candidate, Claims, Undoing
-from fairturn.errors import ClaimRefused, Contended
-from fairturn.events import Kind, Message
-from fairturn.handover import write_moves
-from fairturn.ledger import ANY, GivingBack
-from fairturn.policy import Policy, Priority
-from fairturn.record import State
-from fairturn.roster import Owner
-from fairturn.routing import Lead, Route
-from fairturn.store import LOADS, Store, Terms
+from fairturn.edges.refusals import ClaimRefused
+from fairturn.edges.store import LOADS, Store, Terms
+from fairturn.errors import Contended
+from fairturn.rules.events import Kind, Message
+from fairturn.rules.ledger import ANY, GivingBack
+from fairturn.rules.policy import Policy, Priority
+from fairturn.rules.record import State
+from fairturn.rules.roster import Owner
+from fairturn.rules.routing import Lead, Route
+from fairturn.steps.claim import Candidate, Claims, Undoing
+from fairturn.steps.handover import write_moves
 from fairturn_console.recount import correct_loads
 from tests.integration.audit import audit, bookings, bound, largest_balance, read
 from tests.proof.conftest import connect
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.record import Record
+    from fairturn.rules.record import Record
 
 WORKERS: Final = 4
 LEADS: Final = 400

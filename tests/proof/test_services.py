@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from moto import mock_aws
 
-from fairturn.claim import Claims
-from fairturn.crm import HubSpot
-from fairturn.events import Kind, Message, lead_key, read_event, sort_events
-from fairturn.queues import Letter, Received
-from fairturn.record import State
-from fairturn.store import Store
-from fairturn_console.portal import OWNER
-from fairturn_console.webhooks import DEFAULT_SUBSCRIPTIONS, Webhooks
+from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.queues import Letter, Received
+from fairturn.edges.store import Store
+from fairturn.rules.events import Kind, Message, lead_key, read_event, sort_events
+from fairturn.rules.record import State
+from fairturn.steps.claim import Claims
+from fairturn_sandbox.portal import OWNER
+from fairturn_sandbox.webhooks import DEFAULT_SUBSCRIPTIONS, Webhooks
 from tests.integration.audit import audit, read
 from tests.integration.conftest import REGION
 from tests.integration.inbox import Graveyard

@@ -11,16 +11,28 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from fairturn.brake import Brake, count
-from fairturn.claim import bookings_of
-from fairturn.errors import BrakeMoved, ClaimRefused, RecordsMoved
-from fairturn.ledger import ANY, Claim, Given, GivingBack, Ledger, Member, Offer, Returned, allot, give_back, settle
-from fairturn.policy import Flood, Priority
-from fairturn.record import MOVES, Move, Record, State, load_changes, new
-from fairturn.routing import Route
-from fairturn.store import Snapshot, Store
+from fairturn.edges.refusals import BrakeMoved, ClaimRefused, RecordsMoved
+from fairturn.edges.store import Snapshot, Store
+from fairturn.rules.brake import Brake, count
+from fairturn.rules.ledger import (
+    ANY,
+    Claim,
+    Given,
+    GivingBack,
+    Ledger,
+    Member,
+    Offer,
+    Returned,
+    allot,
+    give_back,
+    settle,
+)
+from fairturn.rules.policy import Flood, Priority
+from fairturn.rules.record import MOVES, Move, Record, State, load_changes, new
+from fairturn.rules.routing import Route
+from fairturn.rules.verdict import Code, Verdict
+from fairturn.steps.claim import bookings_of
 from fairturn.track import HEIRS
-from fairturn.verdict import Code, Verdict
 from tests.integration.audit import Table, audit, read
 from tests.proof.conftest import empty
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from fairturn import ledger as ledger_module
-from fairturn.ledger import GUARD, TURN, Ledger, Member, Offer, allot
+from fairturn.rules import ledger as ledger_module
+from fairturn.rules.ledger import GUARD, TURN, Ledger, Member, Offer, allot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

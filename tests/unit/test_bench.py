@@ -17,7 +17,7 @@ from bench.lone_lead import Way
 from bench.page import Findings, Machine, draw, goals, write
 from bench.stack import Queue, most_within, sources
 from bench.webhook import Answers
-from fairturn.queues import Letter
+from fairturn.edges.queues import Letter
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairturn.brake import Brake, count
-from fairturn.policy import Flood
+from fairturn.rules.brake import Brake, count
+from fairturn.rules.policy import Flood
 
 MINUTE = 60_000
 NOON = 29_000_000 * MINUTE

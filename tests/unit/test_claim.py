@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fairturn.claim import ATTEMPTS, LONGEST_PAUSE, Candidate, Claims, Pace
-from fairturn.consumer import RESERVE
-from fairturn.errors import ClaimRefused, Contended
-from fairturn.events import Kind, Message
-from fairturn.ledger import ANY, Ledger
-from fairturn.policy import Policy, Priority
-from fairturn.record import new
-from fairturn.roster import Owner
-from fairturn.routing import Lead, Route
-from fairturn.store import Records, Snapshot, Terms
+from fairturn.edges.refusals import ClaimRefused
+from fairturn.edges.store import Records, Snapshot, Terms
+from fairturn.errors import Contended
+from fairturn.rules.events import Kind, Message
+from fairturn.rules.ledger import ANY, Ledger
+from fairturn.rules.policy import Policy, Priority
+from fairturn.rules.record import new
+from fairturn.rules.roster import Owner
+from fairturn.rules.routing import Lead, Route
+from fairturn.steps.claim import ATTEMPTS, LONGEST_PAUSE, Candidate, Claims, Pace
+from fairturn.steps.consumer import RESERVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from fairturn.claim import Claimed
+    from fairturn.steps.claim import Claimed
 
 ROTA = "inbound"
 POLICY = Policy.read(

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from fairturn.telemetry import Metric, count
-from fairturn_console.cloudwatch import Alarm, CloudWatch, Series
+from fairturn_sandbox.cloudwatch import Alarm, CloudWatch, Series
 
 SERIES = Series.of("Fairturn", "Swept", stack="production")
 ALARM: dict[str, Any] = {

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from fairturn.ledger import MOST_GRACE, PAST, TURN, Claim, Given, Ledger, Member, Offer, allot
-from fairturn.policy import Policy, Priority
-from fairturn.record import Record, new
-from fairturn.routing import Route
-from fairturn.store import Store
-from fairturn.verdict import Code, Verdict
+from fairturn.edges.store import Store
+from fairturn.rules.ledger import MOST_GRACE, PAST, TURN, Claim, Given, Ledger, Member, Offer, allot
+from fairturn.rules.policy import Policy, Priority
+from fairturn.rules.record import Record, new
+from fairturn.rules.routing import Route
+from fairturn.rules.verdict import Code, Verdict
 from fairturn_console.cost import LOAD, Scales, write_units
 from fairturn_console.units import TRANSACTIONAL, units
 

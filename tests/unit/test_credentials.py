@@ -10,7 +10,7 @@ import time_machine
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from botocore.exceptions import ClientError
 
-from fairturn.credentials import Credentials
+from fairturn.edges.credentials import Credentials
 from fairturn.errors import SecretsUnavailable
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fairturn.crm import MOMENT, SECOND, Refusal, _Error, _failure
+from fairturn.edges.hubspot import MOMENT, SECOND, Refusal, _Error, _failure
 
 UNKNOWN_PROPERTY = [
     {

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from fairturn.policy import Policy
+from fairturn.rules.policy import Policy
 from fairturn_console import definitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fairturn.crm import HubSpot
     from fairturn.deadline import Deadline
+    from fairturn.edges.hubspot import HubSpot
 
 ANNA = "anna@example.com"
 DEFINED: Mapping[str, Mapping[str, str] | None] = {

@@ -35,7 +35,7 @@ def declared(*extras: str) -> list[Requirement]:
     """What pyproject.toml asks for."""
     optional = PROJECT["optional-dependencies"]
     lines = PROJECT["dependencies"] + [line for extra in extras for line in optional[extra]]
-    return [Requirement(line) for line in lines]
+    return [asked for line in lines if (asked := Requirement(line)).name != PROJECT["name"]]
 
 
 def disagreements(wanted: list[Requirement], path: Path) -> list[str]:

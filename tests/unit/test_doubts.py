@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairturn.events import BULK_SOURCES, SOURCES, Kind, Message
-from fairturn.policy import SMALLER, Policy
-from fairturn.routing import Lead, route
+from fairturn.rules.events import BULK_SOURCES, SOURCES, Kind, Message
+from fairturn.rules.policy import SMALLER, Policy
+from fairturn.rules.routing import Lead, route
 from fairturn_console.conditions import MAX_STEPS, can_hold, formula
 from fairturn_console.doubts import MANY_CELLS, doubts
 

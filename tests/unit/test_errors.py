@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fairturn import errors
+from fairturn.edges import refusals
 from fairturn.errors import (
     ContactUnseen,
     Contended,
@@ -16,15 +17,17 @@ from fairturn.errors import (
     HubSpotUnavailable,
     MessageRejected,
     Mistake,
+    Refused,
     Unavailable,
     attempt,
 )
-from fairturn.policy import Rep
-from fairturn.record import new
-from fairturn.roster import Owner, duty
+from fairturn.rules.policy import Rep
+from fairturn.rules.record import new
+from fairturn.rules.roster import Owner, duty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 SECRET = "ada@example.com"
 
@@ -81,10 +84,11 @@ def test_an_exception_that_was_never_raised_has_no_place() -> None:
     assert Mistake.of(ValueError(SECRET)) == Mistake("ValueError")
 
 
-def test_every_exception_of_ours_is_in_the_list_of_them() -> None:
-    listed = set(re.findall(r"──\s(\w+)", errors.__doc__ or ""))
-    ours = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, FairturnError)}
-    assert listed == ours - {FairturnError.__name__}
+@pytest.mark.parametrize(("module", "root"), [(errors, FairturnError), (refusals, Refused)])
+def test_every_exception_of_ours_is_in_the_list_of_them(module: ModuleType, root: type[FairturnError]) -> None:
+    listed = set(re.findall(r"──\s(\w+)", module.__doc__ or ""))
+    ours = {name for name, each in vars(module).items() if isinstance(each, type) and issubclass(each, root)}
+    assert listed == ours - {root.__name__}
 
 
 def test_who_says_how_long_to_wait_is_heard() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.errors import EventRejected, MessageRejected
-from fairturn.events import (
+from fairturn.rules.events import (
     BULK_SOURCES,
     DATED,
     RETURNS,

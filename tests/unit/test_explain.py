@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from fairturn.explain import PROPERTIES, explanation, reason, story, verdict, why
-from fairturn.ledger import ANY, GUARD, PAST, TURN, Booking, Claim, Given, Ledger, Member
-from fairturn.policy import Policy
-from fairturn.record import Record, State
-from fairturn.verdict import Code, Source, Verdict
+from fairturn.rules.explain import PROPERTIES, explanation, reason, story, verdict, why
+from fairturn.rules.ledger import ANY, GUARD, PAST, TURN, Booking, Claim, Given, Ledger, Member
+from fairturn.rules.policy import Policy
+from fairturn.rules.record import Record, State
+from fairturn.rules.verdict import Code, Source, Verdict
 
 POLICY = Policy.read(
     {

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fairturn import ledger as ledger_module
-from fairturn.ledger import ANY, PAST, TURN, Booking, Ledger, Member, Offer, allot, give_back, settle
-from fairturn.verdict import Code, Source, Verdict
+from fairturn.rules import ledger as ledger_module
+from fairturn.rules.ledger import ANY, PAST, TURN, Booking, Ledger, Member, Offer, allot, give_back, settle
+from fairturn.rules.verdict import Code, Source, Verdict
 from tests.unit.test_adversary import LONGER
 
 if TYPE_CHECKING:

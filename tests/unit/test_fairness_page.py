@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairturn.ledger import ANY, TURN, Ledger, Member, Offer, allot
+from fairturn.rules.ledger import ANY, TURN, Ledger, Member, Offer, allot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairturn.findings import (
+from fairturn.rules.findings import (
     AUDIT_EVERY,
     LATE_AFTER,
     Bookings,
@@ -24,7 +24,7 @@ from fairturn.findings import (
     misloaded,
     overbooked,
 )
-from fairturn.record import KEPT_FOR, Record, State, new
+from fairturn.rules.record import KEPT_FOR, Record, State, new
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -19,17 +19,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fairturn.deadline import Deadline
+from fairturn.edges.queues import Queue
 from fairturn.errors import SecretsUnavailable
-from fairturn.events import Kind
 from fairturn.intake import MAX_BODY_BYTES, MAX_EVENTS, SHOWN, Intake, Request
-from fairturn.queues import Queue
-from fairturn.signature import sign
+from fairturn.rules.events import Kind
+from fairturn.rules.signature import sign
 from fairturn.telemetry import Metric
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-    from fairturn.credentials import Credentials
+    from fairturn.edges.credentials import Credentials
 
 URL = "https://hooks.example.com/hubspot/an-unguessable-part"
 SECRET = "the-current-secret"

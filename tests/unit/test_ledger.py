@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fairturn.ledger import (
+from fairturn.rules.ledger import (
     ANY,
     GRACE_OF_A_TURN,
     GUARD,
@@ -30,7 +30,7 @@ from fairturn.ledger import (
     settle,
     share_out,
 )
-from fairturn.verdict import Code, Source, Verdict
+from fairturn.rules.verdict import Code, Source, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from docs.dashboard import COLUMNS, SEARCH, TERM
-from fairturn.policy import MAX_SETTLE
+from fairturn.rules.policy import MAX_SETTLE
 from fairturn.telemetry import NAMESPACE, Metric
 from fairturn_console.cli import app
-from fairturn_console.cloudwatch import Alarm, Series
+from fairturn_sandbox.cloudwatch import Alarm, Series
 from tests.unit.test_template import FUNCTIONS, PARAMETERS, QUEUES, REFERENCES, ROOT, TEMPLATE, reached, resolve
 
 ALARMS = {
@@ -119,13 +119,13 @@ def test_the_logs_that_are_named_are_those_of_the_functions() -> None:
         ("OwnersOverwrittenAlarm", "track", "owners are overwritten again and again"),
         ("SweepStoppedAlarm", "sweep", "left for the next run"),
         ("SweepStoppedAlarm", "sweep", "a mistake of ours"),
-        ("AuditFindingsAlarm", "audit", "found by the audit"),
+        ("AuditFindingsAlarm", "steps/audit", "found by the audit"),
         ("LeadsUnseenAlarm", "assign", "gone"),
         ("LeadsUnseenAlarm", "assign", "HubSpot does not show the contact"),
         ("HubSpotDeniedAlarm", "sweep", "left for the next run"),
-        ("HubSpotDeniedAlarm", "consumer", "put back"),
-        ("PutBackAlarm", "consumer", "put back"),
-        ("ExplanationRefusedAlarm", "crm", "HubSpot refuses the explanation"),
+        ("HubSpotDeniedAlarm", "steps/consumer", "put back"),
+        ("PutBackAlarm", "steps/consumer", "put back"),
+        ("ExplanationRefusedAlarm", "edges/hubspot", "HubSpot refuses the explanation"),
     ],
 )
 def test_an_alarm_quotes_the_lines_of_the_log_that_say_more(name: str, module: str, said: str) -> None:

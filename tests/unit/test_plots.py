@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from docs import dashboard, plots
-from fairturn_console.cloudwatch import CloudWatch
+from fairturn_sandbox.cloudwatch import CloudWatch
 
 
 def worst(owed: plots.Owed) -> float:

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.errors import PolicyInvalid
-from fairturn.ledger import Member
-from fairturn.policy import (
+from fairturn.rules.ledger import Member
+from fairturn.rules.policy import (
     MAX_CELLS,
     MAX_COMPARED,
     MAX_LANES,
@@ -31,7 +31,7 @@ from fairturn.policy import (
     lane,
     leaves,
 )
-from fairturn.roster import Owner
+from fairturn.rules.roster import Owner, resolve
 
 ANNA, BOB = "anna@example.com", "bob@example.com"
 
@@ -643,7 +643,7 @@ def by_id(*owners: Owner) -> dict[str, Owner]:
 def test_resolving_names_every_rep_by_owner_id() -> None:
     data = raw(reps={ANNA: {"skills": ["fr", "de"], "weight": 2}, "7": {}})
     data["rotas"] = {"inbound": {"members": [7, ANNA]}}
-    policy = Policy.read(data).resolve(by_id(owner(5, "Anna@example.com"), owner(7, BOB)))
+    policy = resolve(Policy.read(data), by_id(owner(5, "Anna@example.com"), owner(7, BOB)))
     assert policy.rotas["inbound"].members == ("7", "5")
     assert policy.reps["5"].weight == 2
     assert list(policy.reps) == ["5", "7"]
@@ -652,7 +652,7 @@ def test_resolving_names_every_rep_by_owner_id() -> None:
 
 def test_resolving_names_every_rep_whom_hubspot_does_not_know_or_has_deactivated() -> None:
     with pytest.raises(PolicyInvalid) as caught:
-        Policy.read(raw()).resolve(by_id(owner(5, ANNA, archived=True), owner(6, "eve@example.com")))
+        resolve(Policy.read(raw()), by_id(owner(5, ANNA, archived=True), owner(6, "eve@example.com")))
     assert [str(problem) for problem in caught.value.problems] == [
         f"reps.{ANNA}: is deactivated in HubSpot",
         f"reps.{BOB}: is not known to HubSpot as an owner",
@@ -662,13 +662,13 @@ def test_resolving_names_every_rep_whom_hubspot_does_not_know_or_has_deactivated
 @pytest.mark.parametrize("archived", [4, 9])
 def test_of_two_owners_with_one_address_the_active_one_is_meant(archived: int) -> None:
     owners = by_id(owner(archived, ANNA, archived=True), owner(5, ANNA), owner(6, BOB))
-    assert set(Policy.read(raw()).resolve(owners).reps) == {"5", "6"}
+    assert set(resolve(Policy.read(raw()), owners).reps) == {"5", "6"}
 
 
 def test_a_rep_named_by_address_and_by_id_is_one_too_many() -> None:
     data = raw(reps={ANNA: {}, "5": {}}, rotas={"inbound": {"members": [ANNA]}})
     with pytest.raises(PolicyInvalid, match=r"reps\.5: is there twice"):
-        Policy.read(data).resolve(by_id(owner(5, ANNA)))
+        resolve(Policy.read(data), by_id(owner(5, ANNA)))
 
 
 # What is stored

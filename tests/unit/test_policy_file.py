@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.errors import PolicyInvalid
-from fairturn.events import Kind, Message
-from fairturn.policy import In, Policy
-from fairturn.routing import Ignored, Lead, Route, is_closed, route
+from fairturn.rules.events import Kind, Message
+from fairturn.rules.policy import In, Policy
+from fairturn.rules.routing import Ignored, Lead, Route, is_closed, route
 from fairturn_console.policies import MAX_BYTES, check, load
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.deadline import Deadline
+from fairturn.edges.queues import MAX_BATCH_BYTES, Letter, Queue, Received, growing_delay
 from fairturn.errors import QueueUnavailable
-from fairturn.queues import MAX_BATCH_BYTES, Letter, Queue, Received, growing_delay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

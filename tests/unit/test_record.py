@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairturn.events import Kind, Message
-from fairturn.policy import Priority
-from fairturn.record import (
+from fairturn.rules.events import Kind, Message
+from fairturn.rules.policy import Priority
+from fairturn.rules.record import (
     ENDED,
     GIVEN,
     HELD,
@@ -32,7 +32,7 @@ from fairturn.record import (
     milliseconds,
     new,
 )
-from fairturn.routing import Route
+from fairturn.rules.routing import Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

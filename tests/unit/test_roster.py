@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairturn.policy import Rep
-from fairturn.roster import Owner, comes_on_duty, duty, refreshed
-from fairturn.verdict import Code, Source, Verdict
+from fairturn.rules.policy import Rep
+from fairturn.rules.roster import Owner, comes_on_duty, duty, refreshed
+from fairturn.rules.verdict import Code, Source, Verdict
 
 OWNER = Owner("5", "anna@example.com", archived=False)
 PARIS, NEW_YORK = "Europe/Paris", "America/New_York"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairturn.events import BULK_SOURCES, Kind, Message
-from fairturn.policy import Policy, Priority, leaves
-from fairturn.routing import Ignored, Lead, Route, describe, is_closed, route
+from fairturn.rules.events import BULK_SOURCES, Kind, Message
+from fairturn.rules.policy import Policy, Priority, leaves
+from fairturn.rules.routing import Ignored, Lead, Route, describe, is_closed, route
 
 REP = "anna@example.com"
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.errors import SignatureRejected
-from fairturn.signature import sign, signed_uri, verify
+from fairturn.rules.signature import sign, signed_uri, verify
 
 SECRET = "yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy"
 URL = "https://www.example.com/webhook_uri"

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import pytest
 from aws_lambda_powertools.shared import constants
 
-from fairturn import consumer, sweep
-from fairturn.claim import LONGEST_RUN
-from fairturn.crm import BATCH_LIMIT
-from fairturn.queues import Queue
+from fairturn import sweep
+from fairturn.edges.hubspot import BATCH_LIMIT
+from fairturn.edges.queues import Queue
+from fairturn.edges.store import JOURNAL_DAYS, MAX_RECORDS
 from fairturn.settings import Settings
-from fairturn.store import JOURNAL_DAYS, MAX_RECORDS
+from fairturn.steps import consumer
+from fairturn.steps.claim import LONGEST_RUN
 from fairturn.track import BACK_WITHIN
 from fairturn_console.template import PATH, Template
 

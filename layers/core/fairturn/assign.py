@@ -14,8 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from fairturn.claim import Candidate, Undoing, seat
-from fairturn.consumer import Settled
+from fairturn.edges.queues import Letter
 from fairturn.errors import (
     ContactUnseen,
     Contended,
@@ -27,12 +26,10 @@ from fairturn.errors import (
     RecordUnreadable,
     Unavailable,
 )
-from fairturn.events import BRINGS, CONTACT, Kind
-from fairturn.handover import write_moves
-from fairturn.ledger import allot, settle
-from fairturn.policy import Mode
-from fairturn.queues import Letter
-from fairturn.record import (
+from fairturn.rules.events import BRINGS, CONTACT, Kind
+from fairturn.rules.ledger import allot, settle
+from fairturn.rules.policy import Mode
+from fairturn.rules.record import (
     ENDED,
     GIVEN,
     MOST_UNSEEN,
@@ -44,21 +41,24 @@ from fairturn.record import (
     follow,
     milliseconds,
 )
-from fairturn.roster import duty
-from fairturn.routing import Ignored, Lead, Route, is_closed, lacking, route
+from fairturn.rules.roster import duty
+from fairturn.rules.routing import Ignored, Lead, Route, is_closed, lacking, route
+from fairturn.steps.claim import Candidate, Undoing, seat
+from fairturn.steps.consumer import Settled
+from fairturn.steps.handover import write_moves
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from fairturn.claim import Claimed, Claims
-    from fairturn.crm import Found, HubSpot
     from fairturn.deadline import Deadline
-    from fairturn.events import Message
-    from fairturn.handover import Handover, Outcome
-    from fairturn.queues import Queue
-    from fairturn.store import InForce, Snapshot, Store, Terms
+    from fairturn.edges.hubspot import Found, HubSpot
+    from fairturn.edges.queues import Queue
+    from fairturn.edges.store import InForce, Snapshot, Store, Terms
+    from fairturn.rules.events import Message
+    from fairturn.steps.claim import Claimed, Claims
+    from fairturn.steps.handover import Handover, Outcome
 
 ROUNDS: Final = 4
 """How often one batch is decided anew: a newer policy came into force, or HubSpot refused a rep."""

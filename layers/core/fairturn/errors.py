@@ -10,13 +10,7 @@ FairturnError
 ├── PolicyMissing            no policy has been applied                        (dead-lettered)
 ├── PolicySuperseded         the ledger has seen a newer policy than ours      (decided anew)
 ├── RecordUnreadable         this version cannot read a record                 (its lead alone fails)
-├── Refused                  a condition of the table did not hold; it says who won
-│   ├── ClaimRefused         the ledger, the loads or some records have moved
-│   ├── RecordsMoved         some records have moved
-│   ├── PolicyMoved          somebody else has applied a policy meanwhile
-│   ├── RosterMoved          somebody else has refreshed the owners meanwhile
-│   ├── BrakeMoved           somebody else has counted leads from bulk sources meanwhile
-│   └── LoadsCorrected       somebody else has corrected loads meanwhile
+├── Refused                  a condition of the table did not hold             (edges/refusals.py names each)
 └── Unavailable              it may work later                                 (back to the queue)
     ├── HubSpotUnavailable
     │   ├── ContactUnseen    it does not show a contact, and nothing says why
@@ -38,10 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from fairturn.ledger import Ledger
-    from fairturn.record import Record
+    from collections.abc import Callable, Sequence
 
 
 class FairturnError(Exception):
@@ -101,50 +92,6 @@ class RecordUnreadable(FairturnError):
 
 class Refused(FairturnError):
     """A conditional write did not happen."""
-
-
-class ClaimRefused(Refused):
-    """A claim or its undoing did not happen. What won is carried along; what is None or absent did hold.
-
-    `ledger` and `loads` are as they stand now, and so is each record that moved.
-    """
-
-    def __init__(
-        self,
-        *,
-        ledger: Ledger | None = None,
-        loads: Mapping[str, int] | None = None,
-        records: Mapping[str, Record] | None = None,
-    ) -> None:
-        moved = [name for name, item in (("ledger", ledger), ("loads", loads)) if item is not None]
-        super().__init__(f"moved: {', '.join([*moved, *(records or {})])}")
-        self.ledger = ledger
-        self.loads = loads
-        self.records = dict(records or {})
-
-
-class RecordsMoved(Refused):
-    """Some records were not as read; `records` holds them as they are now."""
-
-    def __init__(self, records: Mapping[str, Record]) -> None:
-        super().__init__(f"moved: {', '.join(records)}")
-        self.records = dict(records)
-
-
-class PolicyMoved(Refused):
-    """Another version of the policy came into force first."""
-
-
-class RosterMoved(Refused):
-    """The owners were refreshed by somebody else first."""
-
-
-class BrakeMoved(Refused):
-    """Leads from bulk sources were counted by somebody else first."""
-
-
-class LoadsCorrected(Refused):
-    """Loads were corrected by somebody else first."""
 
 
 class Unavailable(FairturnError):

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from fairturn.edges.queues import Letter, Queue
 from fairturn.errors import BodyRejected, BodyTooLarge, EventRejected, SignatureRejected, Unavailable
-from fairturn.events import (
+from fairturn.rules.events import (
     CONTACT,
     CONTACT_TYPE_ID,
     EVENTS,
@@ -26,15 +27,14 @@ from fairturn.events import (
     read_event,
     sort_events,
 )
-from fairturn.queues import Letter, Queue
-from fairturn.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, verify
+from fairturn.rules.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, verify
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fairturn.credentials import Credentials
     from fairturn.deadline import Deadline
+    from fairturn.edges.credentials import Credentials
 
 MAX_BODY_BYTES: Final = 1_048_576
 """1 MiB of raw body. A hundred events, HubSpot's most, are some 40 KB."""

@@ -12,28 +12,28 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from fairturn.claim import LONGEST_RUN, seat, standing
-from fairturn.consumer import MOST_TRIES, settle_apart
+from fairturn.edges.queues import Letter
+from fairturn.edges.refusals import RosterMoved
+from fairturn.edges.store import CLAIMED, HELD_BACK, MAX_KEYS, MAX_RECORDS, UNSEEN, due_lane
 from fairturn.errors import (
     ContactUnseen,
     HubSpotUnavailable,
     Mistake,
     PolicyInvalid,
     PolicyMissing,
-    RosterMoved,
     TableUnavailable,
     Unavailable,
     attempt,
 )
-from fairturn.events import UNKNOWN_SOURCE, Kind, Message, lead_key, lead_of
-from fairturn.handover import write_moves
-from fairturn.ledger import Claim
-from fairturn.policy import Mode
-from fairturn.queues import Letter
-from fairturn.record import UNSEEN_FOR, Record, State, milliseconds
-from fairturn.roster import refreshed
-from fairturn.store import CLAIMED, HELD_BACK, MAX_KEYS, MAX_RECORDS, UNSEEN, due_lane
-from fairturn.strays import OVERLAP, Cause, Look
+from fairturn.rules.events import UNKNOWN_SOURCE, Kind, Message, lead_key, lead_of
+from fairturn.rules.ledger import Claim
+from fairturn.rules.missed import OVERLAP, Cause, Look
+from fairturn.rules.policy import Mode
+from fairturn.rules.record import UNSEEN_FOR, Record, State, milliseconds
+from fairturn.rules.roster import refreshed
+from fairturn.steps.claim import LONGEST_RUN, seat, standing
+from fairturn.steps.consumer import MOST_TRIES, settle_apart
+from fairturn.steps.handover import write_moves
 from fairturn.telemetry import Metric, count, count_held_up, logger
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fairturn.assign import Assign
-    from fairturn.audit import Audit
-    from fairturn.crm import HubSpot
     from fairturn.deadline import Deadline
-    from fairturn.queues import Queue
-    from fairturn.reconcile import Reconciliation
-    from fairturn.store import InForce, Pointer, Store, Terms
+    from fairturn.edges.hubspot import HubSpot
+    from fairturn.edges.queues import Queue
+    from fairturn.edges.store import InForce, Pointer, Store, Terms
+    from fairturn.steps.audit import Audit
+    from fairturn.steps.reconcile import Reconciliation
 
 OWNERS_AFTER: Final = 5 * 60_000
 """Milliseconds after which the owners are read from HubSpot again."""

@@ -13,23 +13,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from fairturn.brake import count as count_bulk
-from fairturn.claim import Undoing
-from fairturn.consumer import Settled
-from fairturn.crm import HISTORY_LIMIT, OwnerWrite
+from fairturn.edges.hubspot import HISTORY_LIMIT, OwnerWrite
+from fairturn.edges.queues import Letter
+from fairturn.edges.refusals import BrakeMoved, RecordsMoved
+from fairturn.edges.store import MAX_RECORDS
 from fairturn.errors import (
-    BrakeMoved,
     ContactUnseen,
     Contended,
     HubSpotUnavailable,
     Mistake,
     PolicyInvalid,
     PolicyMissing,
-    RecordsMoved,
     RecordUnreadable,
     Unavailable,
 )
-from fairturn.events import (
+from fairturn.rules.brake import count as count_bulk
+from fairturn.rules.events import (
     BRINGS,
     BULK_SOURCES,
     BY_APP,
@@ -40,11 +39,9 @@ from fairturn.events import (
     brings_back,
     lead_key,
 )
-from fairturn.explain import CHOSEN_BEFORE
-from fairturn.handover import write_moves
-from fairturn.policy import OWNER, Cleared, Mode, Reached
-from fairturn.queues import Letter
-from fairturn.record import (
+from fairturn.rules.explain import CHOSEN_BEFORE
+from fairturn.rules.policy import OWNER, Cleared, Mode, Reached
+from fairturn.rules.record import (
     ENDED,
     KEPT_FOR,
     MOST_UNSEEN,
@@ -56,18 +53,20 @@ from fairturn.record import (
     follow,
     milliseconds,
 )
-from fairturn.routing import Ignored, Lead, Route, is_closed, route
-from fairturn.store import MAX_RECORDS
+from fairturn.rules.routing import Ignored, Lead, Route, is_closed, route
+from fairturn.steps.claim import Undoing
+from fairturn.steps.consumer import Settled
+from fairturn.steps.handover import write_moves
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from fairturn.claim import Claims
-    from fairturn.crm import HubSpot, OwnerChange
     from fairturn.deadline import Deadline
-    from fairturn.queues import Queue
-    from fairturn.store import InForce, Records, Store, Terms
+    from fairturn.edges.hubspot import HubSpot, OwnerChange
+    from fairturn.edges.queues import Queue
+    from fairturn.edges.store import InForce, Records, Store, Terms
+    from fairturn.steps.claim import Claims
 
 ROUNDS: Final = 4
 """How often the records of one batch are looked at anew: they moved meanwhile, or were merged into others."""

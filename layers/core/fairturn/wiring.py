@@ -13,15 +13,15 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from botocore.config import Config
 
 from fairturn.assign import Assign
-from fairturn.audit import Audit
-from fairturn.claim import Claims
-from fairturn.consumer import Consumer
-from fairturn.credentials import Credentials
-from fairturn.crm import HubSpot
-from fairturn.handover import Handover
-from fairturn.queues import Queue
-from fairturn.reconcile import Reconciliation
-from fairturn.store import InForce, Store
+from fairturn.edges.credentials import Credentials
+from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.queues import Queue
+from fairturn.edges.store import InForce, Store
+from fairturn.steps.audit import Audit
+from fairturn.steps.claim import Claims
+from fairturn.steps.consumer import Consumer
+from fairturn.steps.handover import Handover
+from fairturn.steps.reconcile import Reconciliation
 from fairturn.sweep import Sweep
 from fairturn.track import Track
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
 
-from fairturn.claim import seat
-from fairturn.events import lead_key
-from fairturn.explain import story, why
-from fairturn.ledger import BAND, TURN, Claim, Ledger, give_back
-from fairturn.policy import OWNER
-from fairturn.record import State
-from fairturn.routing import is_closed
-from fairturn_console.story import START
+from fairturn.rules.events import lead_key
+from fairturn.rules.explain import story, why
+from fairturn.rules.ledger import BAND, TURN, Claim, Ledger, give_back
+from fairturn.rules.policy import OWNER
+from fairturn.rules.record import State
+from fairturn.rules.routing import is_closed
+from fairturn.steps.claim import seat
+from fairturn_sandbox.story import START
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from fairturn.ledger import Booking, GivingBack
-    from fairturn.record import Record
-    from fairturn.store import Snapshot, Store, Terms
-    from fairturn_console.portal import Portal
-    from fairturn_console.sandbox import Sandbox
-    from fairturn_console.story import Day
+    from fairturn.edges.store import Snapshot, Store, Terms
+    from fairturn.rules.ledger import Booking, GivingBack
+    from fairturn.rules.record import Record
+    from fairturn_sandbox.portal import Portal
+    from fairturn_sandbox.sandbox import Sandbox
+    from fairturn_sandbox.story import Day
 
 AT_ONCE: Final = 90
 """Records read in one request."""

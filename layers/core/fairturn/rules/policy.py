@@ -34,13 +34,11 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from fairturn.errors import PolicyInvalid, Problem
-from fairturn.events import OWNER as OWNER
-from fairturn.ledger import ANY, PAST
+from fairturn.rules.events import OWNER as OWNER
+from fairturn.rules.ledger import ANY, PAST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from fairturn.roster import Owner
 
 MAX_REPS = 1000
 MAX_ROTAS = 100
@@ -935,35 +933,6 @@ class Policy(_Strict):
         if problems:
             raise PolicyInvalid(problems)
         return policy
-
-    def resolve(self, owners: Mapping[str, Owner]) -> Policy:
-        """Name every rep by his owner id.
-
-        Raises PolicyInvalid, naming every rep whom HubSpot doesn't know or has deactivated.
-        """
-        # Where an address is there twice, the active owner comes last and so is the one found.
-        known = sorted(owners.values(), key=lambda owner: (not owner.archived, owner.id))
-        found = {owner.email.strip().lower(): owner for owner in known if owner.email}
-        found |= {owner.id: owner for owner in known}
-        problems: list[Problem] = []
-        ids: dict[str, str] = {}
-        for key in self.reps:
-            owner = found.get(key)
-            if owner is None:
-                problems.append(Problem(place(["reps", key]), "is not known to HubSpot as an owner"))
-            elif owner.archived:
-                problems.append(Problem(place(["reps", key]), "is deactivated in HubSpot"))
-            elif owner.id in ids.values():
-                problems.append(Problem(place(["reps", key]), "is there twice: by e-mail and by owner id"))
-            else:
-                ids[key] = owner.id
-        if problems:
-            raise PolicyInvalid(problems)
-        rotas = {
-            name: rota.model_copy(update={"members": tuple(ids[member] for member in rota.members)})
-            for name, rota in self.rotas.items()
-        }
-        return self.model_copy(update={"reps": {ids[key]: rep for key, rep in self.reps.items()}, "rotas": rotas})
 
     def properties(self) -> tuple[str, ...]:
         """Every contact property that must be read to decide, sorted."""

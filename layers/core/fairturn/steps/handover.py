@@ -5,23 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fairturn.claim import Undoing, bookings_of
-from fairturn.crm import OwnerWrite, Refusal
-from fairturn.errors import Contended, HubSpotUnavailable, RecordsMoved, Unavailable
-from fairturn.explain import explanation
-from fairturn.policy import OWNER
-from fairturn.record import Record, State, milliseconds
+from fairturn.edges.hubspot import OwnerWrite, Refusal
+from fairturn.edges.refusals import RecordsMoved
+from fairturn.errors import Contended, HubSpotUnavailable, Unavailable
+from fairturn.rules.explain import explanation
+from fairturn.rules.policy import OWNER
+from fairturn.rules.record import Record, State, milliseconds
+from fairturn.steps.claim import Undoing, bookings_of
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
-    from fairturn.claim import Claims
-    from fairturn.crm import HubSpot, Written
     from fairturn.deadline import Deadline
-    from fairturn.ledger import Booking
-    from fairturn.store import Store
+    from fairturn.edges.hubspot import HubSpot, Written
+    from fairturn.edges.store import Store
+    from fairturn.rules.ledger import Booking
+    from fairturn.steps.claim import Claims
 
 OWNER_IS_FRESH_FOR: Final = 2_000
 """Milliseconds for which the owner that was read may be relied on; then it is read again before ours is written."""

@@ -7,12 +7,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from fairturn.verdict import ON_DUTY, Code, Source, Verdict
+from fairturn.errors import PolicyInvalid, Problem
+from fairturn.rules.policy import place
+from fairturn.rules.verdict import ON_DUTY, Code, Source, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from fairturn.policy import Absence, Rep, Shift
+    from fairturn.rules.policy import Absence, Policy, Rep, Shift
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,36 @@ def refreshed(known: Mapping[str, Owner], listed: Iterable[Owner], named: Collec
     found = {owner.id: owner for owner in listed if owner.id in named}
     missing = [known[rep] for rep in known if rep in named and rep not in found and not known[rep].missed]
     return [*found.values(), *(replace(owner, missed=True) for owner in missing)]
+
+
+def resolve(policy: Policy, owners: Mapping[str, Owner]) -> Policy:
+    """Name every rep by their owner id.
+
+    Raises PolicyInvalid, naming every rep whom HubSpot doesn't know or has deactivated.
+    """
+    # Where an address is there twice, the active owner comes last and so is the one found.
+    known = sorted(owners.values(), key=lambda owner: (not owner.archived, owner.id))
+    found = {owner.email.strip().lower(): owner for owner in known if owner.email}
+    found |= {owner.id: owner for owner in known}
+    problems: list[Problem] = []
+    ids: dict[str, str] = {}
+    for key in policy.reps:
+        owner = found.get(key)
+        if owner is None:
+            problems.append(Problem(place(["reps", key]), "is not known to HubSpot as an owner"))
+        elif owner.archived:
+            problems.append(Problem(place(["reps", key]), "is deactivated in HubSpot"))
+        elif owner.id in ids.values():
+            problems.append(Problem(place(["reps", key]), "is there twice: by e-mail and by owner id"))
+        else:
+            ids[key] = owner.id
+    if problems:
+        raise PolicyInvalid(problems)
+    rotas = {
+        name: rota.model_copy(update={"members": tuple(ids[member] for member in rota.members)})
+        for name, rota in policy.rotas.items()
+    }
+    return policy.model_copy(update={"reps": {ids[key]: rep for key, rep in policy.reps.items()}, "rotas": rotas})
 
 
 def duty(rep: Rep, owner: Owner | None, at: datetime) -> Verdict:

@@ -18,16 +18,16 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from fairturn.errors import Mistake, attempt
-from fairturn.ledger import Claim, GivingBack, Ledger, give_back
-from fairturn.policy import OWNER
-from fairturn.record import KEPT_FOR, Record, Seen, State, follow
-from fairturn.routing import is_closed
+from fairturn.rules.ledger import Claim, GivingBack, Ledger, give_back
+from fairturn.rules.policy import OWNER
+from fairturn.rules.record import KEPT_FOR, Record, Seen, State, follow
+from fairturn.rules.routing import is_closed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
-    from fairturn.ledger import Booking
-    from fairturn.policy import Policy
+    from fairturn.rules.ledger import Booking
+    from fairturn.rules.policy import Policy
 
 AUDIT_EVERY: Final = 24 * 3_600_000
 """Milliseconds from the beginning of one audit to that of the next."""

@@ -14,20 +14,20 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from fairturn.crm import HubSpot
-from fairturn.store import Store
+from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.store import Store
 from fairturn_console import policies
-from fairturn_console.cloud import Stack, aws, reachable
-from fairturn_console.events import KEY, SECRET, URL
-from fairturn_console.portal import OWNER, Portal
-from fairturn_console.story import furnish
+from fairturn_sandbox.cloud import Stack, aws, reachable
+from fairturn_sandbox.events import KEY, SECRET, URL
+from fairturn_sandbox.portal import OWNER, Portal
+from fairturn_sandbox.story import furnish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from fairturn.policy import Policy
-    from fairturn_console.webhooks import WebhookRequest
+    from fairturn.rules.policy import Policy
+    from fairturn_sandbox.webhooks import WebhookRequest
 
 TOKEN: Final = "pat-sandbox"  # noqa: S105 - it opens nothing
 CONTACT: Final = "546500061938"

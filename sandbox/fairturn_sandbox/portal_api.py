@@ -20,7 +20,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fairturn_console.portal import Flaw, Portal, Property, Record
+    from fairturn_sandbox.portal import Flaw, Portal, Property, Record
 
 Json = dict[str, Any]
 Answer = tuple[Json, int]

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from fairturn.events import MAX_MERGED_PER_MESSAGE, OWNER, UNKNOWN_SOURCE, Kind, Message
-from fairturn.policy import Mode, Reached
-from fairturn.record import READS_LAG, Record, Seen, State, follow
-from fairturn.routing import Lead, Route, is_closed, route
+from fairturn.rules.events import MAX_MERGED_PER_MESSAGE, OWNER, UNKNOWN_SOURCE, Kind, Message
+from fairturn.rules.policy import Mode, Reached
+from fairturn.rules.record import READS_LAG, Record, Seen, State, follow
+from fairturn.rules.routing import Lead, Route, is_closed, route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from fairturn.policy import Policy
+    from fairturn.rules.policy import Policy
 
 LOOK_EVERY: Final = 15 * 60_000
 """Milliseconds from the beginning of one look to that of the next."""

@@ -32,11 +32,11 @@ from pydantic.alias_generators import to_camel
 from tenacity import RetryCallState, Retrying, retry_if_result, wait_random
 
 from fairturn.errors import HubSpotDenied, HubSpotUnavailable, Unavailable
-from fairturn.events import UNKNOWN_SOURCE
-from fairturn.policy import OWNER
-from fairturn.record import milliseconds
-from fairturn.roster import Owner
-from fairturn.strays import Sighting
+from fairturn.rules.events import UNKNOWN_SOURCE
+from fairturn.rules.missed import Sighting
+from fairturn.rules.policy import OWNER
+from fairturn.rules.record import milliseconds
+from fairturn.rules.roster import Owner
 from fairturn.telemetry import logger
 
 if TYPE_CHECKING:

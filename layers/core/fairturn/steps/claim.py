@@ -10,22 +10,23 @@ from datetime import timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fairturn.errors import ClaimRefused, Contended, PolicySuperseded
-from fairturn.events import lead_of
-from fairturn.ledger import Claim, Given, GivingBack, Ledger, Member, Offer, Returned, allot, give_back, settle
-from fairturn.policy import Priority
-from fairturn.record import Record, State, milliseconds
-from fairturn.roster import comes_on_duty, duty
-from fairturn.store import MAX_RECORDS, Records
+from fairturn.edges.refusals import ClaimRefused
+from fairturn.edges.store import MAX_RECORDS, Records
+from fairturn.errors import Contended, PolicySuperseded
+from fairturn.rules.events import lead_of
+from fairturn.rules.ledger import Claim, Given, GivingBack, Ledger, Member, Offer, Returned, allot, give_back, settle
+from fairturn.rules.policy import Priority
+from fairturn.rules.record import Record, State, milliseconds
+from fairturn.rules.roster import comes_on_duty, duty
 from fairturn.telemetry import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from fairturn.ledger import Booking
-    from fairturn.routing import Lead, Route
-    from fairturn.store import ClaimKey, Store, Terms
+    from fairturn.edges.store import ClaimKey, Store, Terms
+    from fairturn.rules.ledger import Booking
+    from fairturn.rules.routing import Lead, Route
 
 ATTEMPTS: Final = 8
 """How often one claim or undoing is decided anew after it was refused."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
+from fairturn.edges.queues import Letter, growing_delay
 from fairturn.errors import MessageRejected, Mistake, OutOfTime, Unavailable, attempt
-from fairturn.events import Message
-from fairturn.queues import Letter, growing_delay
-from fairturn.record import MAX_REASON, milliseconds
+from fairturn.rules.events import Message
+from fairturn.rules.record import MAX_REASON, milliseconds
 from fairturn.telemetry import Metric, count, count_held_up, logger
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fairturn.deadline import Deadline
-    from fairturn.queues import Queue, Received
-    from fairturn.store import Store
+    from fairturn.edges.queues import Queue, Received
+    from fairturn.edges.store import Store
 
 SUSPECT_FROM: Final = 3
 """A message received so often may be what kills the process: nobody else says why it came back."""

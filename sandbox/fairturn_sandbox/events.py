@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from fairturn.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
-from fairturn.signature import sign as sign_request
+from fairturn.rules.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from fairturn.rules.signature import sign as sign_request
 
 FOLDER: Final = Path(__file__).parents[2] / "events"
 SECRET: Final = "sandbox"  # noqa: S105 - it opens nothing

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import boto3
 
+from fairturn.edges.store import InForce, Store
 from fairturn.settings import settings
-from fairturn.store import InForce, Store
-from fairturn_console.events import KEY, SECRET, URL
-from fairturn_console.portal import Portal
-from fairturn_console.portal_api import AS_HUBSPOT_DOES
-from fairturn_console.report import Report
-from fairturn_console.sandbox import Sandbox
-from fairturn_console.story import START, Story
+from fairturn_sandbox.events import KEY, SECRET, URL
+from fairturn_sandbox.portal import Portal
+from fairturn_sandbox.portal_api import AS_HUBSPOT_DOES
+from fairturn_sandbox.report import Report
+from fairturn_sandbox.sandbox import Sandbox
+from fairturn_sandbox.story import START, Story
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from fairturn.policy import Policy
+    from fairturn.rules.policy import Policy
 
 
 def run(seed: int, leads: int, policy: Policy, log: Path, console: Console) -> bool:

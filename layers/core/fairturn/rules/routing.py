@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, assert_never
 
-from fairturn.events import BULK_SOURCES
-from fairturn.policy import (
+from fairturn.rules.events import BULK_SOURCES
+from fairturn.rules.policy import (
     OTHERWISE,
     OWNER,
     AllOf,
@@ -39,8 +39,8 @@ from fairturn.policy import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from fairturn.events import Message
-    from fairturn.policy import Comparison, Condition, Leaf, Policy, Rule, Value
+    from fairturn.rules.events import Message
+    from fairturn.rules.policy import Comparison, Condition, Leaf, Policy, Rule, Value
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
 """What counts as a number in HubSpot; the bounds keep every comparison quick."""

@@ -14,24 +14,24 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from fairturn.crm import BATCH_LIMIT, CHANGED_AT, SEARCH_PAGE, Filter
+from fairturn.edges.hubspot import BATCH_LIMIT, CHANGED_AT, SEARCH_PAGE, Filter
+from fairturn.edges.queues import Letter
 from fairturn.errors import RecordUnreadable, Unavailable
-from fairturn.events import CONTACT, lead_key
-from fairturn.queues import Letter
-from fairturn.record import milliseconds
-from fairturn.strays import TOLD_WITHIN, missed
+from fairturn.rules.events import CONTACT, lead_key
+from fairturn.rules.missed import TOLD_WITHIN, missed
+from fairturn.rules.record import milliseconds
 from fairturn.telemetry import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from fairturn.crm import HubSpot
     from fairturn.deadline import Deadline
-    from fairturn.events import Message
-    from fairturn.queues import Queue
-    from fairturn.store import Store, Terms
-    from fairturn.strays import Cause, Look, Sighting
+    from fairturn.edges.hubspot import HubSpot
+    from fairturn.edges.queues import Queue
+    from fairturn.edges.store import Store, Terms
+    from fairturn.rules.events import Message
+    from fairturn.rules.missed import Cause, Look, Sighting
 
 PAGE: Final = SEARCH_PAGE
 """Contacts that are looked at together."""

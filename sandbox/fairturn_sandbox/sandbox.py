@@ -28,23 +28,24 @@ import time_machine
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from moto.sqs.models import Queue, sqs_backends
 
-from fairturn import queues, wiring
-from fairturn.crm import HubSpot
+from fairturn import wiring
+from fairturn.edges import queues
+from fairturn.edges.hubspot import HubSpot
 from fairturn.settings import settings
 from fairturn.telemetry import logger
-from fairturn_console import events
-from fairturn_console.cloud import ACCOUNT, REGION, Stack, aws_in_process
-from fairturn_console.cloudwatch import MINUTE, Alarm, CloudWatch, Series
 from fairturn_console.dead_letters import DeadLetters
 from fairturn_console.template import PATH
+from fairturn_sandbox import events
+from fairturn_sandbox.cloud import ACCOUNT, REGION, Stack, aws_in_process
+from fairturn_sandbox.cloudwatch import MINUTE, Alarm, CloudWatch, Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self, TextIO
 
-    from fairturn_console.portal import Portal
-    from fairturn_console.webhooks import WebhookRequest
+    from fairturn_sandbox.portal import Portal
+    from fairturn_sandbox.webhooks import WebhookRequest
 
 COLD_AFTER: Final = 900
 """Seconds without a call after which Lambda is taken to have thrown a function's instance away."""

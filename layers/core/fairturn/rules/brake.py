@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fairturn.policy import Flood
+    from fairturn.rules.policy import Flood
 
 MINUTE = 60_000  # milliseconds
 

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 
-from fairturn.crm import HubSpot
-from fairturn.events import CONTACT, lead_key
-from fairturn.explain import PROPERTIES
-from fairturn.policy import OWNER, Policy
-from fairturn.record import milliseconds
+from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.store import Store
+from fairturn.rules.events import CONTACT, lead_key
+from fairturn.rules.explain import PROPERTIES
+from fairturn.rules.policy import OWNER, Policy
+from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
-from fairturn.store import Store
 from fairturn_console import policies
-from fairturn_console.portal_api import BAD_GATEWAY, TEN_SECONDLY
+from fairturn_sandbox.portal_api import BAD_GATEWAY, TEN_SECONDLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from random import Random
 
-    from fairturn_console.portal import Portal
-    from fairturn_console.sandbox import Sandbox
+    from fairturn_sandbox.portal import Portal
+    from fairturn_sandbox.sandbox import Sandbox
 
 START: Final = datetime(2027, 1, 11, 9, 0, tzinfo=UTC)
 """A Monday."""

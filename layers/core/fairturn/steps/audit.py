@@ -21,10 +21,12 @@ from itertools import chain
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from fairturn.crm import CHANGED_AT
+from fairturn.edges.hubspot import CHANGED_AT
+from fairturn.edges.queues import Letter
+from fairturn.edges.store import MAX_KEYS, MAX_RECORDS, Records
 from fairturn.errors import OutOfTime
-from fairturn.events import CONTACT, UNKNOWN_SOURCE, Kind, Message, lead_of
-from fairturn.findings import (
+from fairturn.rules.events import CONTACT, UNKNOWN_SOURCE, Kind, Message, lead_of
+from fairturn.rules.findings import (
     Bookings,
     Drift,
     Finding,
@@ -39,22 +41,20 @@ from fairturn.findings import (
     overbooked,
     untold,
 )
-from fairturn.ledger import Claim
-from fairturn.queues import Letter
-from fairturn.record import State, milliseconds
-from fairturn.store import MAX_KEYS, MAX_RECORDS, Records
+from fairturn.rules.ledger import Claim
+from fairturn.rules.record import State, milliseconds
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from fairturn.crm import HubSpot
     from fairturn.deadline import Deadline
+    from fairturn.edges.hubspot import HubSpot
+    from fairturn.edges.queues import Queue
+    from fairturn.edges.store import ClaimKey, Store, Terms
     from fairturn.errors import RecordUnreadable
-    from fairturn.findings import Resting
-    from fairturn.queues import Queue
-    from fairturn.record import Record
-    from fairturn.store import ClaimKey, Store, Terms
+    from fairturn.rules.findings import Resting
+    from fairturn.rules.record import Record
 
 LEAST: Final = 6.0
 """Seconds without which no further page is begun: to a page of journals belong all claims that it gives back."""

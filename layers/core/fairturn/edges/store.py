@@ -42,30 +42,18 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from fairturn.brake import Brake
-from fairturn.errors import (
-    BrakeMoved,
-    ClaimRefused,
-    Contended,
-    LoadsCorrected,
-    Mistake,
-    PolicyMissing,
-    PolicyMoved,
-    RecordsMoved,
-    RecordUnreadable,
-    RosterMoved,
-    TableUnavailable,
-    attempt,
-)
-from fairturn.events import CONTACT, lead_key
-from fairturn.findings import Mark
-from fairturn.ledger import Claim, Given, GivingBack, Ledger, Member, Returned
-from fairturn.policy import Mode, Policy, Priority
-from fairturn.record import Record, State, load_changes, new
-from fairturn.roster import Owner
-from fairturn.strays import Look
+from fairturn.edges.refusals import BrakeMoved, ClaimRefused, LoadsCorrected, PolicyMoved, RecordsMoved, RosterMoved
+from fairturn.errors import Contended, Mistake, PolicyMissing, RecordUnreadable, TableUnavailable, attempt
+from fairturn.rules.brake import Brake
+from fairturn.rules.events import CONTACT, lead_key
+from fairturn.rules.findings import Mark
+from fairturn.rules.ledger import Claim, Given, GivingBack, Ledger, Member, Returned
+from fairturn.rules.missed import Look
+from fairturn.rules.policy import Mode, Policy, Priority
+from fairturn.rules.record import Record, State, load_changes, new
+from fairturn.rules.roster import Owner
+from fairturn.rules.verdict import Code, Source, Verdict
 from fairturn.telemetry import Metric, count, logger
-from fairturn.verdict import Code, Source, Verdict
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

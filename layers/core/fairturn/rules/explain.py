@@ -7,18 +7,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fairturn.ledger import ANY, BAND, TURN
-from fairturn.policy import OTHERWISE
-from fairturn.routing import describe
-from fairturn.verdict import Code
+from fairturn.rules.ledger import ANY, BAND, TURN
+from fairturn.rules.policy import OTHERWISE
+from fairturn.rules.routing import describe
+from fairturn.rules.verdict import Code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fairturn.ledger import Booking, Claim, Member
-    from fairturn.policy import Policy
-    from fairturn.record import Record
-    from fairturn.verdict import Verdict
+    from fairturn.rules.ledger import Booking, Claim, Member
+    from fairturn.rules.policy import Policy
+    from fairturn.rules.record import Record
+    from fairturn.rules.verdict import Verdict
 
 PROPERTIES = (
     "fairturn_rota",

@@ -18,9 +18,9 @@ from math import inf
 from threading import RLock, Thread
 from typing import TYPE_CHECKING, Final
 
-from fairturn_console.portal_api import BAD_GATEWAY, TEN_SECONDLY, Fault, Lies, PortalApi
-from fairturn_console.portal_past import Past
-from fairturn_console.webhooks import DEFAULT_SUBSCRIPTIONS, WebhookRequest, Webhooks
+from fairturn_sandbox.portal_api import BAD_GATEWAY, TEN_SECONDLY, Fault, Lies, PortalApi
+from fairturn_sandbox.portal_past import Past
+from fairturn_sandbox.webhooks import DEFAULT_SUBSCRIPTIONS, WebhookRequest, Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from werkzeug.serving import BaseWSGIServer
 
-    from fairturn_console.portal_api import Json
+    from fairturn_sandbox.portal_api import Json
 
 OWNER: Final = "hubspot_owner_id"
 MERGED_IDS: Final = "hs_merged_object_ids"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fairturn_console.portal import Record
+    from fairturn_sandbox.portal import Record
 
 Key = tuple[str, str]
 """Type and id of a record."""

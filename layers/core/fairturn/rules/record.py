@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from fairturn.events import CONTACT, UNKNOWN_SOURCE, Kind, lead_key
+from fairturn.rules.events import CONTACT, UNKNOWN_SOURCE, Kind, lead_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from fairturn.events import Message
-    from fairturn.routing import Route
+    from fairturn.rules.events import Message
+    from fairturn.rules.routing import Route
 
 KEPT_FOR: Final = 120 * 24 * 3600
 """Seconds for which a finished record stays: longer than any dead letter lives (14 days), at least 90 days."""

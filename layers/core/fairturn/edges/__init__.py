@@ -1,0 +1,1 @@
+"""What talks to others: DynamoDB, SQS, Secrets Manager and HubSpot."""

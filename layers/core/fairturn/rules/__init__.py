@@ -1,0 +1,1 @@
+"""Pure rules: no AWS, no HubSpot, no clock, no environment."""

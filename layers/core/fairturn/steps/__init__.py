@@ -1,0 +1,1 @@
+"""What the services are made of: each takes its collaborators as arguments."""

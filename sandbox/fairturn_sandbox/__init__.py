@@ -1,0 +1,1 @@
+"""Fairturn on one machine: AWS in one process, a HubSpot simulator, the demo. Never deployed."""
