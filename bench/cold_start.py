@@ -33,8 +33,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.table import Table
-from fairturn_console import policies
 from fairturn_console.cli import POLICY
+from fairturn_console.policy import file
 from fairturn_console.template import PATH
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import REGION
@@ -231,7 +231,7 @@ def measure(built: Path, runs: int) -> dict[str, Starts]:
         floor.mkdir()
         (floor / "app.py").write_text(FLOOR)
         for _ in range(runs):
-            with opened(policies.load(POLICY), "127.0.0.1", variables):
+            with opened(file.load(POLICY), "127.0.0.1", variables):
                 environments = json.loads(variables.read_text().replace(INSIDE, "127.0.0.1"))
                 intake, assign, track, sweep = (environments[f"{name}Function"] for name in FUNCTIONS)
                 webhook = events.sign(

@@ -35,10 +35,11 @@ from fairturn.edges.store import Store, Terms
 from fairturn.errors import Contended
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.ledger import ANY
-from fairturn.rules.policy import Policy, Priority
+from fairturn.rules.policy import Priority
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route
 from fairturn.steps.claim import Candidate, Claims
+from fairturn_console.policy import written
 from tests.integration.conftest import create_table
 from tests.proof.conftest import connect
 
@@ -134,7 +135,7 @@ def work(task: Task) -> Tally:
     """Claim, as one worker, until the time is over."""
     client = connect(task.url)
     rules = {"reps": {rep: {"capacity": CAPACITY} for rep in REPS}, "rotas": {task.rota: {"members": list(REPS)}}}
-    policy = Policy.read({**rules, "rules": [], "otherwise": {"rota": task.rota}})
+    policy = written.read({**rules, "rules": [], "otherwise": {"rota": task.rota}})
     terms = Terms(1, policy, {rep: Owner(rep, f"rep{rep}@example.com", archived=False) for rep in REPS})
     store = Watched(client, TABLE)
     claims = Claims(store, f"worker {os.getpid()}", now=lambda: datetime.now(UTC), jitter=random.random)

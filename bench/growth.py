@@ -28,12 +28,13 @@ from bench.table import Table
 from fairturn.edges.store import MAX_RECORDS, Store, Terms
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.ledger import TURN, Claim, Given, Ledger, Member, Offer, allot, settle
-from fairturn.rules.policy import Policy, Priority
+from fairturn.rules.policy import Priority
 from fairturn.rules.record import new
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route, route
 from fairturn.steps.claim import Claims
-from fairturn_console.cost import LOAD, Scales
+from fairturn_console.policy import written
+from fairturn_console.policy.cost import LOAD, Scales
 from fairturn_console.units import TRANSACTIONAL, size, units
 from tests.integration.conftest import create_table
 from tests.proof.conftest import connect
@@ -175,7 +176,7 @@ def routing(rules: int) -> Trial:
         {"name": f"rule {n}", "when": [{"property": "country", "equals": f"country {n}"}], "rota": ROTA}
         for n in range(rules)
     ]
-    policy = Policy.read(
+    policy = written.read(
         {"reps": {"1": None}, "rotas": {ROTA: {"members": ["1"]}}, "rules": some, "otherwise": {"rota": ROTA}}
     )
     message = Message(id="1", kinds=(Kind.CREATION,), occurred_at=AT, change_source="FORM")
@@ -193,7 +194,7 @@ class Old:
         rules = {"reps": dict.fromkeys(reps), "rotas": {ROTA: {"members": reps}}, "rules": []}
         self._terms = Terms(
             1,
-            Policy.read({**rules, "otherwise": {"rota": ROTA}}),
+            written.read({**rules, "otherwise": {"rota": ROTA}}),
             {rep: Owner(rep, f"rep{rep}@example.com", archived=False) for rep in reps},
         )
         lanes = sorted(self._terms.policy.lanes(ROTA))

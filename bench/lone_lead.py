@@ -28,8 +28,8 @@ from fairturn.edges.store import Store
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
-from fairturn_console import policies
 from fairturn_console.cli import POLICY
+from fairturn_console.policy import applying, file
 from fairturn_console.template import PATH
 from fairturn_sandbox import events
 from fairturn_sandbox.portal import Portal
@@ -67,13 +67,13 @@ class Way:
 @contextmanager
 def opened() -> Iterator[Sandbox]:
     """A sandbox with the policy of the example in force."""
-    policy = policies.load(PATH.parent / POLICY)
+    policy = file.load(PATH.parent / POLICY)
     portal = Portal(Random(1), token="bench", secret=events.SECRET, webhook_url=events.URL)  # noqa: S106 - opens nothing
     given: dict[str, Any] = {"HubSpotPortalId": portal.id, "WebhookKey": events.KEY}
     with portal, Sandbox(portal, start=START, log=io.StringIO(), parameters=given) as sandbox:
         furnish(portal, policy)
         crm = HubSpot(lambda _: portal.token, portal.url)
-        policies.apply(policy, Store(boto3.client("dynamodb"), settings().table), crm, milliseconds(START))
+        applying.apply(policy, Store(boto3.client("dynamodb"), settings().table), crm, milliseconds(START))
         yield sandbox
 
 

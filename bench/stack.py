@@ -29,10 +29,10 @@ from fairturn.edges.hubspot import HubSpot
 from fairturn.edges.queues import Letter, Received
 from fairturn.edges.store import Store
 from fairturn.intake import Intake, Request
-from fairturn.rules.policy import OWNER, Policy
+from fairturn.rules.policy import OWNER
 from fairturn.settings import Settings
 from fairturn.wiring import Wiring
-from fairturn_console import policies
+from fairturn_console.policy import applying, written
 from fairturn_console.template import Template
 from fairturn_sandbox.cloud import KEYS
 from fairturn_sandbox.events import SECRET, URL
@@ -377,7 +377,7 @@ def account(url: str, portal: Neighbour, *, capacity: int | None = None) -> Iter
         "otherwise": {"rota": ROTA},
         "flood": {"leads": 1_000_000, "minutes": 1},
     }
-    policy, table = Policy.read(rules), f"fairturn-{next(_tables)}"
+    policy, table = written.read(rules), f"fairturn-{next(_tables)}"
     with ExitStack() as stack:
         stack.enter_context(silence())
         stack.enter_context(patch.dict(os.environ, {**KEYS, "AWS_ENDPOINT_URL_DYNAMODB": url}))
@@ -387,6 +387,6 @@ def account(url: str, portal: Neighbour, *, capacity: int | None = None) -> Iter
         stack.enter_context(portal)
         furnish(portal, policy)
         crm = HubSpot(lambda _: portal.token, portal.url)
-        policies.apply(policy, Store(client, table), crm, int(time.time() * 1000))
+        applying.apply(policy, Store(client, table), crm, int(time.time() * 1000))
         portal.asked.clear()
         yield client, table

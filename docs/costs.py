@@ -25,10 +25,9 @@ from fairturn import wiring
 from fairturn.edges.credentials import MAX_AGE
 from fairturn.edges.hubspot import HubSpot
 from fairturn.edges.store import MAX_RECORDS, Store
-from fairturn.rules.policy import Policy
 from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
-from fairturn_console import policies
+from fairturn_console.policy import applying, written
 from fairturn_console.template import Template
 from fairturn_console.units import Meter, indexes, size
 from fairturn_sandbox.events import KEY, SECRET, URL
@@ -58,7 +57,7 @@ QUIET_AFTER: Final = 60
 """Seconds, at most, until nothing is left to do about what has come."""
 
 REPS: Final = 20
-POLICY: Final = Policy.read(
+POLICY: Final = written.read(
     {
         "reps": {f"rep{number}@example.com": None for number in range(REPS)},
         "rotas": {"inbound": {"members": [f"rep{number}@example.com" for number in range(REPS)]}},
@@ -176,7 +175,7 @@ class Run:
         furnish(self._portal, POLICY)
         crm = HubSpot(lambda _: self._portal.token, self._portal.url)
         store = Store(boto3.client("dynamodb"), settings().table)
-        policies.apply(POLICY, store, crm, milliseconds(START))
+        applying.apply(POLICY, store, crm, milliseconds(START))
         self._portal.calls.clear()
         return self
 

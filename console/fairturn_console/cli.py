@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fairturn.rules.policy import Policy
     from fairturn_console.dead_letters import DeadLetter, Listing
     from fairturn_console.person import People
-    from fairturn_console.policies import Checked
+    from fairturn_console.policy.file import Checked
     from fairturn_console.recount import Count
 
 
@@ -169,7 +169,7 @@ def check(
 
     Warnings tell what is valid and hardly meant. Like problems, they are told with their line.
     """
-    from fairturn_console import cost
+    from fairturn_console.policy import cost
 
     checked = _checked(path)
     policy = checked.policy
@@ -200,8 +200,8 @@ def apply(
     ] = False,
 ) -> None:
     """Check a policy, look its reps, properties and options up in HubSpot, and put it into force."""
-    from fairturn_console import policies
     from fairturn_console.deployment import Deployment
+    from fairturn_console.policy import applying
 
     checked = _checked(path)
     _warn(path, checked)
@@ -211,8 +211,8 @@ def apply(
         if not no_lookup:
             _look_up(path, checked.policy, crm)
         by, at = _caller(path), int(time.time() * 1000)
-        number = policies.apply(checked.policy, deployment.store(), crm, at, by=by, message=message)
-        why = policies.wants_recount(deployment.store(), number)
+        number = applying.apply(checked.policy, deployment.store(), crm, at, by=by, message=message)
+        why = applying.wants_recount(deployment.store(), number)
     except PolicyInvalid as error:
         _fail(*(f"{path}: {checked.located(problem)}" for problem in error.problems))
     except FairturnError as error:
@@ -650,10 +650,10 @@ def _stack_option(stack: str) -> str:
 
 
 def _checked(path: Path) -> Checked:
-    from fairturn_console import policies
+    from fairturn_console.policy import file
 
     try:
-        return policies.check(path)
+        return file.check(path)
     except PolicyInvalid as error:
         _fail(*(f"{path}: {problem}" for problem in error.problems))
 
@@ -668,7 +668,7 @@ def _warn(path: Path, checked: Checked) -> int:
 
 def _look_up(path: Path, policy: Policy, crm: HubSpot) -> None:
     """Raises PolicyInvalid for properties and options that HubSpot doesn't have. Where it can't say, that is told."""
-    from fairturn_console import definitions
+    from fairturn_console.policy import definitions
 
     try:
         unknown = definitions.unknown(policy, crm)

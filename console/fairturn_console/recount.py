@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from fairturn.edges.hubspot import HubSpot
     from fairturn.edges.queues import Queue
     from fairturn.edges.store import Store
+    from fairturn.rules.conditions import Reached
     from fairturn.rules.missed import Sighting
-    from fairturn.rules.policy import Policy, Reached
+    from fairturn.rules.policy import Policy
     from fairturn.rules.record import Record
     from fairturn.steps.reconcile import Reconciliation
 

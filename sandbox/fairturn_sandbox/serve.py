@@ -16,7 +16,7 @@ import boto3
 
 from fairturn.edges.hubspot import HubSpot
 from fairturn.edges.store import Store
-from fairturn_console import policies
+from fairturn_console.policy import applying
 from fairturn_sandbox.cloud import Stack, aws, reachable
 from fairturn_sandbox.events import KEY, SECRET, URL
 from fairturn_sandbox.portal import OWNER, Portal
@@ -58,7 +58,7 @@ def opened(policy: Policy, host: str, variables: Path) -> Iterator[Portal]:
         portal.create_contact({"email": "lead@example.net", "country": "United States"}, id=CONTACT)
         hubspot = f"http://{reachable(host)}:{urlsplit(portal.url).port}"
         store = Store(boto3.client("dynamodb"), stack.references["Table"])
-        policies.apply(policy, store, HubSpot(lambda _: TOKEN, hubspot), int(time.time() * 1000))
+        applying.apply(policy, store, HubSpot(lambda _: TOKEN, hubspot), int(time.time() * 1000))
         addresses = {"AWS_ENDPOINT_URL": endpoint, "HUBSPOT_API_URL": hubspot}
         environments = {name: stack.environment(name) | addresses for name in stack.functions()}
         here = f"http://{reachable(host)}:"

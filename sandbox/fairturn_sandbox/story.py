@@ -10,18 +10,19 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import boto3
+from msgspec.structs import replace
 
 from fairturn.edges.hubspot import HubSpot
 from fairturn.edges.store import Store
 from fairturn.rules.events import CONTACT, lead_key
 from fairturn.rules.explain import PROPERTIES
-from fairturn.rules.policy import OWNER, Policy
+from fairturn.rules.policy import OWNER, Moments, Policy
 from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
-from fairturn_console import policies
+from fairturn_console.policy import applying
 from fairturn_sandbox.portal_api import BAD_GATEWAY, TEN_SECONDLY
 
 if TYPE_CHECKING:
@@ -290,7 +291,7 @@ class Story:
         self._say(f"{self._clock()}  {joiner} joins by a new version of the policy; {returner} is back.")
 
     def _apply(self, policy: Policy) -> None:
-        policies.apply(policy, self._store, self._crm, milliseconds(self._sandbox.now))
+        applying.apply(policy, self._store, self._crm, milliseconds(self._sandbox.now))
 
     # How time goes by
 
@@ -366,9 +367,10 @@ def _returner(policy: Policy) -> str:
 
 def _without(policy: Policy, joiner: str, returner: str, back: datetime) -> Policy:
     """The policy without one rep, and with another one away until he is back."""
-    data: dict[str, Any] = policy.model_dump(mode="json", by_alias=True)
-    for rota in data["rotas"].values():
-        rota["members"] = [member for member in rota["members"] if member != joiner]
-    del data["reps"][joiner]
-    data["reps"][returner]["absences"] = [{"from": (back - timedelta(days=7)).isoformat(), "to": back.isoformat()}]
-    return Policy.read(data)
+    rotas = {
+        name: replace(rota, members=tuple(member for member in rota.members if member != joiner))
+        for name, rota in policy.rotas.items()
+    }
+    reps = {rep: rules for rep, rules in policy.reps.items() if rep != joiner}
+    reps[returner] = replace(reps[returner], absences=(Moments(back - timedelta(days=7), back),))
+    return replace(policy, reps=reps, rotas=rotas)

@@ -21,7 +21,7 @@ from fairturn.rules.findings import Mark
 from fairturn.rules.policy import OWNER, Policy
 from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
-from fairturn_console import policies
+from fairturn_console.policy import applying, written
 from fairturn_console.template import Template
 from fairturn_sandbox import events
 from fairturn_sandbox.portal import Portal
@@ -61,7 +61,7 @@ class Watch:
         self.apply()
 
     def apply(self, **changed: Any) -> None:
-        policies.apply(policy(**changed), self.store, self.crm, milliseconds(self.sandbox.now))
+        applying.apply(policy(**changed), self.store, self.crm, milliseconds(self.sandbox.now))
 
     def arrive(self, source: str = "FORM") -> str:
         self.leads.append(self.portal.create_contact({"email": f"lead{len(self.leads)}@example.net"}, source=source))
@@ -100,7 +100,7 @@ class Watch:
 
 
 def policy(**changed: Any) -> Policy:
-    return Policy.read(
+    return written.read(
         {
             "reps": {rep: {} for rep in REPS},
             "rotas": {"inbound": {"members": list(REPS)}},

@@ -22,13 +22,13 @@ from werkzeug.serving import make_server
 
 from fairturn.edges.store import Store
 from fairturn.rules.ledger import Claim, Given, Ledger, Member
-from fairturn.rules.policy import Policy
 from fairturn.rules.record import Record, State, new
 from fairturn.rules.roster import Owner
 from fairturn.rules.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from fairturn.rules.signature import sign as sign_request
 from fairturn_console import dead_letters, deployment
 from fairturn_console.cli import POLICY, app
+from fairturn_console.policy import written
 from fairturn_console.template import PATH
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import ACCOUNT, Stack
@@ -553,7 +553,7 @@ def test_an_event_that_is_not_stored_is_answered_with_those_that_are() -> None:
 def test_what_waits_is_listed_by_lane_with_the_most_urgent_first(deployed: Stack) -> None:
     assert run("waiting").output == "Nothing waits.\n"
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
-    policy = Policy.read(
+    policy = written.read(
         {"reps": {"7": None}, "rotas": {"inbound": {"members": ["7"]}}, "otherwise": {"rota": "inbound"}}
     )
     store.put_policy(1, policy, 1)
@@ -600,7 +600,7 @@ def test_a_record_of_another_version_hides_no_other_lead_that_waits(deployed: St
 def claimed(deployed: Stack) -> Stack:
     """A table with one lead, claimed by the first claim of its rota."""
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
-    policy = Policy.read(
+    policy = written.read(
         {"reps": {"7": None}, "rotas": {"inbound": {"members": ["7"]}}, "otherwise": {"rota": "inbound"}}
     )
     store.put_policy(1, policy, 1)
@@ -653,7 +653,7 @@ def assigned(deployed: Stack) -> Store:
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
     for number, rep in ((1, "7"), (2, "8")):
         data = {"reps": {rep: None}, "rotas": {"inbound": {"members": [rep]}}, "otherwise": {"rota": "inbound"}}
-        store.put_policy(number, Policy.read(data), 1)
+        store.put_policy(number, written.read(data), 1)
     store.put_roster([Owner("7", "anna@example.com", archived=False), Owner("8", "bo@example.com", archived=False)], 1)
     claim = Claim(Ledger(), 1, 1, frozenset({"any"}), {"7": Member()}, (Given("contact#1", "any", "7"),))
     record = replace(new("1"), rota="inbound", shown={"country": "France"}).claimed("7", 1, "worker", 1)

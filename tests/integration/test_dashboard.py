@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from docs.dashboard import draw, lines
 from fairturn.telemetry import NAMESPACE
 from fairturn_console.cli import POLICY
-from fairturn_console.policies import check
+from fairturn_console.policy.file import check
 from fairturn_console.template import PATH
 from fairturn_sandbox.demo import day
 from fairturn_sandbox.story import START

@@ -20,10 +20,10 @@ from fairturn.edges.store import Store
 from fairturn.rules.events import CONTACT as TYPE
 from fairturn.rules.events import Message
 from fairturn.rules.findings import Mark
-from fairturn.rules.policy import OWNER, Policy
+from fairturn.rules.policy import OWNER
 from fairturn.rules.record import READS_LAG, State, new
 from fairturn.settings import settings
-from fairturn_console import policies
+from fairturn_console.policy import applying, written
 from fairturn_sandbox.cloud import Stack
 from fairturn_sandbox.events import KEY, SECRET, URL, load, names, sign
 from fairturn_sandbox.portal import Portal
@@ -114,7 +114,7 @@ def reader(event: dict[str, Any]) -> Callable[..., Any]:
 @pytest.fixture
 def house(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:  # noqa: ARG001 - it must be there first
     portal = Portal(Random(1), token=TOKEN, secret=SECRET, webhook_url="https://example.com/", subscriptions=())
-    policy = Policy.read(
+    policy = written.read(
         {
             "reps": dict.fromkeys(REPS),
             "rotas": {ROTA: {"members": list(REPS)}},
@@ -132,7 +132,7 @@ def house(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:  # noq
         furnish(portal, policy)
         portal.create_contact({"email": "lead@example.net"}, id=CONTACT)
         store = Store(boto3.client("dynamodb"), stack.references["Table"])
-        policies.apply(policy, store, HubSpot(lambda _: TOKEN, portal.url), NOW)
+        applying.apply(policy, store, HubSpot(lambda _: TOKEN, portal.url), NOW)
         forget()
         yield House(portal, stack, store)
         forget()

@@ -23,11 +23,10 @@ from fairturn.edges import hubspot as crm
 from fairturn.edges.hubspot import HubSpot
 from fairturn.edges.queues import MAX_GROWING_DELAY
 from fairturn.edges.store import Store
-from fairturn.rules.policy import Policy
 from fairturn.rules.record import State, milliseconds
 from fairturn.settings import settings
-from fairturn_console import policies
 from fairturn_console.cli import POLICY
+from fairturn_console.policy import applying, file, written
 from fairturn_console.template import PATH, Template
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import STACK, aws
@@ -126,7 +125,7 @@ def test_a_change_goes_through_intake_to_track_when_its_window_is_over(sandbox: 
 
 def in_force(sandbox: Sandbox, hours: str = "00:00-24:00") -> Store:
     """The table, with a policy under which both reps are on duty at these hours."""
-    policy = Policy.read(
+    policy = written.read(
         {
             "reps": {rep: {"zone": "UTC", "hours": {"mon-sun": hours}} for rep in REPS},
             "rotas": {"inbound": {"members": list(REPS)}},
@@ -136,7 +135,7 @@ def in_force(sandbox: Sandbox, hours: str = "00:00-24:00") -> Store:
     )
     furnish(sandbox.portal, policy)
     store = Store(boto3.client("dynamodb"), settings().table)
-    policies.apply(policy, store, HubSpot(lambda _: sandbox.portal.token, sandbox.portal.url), milliseconds(START))
+    applying.apply(policy, store, HubSpot(lambda _: sandbox.portal.token, sandbox.portal.url), milliseconds(START))
     return store
 
 
@@ -303,7 +302,7 @@ def told(variables: Path, function: str) -> Iterator[None]:
 def test_every_function_is_told_all_that_the_template_names_and_where_a_container_finds_this_machine(
     variables: Path,
 ) -> None:
-    with opened(policies.load(EXAMPLE), "127.0.0.1", variables):
+    with opened(file.load(EXAMPLE), "127.0.0.1", variables):
         environments = json.loads(variables.read_text())
     functions = Template().functions()
     assert environments.keys() == functions.keys()
@@ -316,7 +315,7 @@ def test_every_function_is_told_all_that_the_template_names_and_where_a_containe
 
 
 def test_the_stored_webhook_is_taken_and_the_stored_lead_gets_an_owner(variables: Path) -> None:
-    with opened(policies.load(EXAMPLE), "127.0.0.1", variables) as portal:
+    with opened(file.load(EXAMPLE), "127.0.0.1", variables) as portal:
         webhook = events.sign(events.load("contact-created"), events.SECRET, events.URL, int(time.time() * 1000))
         with told(variables, "IntakeFunction"):
             assert intake.handler(webhook, CONTEXT)["statusCode"] == 200
@@ -326,7 +325,7 @@ def test_the_stored_webhook_is_taken_and_the_stored_lead_gets_an_owner(variables
 
 
 def test_the_stored_change_is_followed_and_at_the_stored_tick_a_waiting_lead_gets_an_owner(variables: Path) -> None:
-    with opened(policies.load(EXAMPLE), "127.0.0.1", variables) as portal:
+    with opened(file.load(EXAMPLE), "127.0.0.1", variables) as portal:
         store = Store(boto3.client("dynamodb"), STACK)
         with told(variables, "AssignFunction"):
             assign.handler(events.load("lead-queued"), CONTEXT)
@@ -350,7 +349,7 @@ def test_a_new_owner_is_told_as_hubspot_would_tell_it(variables: Path) -> None:
         said.append(line)
         raise KeyboardInterrupt
 
-    with opened(policies.load(EXAMPLE), "127.0.0.1", variables) as portal:
+    with opened(file.load(EXAMPLE), "127.0.0.1", variables) as portal:
         owner = next(iter(portal.owners.values()))
         portal.change(CONTACT, {OWNER: owner.id})
         with pytest.raises(KeyboardInterrupt):

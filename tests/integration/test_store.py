@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from msgspec import structs
 
 from fairturn.edges.refusals import BrakeMoved, ClaimRefused, PolicyMoved, RecordsMoved, RosterMoved
 from fairturn.edges.store import (
@@ -42,11 +43,12 @@ from fairturn.rules.ledger import (
     give_back,
     settle,
 )
-from fairturn.rules.policy import Flood, Mode, Policy, Priority
+from fairturn.rules.policy import Flood, Mode, Priority
 from fairturn.rules.record import KEPT_FOR, LOOK_AFTER, Record, State, new
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Route
 from fairturn.rules.verdict import Code, Source, Verdict
+from fairturn_console.policy import written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 
 ROTA = "inbound"
 MEMBERS = {"101": Member(weight=2, capacity=3), "102": Member()}
-POLICY = Policy.read(
+POLICY = written.read(
     {
         "reps": {"101": None, "102": None},
         "rotas": {ROTA: {"members": ["101", "102"]}},
@@ -576,7 +578,7 @@ def test_a_policy_version_follows_the_one_in_force_and_two_appliers_do_not_overw
 
 def test_versions_are_listed_the_newest_first_with_who_applied_them_and_what_for(store: Store) -> None:
     assert store.versions(5) == []
-    paused = POLICY.model_copy(update={"mode": Mode.PAUSE})
+    paused = structs.replace(POLICY, mode=Mode.PAUSE)
     store.put_policy(1, POLICY, 5, by="arn:aws:iam::123456789012:user/anna", message="a first try")
     store.put_policy(2, paused, 6)
     versions = [

@@ -20,7 +20,6 @@ from fairturn.edges.queues import Letter, Queue, Received
 from fairturn.edges.store import InForce, Store
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.explain import PROPERTIES
-from fairturn.rules.policy import Policy
 from fairturn.rules.record import READS_LAG, milliseconds
 from fairturn.rules.roster import Owner
 from fairturn.steps.audit import Audit
@@ -30,6 +29,7 @@ from fairturn.steps.handover import Handover
 from fairturn.steps.reconcile import Reconciliation
 from fairturn.sweep import Sweep
 from fairturn.track import Track
+from fairturn_console.policy import written
 from fairturn_sandbox.portal import Portal
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class World:
             **policy,
         }
         self.version += 1
-        self.store.put_policy(self.version, Policy.read(data), 1)
+        self.store.put_policy(self.version, written.read(data), 1)
         owners = self.portal.owners.values()
         self.store.put_roster([Owner(owner.id, owner.email, owner.archived) for owner in owners], 1)
 

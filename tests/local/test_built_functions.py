@@ -25,8 +25,8 @@ from fairturn.rules.events import Message
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import State
 from fairturn.settings import Settings
-from fairturn_console import policies
 from fairturn_console.cli import POLICY
+from fairturn_console.policy import file
 from fairturn_console.template import PATH, Template
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import REGION, STACK
@@ -153,7 +153,7 @@ class House:
 def house(tmp_path: Path) -> Iterator[House]:
     assert BUILT.exists(), "nothing is built: make smoke"
     variables = tmp_path / "env.json"
-    with opened(policies.load(POLICY), "127.0.0.1", variables) as portal:
+    with opened(file.load(POLICY), "127.0.0.1", variables) as portal:
         environments = json.loads(variables.read_text().replace(INSIDE, "127.0.0.1"))
         yield House(portal, environments, bring_along(tmp_path / "runtime"))
 

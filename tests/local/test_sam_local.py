@@ -15,8 +15,8 @@ import pytest
 from fairturn.edges.store import Store
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import State
-from fairturn_console import policies
 from fairturn_console.cli import POLICY
+from fairturn_console.policy import file
 from fairturn_console.template import PATH
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import EVERYWHERE, STACK
@@ -52,7 +52,7 @@ def invoke(function: str, event: dict[str, Any], variables: Path) -> Any:
 @pytest.mark.timeout(600)
 def test_a_webhook_is_taken_and_its_lead_gets_an_owner(tmp_path: Path) -> None:
     variables = tmp_path / "env.json"
-    with opened(policies.load(POLICY), EVERYWHERE, variables) as portal:
+    with opened(file.load(POLICY), EVERYWHERE, variables) as portal:
         webhook = events.sign(events.load("contact-created"), events.SECRET, events.URL, int(time.time() * 1000))
         assert invoke("IntakeFunction", webhook, variables) == {"statusCode": 200, "body": ""}
         assert invoke("AssignFunction", events.load("lead-queued"), variables) == DONE
@@ -62,7 +62,7 @@ def test_a_webhook_is_taken_and_its_lead_gets_an_owner(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_a_persons_choice_is_followed_and_a_waiting_lead_gets_an_owner(tmp_path: Path) -> None:
     variables = tmp_path / "env.json"
-    with opened(policies.load(POLICY), EVERYWHERE, variables) as portal:
+    with opened(file.load(POLICY), EVERYWHERE, variables) as portal:
         store = Store(boto3.client("dynamodb"), STACK)
         chosen = next(iter(portal.owners))
         portal.change(CONTACT, {OWNER: chosen})

@@ -16,12 +16,13 @@ from fairturn.edges.store import LOADS, Store, Terms
 from fairturn.errors import Contended
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.ledger import ANY, GivingBack
-from fairturn.rules.policy import Policy, Priority
+from fairturn.rules.policy import Priority
 from fairturn.rules.record import State
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route
 from fairturn.steps.claim import Candidate, Claims, Undoing
 from fairturn.steps.handover import write_moves
+from fairturn_console.policy import written
 from fairturn_console.recount import correct_loads
 from tests.integration.audit import audit, bookings, bound, largest_balance, read
 from tests.proof.conftest import connect
@@ -101,7 +102,7 @@ def work(race: Race, share: Sequence[str], number: int) -> Tally:
     store = Watched(connect(race.url), race.table)
     store.tally = Tally()
     owners = {rep: Owner(rep, f"rep{rep}@example.com", archived=False) for rep in race.policy["reps"]}
-    terms = Terms(1, Policy.read(race.policy), owners)
+    terms = Terms(1, written.read(race.policy), owners)
     claims = Claims(store, f"worker {number}", now=_now, jitter=random.random)
     left = list(share)
     while left:

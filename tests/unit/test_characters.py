@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairturn_console.characters import deceptive
+from fairturn_console.policy.characters import deceptive
 
 
 def said(text: str) -> list[str]:

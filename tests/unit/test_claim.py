@@ -13,12 +13,13 @@ from fairturn.edges.store import Records, Snapshot, Terms
 from fairturn.errors import Contended
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.ledger import ANY, Ledger
-from fairturn.rules.policy import Policy, Priority
+from fairturn.rules.policy import Priority
 from fairturn.rules.record import new
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route
 from fairturn.steps.claim import ATTEMPTS, LONGEST_PAUSE, Candidate, Claims, Pace
 from fairturn.steps.consumer import RESERVE
+from fairturn_console.policy import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from fairturn.steps.claim import Claimed
 
 ROTA = "inbound"
-POLICY = Policy.read(
+POLICY = written.read(
     {"reps": {"101": None}, "rotas": {ROTA: {"members": ["101"]}}, "rules": [], "otherwise": {"rota": ROTA}}
 )
 TERMS = Terms(1, POLICY, {"101": Owner("101", "ann@example.com", archived=False)})

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from fairturn.rules.policy import Policy
-from fairturn_console import definitions
+from fairturn_console.policy import definitions, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fairturn.deadline import Deadline
     from fairturn.edges.hubspot import HubSpot
+    from fairturn.rules.policy import Policy
 
 ANNA = "anna@example.com"
 DEFINED: Mapping[str, Mapping[str, str] | None] = {
@@ -38,7 +38,7 @@ class Definitions:
 
 
 def policy(*conditions: Any, **changes: Any) -> Policy:
-    return Policy.read(
+    return written.read(
         {
             "reps": {ANNA: None},
             "rotas": {"inbound": {"members": [ANNA]}},

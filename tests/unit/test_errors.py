@@ -74,7 +74,7 @@ def test_a_mistake_names_the_place_in_our_code_where_it_happened() -> None:
 
 
 def test_a_mistake_that_shows_in_a_library_is_named_by_who_called_it() -> None:
-    nowhere = Rep.model_construct(zone="Mars/Ada")
+    nowhere = Rep(zone="Mars/Ada")
     mistake = attempt(lambda: duty(nowhere, Owner("5", SECRET, archived=False), datetime.now(UTC)))
     assert isinstance(mistake, Mistake)
     assert re.fullmatch(r"ZoneInfoNotFoundError in roster\.py, line \d+", mistake.what)

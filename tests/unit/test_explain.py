@@ -8,11 +8,11 @@ import pytest
 
 from fairturn.rules.explain import PROPERTIES, explanation, reason, story, verdict, why
 from fairturn.rules.ledger import ANY, GUARD, PAST, TURN, Booking, Claim, Given, Ledger, Member
-from fairturn.rules.policy import Policy
 from fairturn.rules.record import Record, State
 from fairturn.rules.verdict import Code, Source, Verdict
+from fairturn_console.policy import written
 
-POLICY = Policy.read(
+POLICY = written.read(
     {
         "reps": {"101": {"skills": ["fr"]}, "102": {"skills": ["fr"]}, "103": None},
         "rotas": {"europe": {"members": ["101", "102", "103"]}},

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from docs.dashboard import COLUMNS, SEARCH, TERM
-from fairturn.rules.policy import MAX_SETTLE
 from fairturn.telemetry import NAMESPACE, Metric
 from fairturn_console.cli import app
+from fairturn_console.policy.values import MAX_SETTLE
 from fairturn_sandbox.cloudwatch import Alarm, Series
 from tests.unit.test_template import FUNCTIONS, PARAMETERS, QUEUES, REFERENCES, ROOT, TEMPLATE, reached, resolve
 

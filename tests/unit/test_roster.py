@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairturn.rules.policy import Rep
+from fairturn.rules.policy import Moments, Rep
 from fairturn.rules.roster import Owner, comes_on_duty, duty, refreshed
 from fairturn.rules.verdict import Code, Source, Verdict
+from fairturn_console.policy import written
 
 OWNER = Owner("5", "anna@example.com", archived=False)
 PARIS, NEW_YORK = "Europe/Paris", "America/New_York"
@@ -21,7 +22,8 @@ MONDAY_NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
 def rep(zone: str = PARIS, **more: Any) -> Rep:
-    return Rep.model_validate({"zone": zone, **more})
+    data = {"reps": {"5": {"zone": zone, **more}}, "rotas": {"all": {"members": ["5"]}}, "otherwise": {"rota": "all"}}
+    return written.read(data).reps["5"]
 
 
 def at(text: str, zone: str = PARIS, *, second: bool = False) -> datetime:
@@ -219,7 +221,11 @@ def test_an_absence_may_be_some_hours() -> None:
 
 
 def test_an_absence_with_an_offset_needs_no_zone() -> None:
-    away = Rep.model_validate({"absences": [{"from": "2026-06-01T14:00+02:00", "to": "2026-06-01T15:00+02:00"}]})
+    away = Rep(
+        absences=(
+            Moments(datetime.fromisoformat("2026-06-01T14:00+02:00"), datetime.fromisoformat("2026-06-01T15:00+02:00")),
+        )
+    )
     assert not on(away, datetime(2026, 6, 1, 12, 59, tzinfo=UTC))
     assert on(away, datetime(2026, 6, 1, 13, 0, tzinfo=UTC))
 
@@ -273,7 +279,11 @@ def test_an_absence_of_whole_days_ends_at_midnight_by_the_reps_own_clock() -> No
 
 
 def test_an_absence_with_an_offset_ends_when_it_says() -> None:
-    away = Rep.model_validate({"absences": [{"from": "2026-06-01T14:00+02:00", "to": "2026-06-01T15:00+02:00"}]})
+    away = Rep(
+        absences=(
+            Moments(datetime.fromisoformat("2026-06-01T14:00+02:00"), datetime.fromisoformat("2026-06-01T15:00+02:00")),
+        )
+    )
     assert comes(away, datetime(2026, 6, 1, 12, 30, tzinfo=UTC), 30)
     assert not comes(away, datetime(2026, 6, 1, 12, 30, tzinfo=UTC), 29)
 

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairturn.rules.conditions import leaves
 from fairturn.rules.events import BULK_SOURCES, Kind, Message
-from fairturn.rules.policy import Policy, Priority, leaves
+from fairturn.rules.policy import Policy, Priority
 from fairturn.rules.routing import Ignored, Lead, Route, describe, is_closed, route
+from fairturn_console.policy import written
 
 REP = "anna@example.com"
 
@@ -21,7 +23,7 @@ def policy(*rules: dict[str, Any], **changes: Any) -> Policy:
         "rules": [{"rota": "europe", **rule} if "ignore" not in rule else rule for rule in rules],
         "otherwise": {"rota": "inbound"},
     }
-    return Policy.read({**data, **changes})
+    return written.read({**data, **changes})
 
 
 def lead(source: str = "FORM", **properties: str | None) -> Lead:

@@ -28,6 +28,7 @@ from fairturn.errors import (
     Unavailable,
 )
 from fairturn.rules.brake import count as count_bulk
+from fairturn.rules.conditions import Reached
 from fairturn.rules.events import (
     BRINGS,
     BULK_SOURCES,
@@ -40,7 +41,7 @@ from fairturn.rules.events import (
     lead_key,
 )
 from fairturn.rules.explain import CHOSEN_BEFORE
-from fairturn.rules.policy import OWNER, Cleared, Mode, Reached
+from fairturn.rules.policy import OWNER, Cleared, Mode
 from fairturn.rules.record import (
     ENDED,
     KEPT_FOR,

@@ -437,7 +437,7 @@ class Store:
         found = self._get([key])
         if _name(key) not in found:
             raise PolicyMissing(f"there is no version {number} of the policy: apply one with `fairturn policy apply`")
-        return Policy.read(json.loads(found[_name(key)]["policy"]))
+        return Policy.load(found[_name(key)]["policy"])
 
     def terms(self) -> Terms:
         """What is in force now. Raises PolicyMissing, or PolicyInvalid if this program can't use it."""
@@ -488,7 +488,7 @@ class Store:
         Condition: it follows the one in force. Raises PolicyMoved.
         """
         said = {name: value for name, value in (("by", by), ("message", message)) if value is not None}
-        version = {**_policy_key(number), "policy": policy.model_dump_json(by_alias=True), "at": at, **said}
+        version = {**_policy_key(number), "policy": policy.dump(), "at": at, **said}
         lanes = {due_lane(rota, lane) for rota in policy.rotas for lane in policy.lanes(rota)}
         follows: Item = {
             "Key": _serialize(POINTER),

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from fairturn.rules.conditions import Reached
 from fairturn.rules.events import MAX_MERGED_PER_MESSAGE, OWNER, UNKNOWN_SOURCE, Kind, Message
-from fairturn.rules.policy import Mode, Reached
+from fairturn.rules.policy import Mode
 from fairturn.rules.record import READS_LAG, Record, Seen, State, follow
 from fairturn.rules.routing import Lead, Route, is_closed, route
 

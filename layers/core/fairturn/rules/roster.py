@@ -7,14 +7,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from fairturn.errors import PolicyInvalid, Problem
-from fairturn.rules.policy import place
+from fairturn.rules.policy import Absence, Days, Moments
 from fairturn.rules.verdict import ON_DUTY, Code, Source, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from fairturn.rules.policy import Absence, Policy, Rep, Shift
+    from fairturn.rules.policy import Absence, Rep, Shift
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,36 +41,6 @@ def refreshed(known: Mapping[str, Owner], listed: Iterable[Owner], named: Collec
     return [*found.values(), *(replace(owner, missed=True) for owner in missing)]
 
 
-def resolve(policy: Policy, owners: Mapping[str, Owner]) -> Policy:
-    """Name every rep by their owner id.
-
-    Raises PolicyInvalid, naming every rep whom HubSpot doesn't know or has deactivated.
-    """
-    # Where an address is there twice, the active owner comes last and so is the one found.
-    known = sorted(owners.values(), key=lambda owner: (not owner.archived, owner.id))
-    found = {owner.email.strip().lower(): owner for owner in known if owner.email}
-    found |= {owner.id: owner for owner in known}
-    problems: list[Problem] = []
-    ids: dict[str, str] = {}
-    for key in policy.reps:
-        owner = found.get(key)
-        if owner is None:
-            problems.append(Problem(place(["reps", key]), "is not known to HubSpot as an owner"))
-        elif owner.archived:
-            problems.append(Problem(place(["reps", key]), "is deactivated in HubSpot"))
-        elif owner.id in ids.values():
-            problems.append(Problem(place(["reps", key]), "is there twice: by e-mail and by owner id"))
-        else:
-            ids[key] = owner.id
-    if problems:
-        raise PolicyInvalid(problems)
-    rotas = {
-        name: rota.model_copy(update={"members": tuple(ids[member] for member in rota.members)})
-        for name, rota in policy.rotas.items()
-    }
-    return policy.model_copy(update={"reps": {ids[key]: rep for key, rep in policy.reps.items()}, "rotas": rotas})
-
-
 def duty(rep: Rep, owner: Owner | None, at: datetime) -> Verdict:
     """Tell whether a rep is on duty at a moment. `owner` is None for whom HubSpot doesn't know.
 
@@ -88,7 +57,7 @@ def duty(rep: Rep, owner: Owner | None, at: datetime) -> Verdict:
     now = at.astimezone(ZoneInfo(rep.zone) if rep.zone else UTC)
     for absence in rep.absences:
         if _is_away(absence, now):
-            return Verdict(Code.AWAY, until=_written(absence.end))
+            return Verdict(Code.AWAY, until=_written(absence))
     if rep.hours is not None and not any(_is_at_work(shift, now) for shift in rep.hours):
         return Verdict(Code.OFF)
     return ON_DUTY
@@ -109,17 +78,22 @@ def comes_on_duty(rep: Rep, owner: Owner | None, at: datetime, within: timedelta
             midnight + timedelta(minutes=shift.start) for shift in rep.hours or () if shift.day == day.weekday()
         ]
     for absence in rep.absences:
-        end = absence.end
-        last = end if isinstance(end, datetime) else datetime.combine(end + timedelta(days=1), time())
-        moments.append(last if last.tzinfo else last.replace(tzinfo=now.tzinfo))
+        back = comes_back(absence)
+        moments.append(back if back.tzinfo else back.replace(tzinfo=now.tzinfo))
     return any(duty(rep, owner, moment).on_duty for moment in moments if at < moment <= until)
 
 
+def comes_back(absence: Absence) -> datetime:
+    """When an absence is over; without a time zone it is by the rep's own clock."""
+    match absence:
+        case Moments():
+            return absence.end
+        case Days():
+            return datetime.combine(absence.end + timedelta(days=1), time())
+
+
 def _is_away(absence: Absence, now: datetime) -> bool:
-    end = absence.end
-    if not isinstance(end, datetime):
-        end += timedelta(days=1)
-    return _has_come(absence.start, now) and not _has_come(end, now)
+    return _has_come(absence.start, now) and not _has_come(comes_back(absence), now)
 
 
 def _is_at_work(shift: Shift, now: datetime) -> bool:
@@ -148,5 +122,5 @@ def _has_come(moment: date | datetime, now: datetime) -> bool:
     return now.astimezone(UTC) >= moment.astimezone(UTC)
 
 
-def _written(end: date | datetime) -> str:
-    return end.isoformat(timespec="minutes") if isinstance(end, datetime) else end.isoformat()
+def _written(absence: Absence) -> str:
+    return absence.end.isoformat(timespec="minutes") if isinstance(absence, Moments) else absence.end.isoformat()

@@ -1,20 +1,14 @@
 """Where a lead goes, and the trace of why: the first rule whose conditions all hold.
 
-Every condition of a rule that is tried is looked at, even when the outcome is clear before: so the trace has
-one digit for each, and whoever has the same version of the policy can read it.
+The trace has one digit for each condition of each rule that was tried.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, assert_never
 
-from fairturn.rules.events import BULK_SOURCES
-from fairturn.rules.policy import (
-    OTHERWISE,
-    OWNER,
+from fairturn.rules.conditions import (
     AllOf,
     AnyOf,
     AtLeast,
@@ -22,28 +16,26 @@ from fairturn.rules.policy import (
     Between,
     Contains,
     Equals,
+    Facts,
     FromSource,
-    IgnoringRule,
     In,
     Known,
     Not,
-    Priority,
     Reached,
-    RoutingRule,
     StartsWith,
     Unknown,
+    exact,
     fold,
-    lane,
 )
+from fairturn.rules.events import BULK_SOURCES
+from fairturn.rules.policy import OTHERWISE, OWNER, IgnoringRule, Priority, RoutingRule, lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from fairturn.rules.conditions import Condition, Leaf, Value
     from fairturn.rules.events import Message
-    from fairturn.rules.policy import Comparison, Condition, Leaf, Policy, Rule, Value
-
-NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
-"""What counts as a number in HubSpot; the bounds keep every comparison quick."""
+    from fairturn.rules.policy import Policy, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +61,7 @@ class Route:
     rule: str
     trace: str
     """For each rule tried, in order, the outcome of each of its conditions as 0 or 1 in the order of
-    `policy.leaves`, or `-` for a rule without any; blanks between rules. The last one is the rule that took
+    `conditions.leaves`, or `-` for a rule without any; blanks between rules. The last one is the rule that took
     the lead, unless that is the catch-all, which has no place in the trace."""
     worth: str | None = None
     """What the lead is worth, in words; None if the policy has no `worth`."""
@@ -92,7 +84,7 @@ def route(lead: Lead, policy: Policy) -> Route | Ignored:
     over, unless it is one that ignores. Whether the record is closed makes no difference: see `is_closed`.
     """
     source = lead.message.change_source
-    facts = _Facts(lead.properties, source)
+    facts = Facts(lead.properties, source)
     bulk = facts.source in _BULK_SOURCES
     taker, trace = _first_taker(facts, policy.rules, bulk=bulk)
     if taker is None and bulk:
@@ -101,8 +93,7 @@ def route(lead: Lead, policy: Policy) -> Route | Ignored:
         return Ignored(f"not a lead until {describe(policy.leads.when)}", None, trace)
     if isinstance(taker, IgnoringRule):
         return Ignored(taker.ignore, taker.name, trace)
-    goal = taker or policy.otherwise
-    name = taker.name if taker else OTHERWISE
+    goal, name = (taker.goal, taker.name) if taker else (policy.otherwise, OTHERWISE)
     worth = policy.leads.worth
     if worth is None:
         return Route(goal.rota, lane(goal.skills), goal.priority or Priority.NORMAL, name, trace)
@@ -111,27 +102,22 @@ def route(lead: Lead, policy: Policy) -> Route | Ignored:
     return Route(goal.rota, lane(goal.skills, band), priority, name, trace, worth.in_words(band))
 
 
-def matches(value: Value, text: str | None) -> bool:
-    """Tell whether a value of the policy is equal to what HubSpot says."""
-    return _Facts({"": text}).equals("", value)
-
-
 def lacking(lead: Lead, policy: Policy) -> tuple[str, ...]:
     """The properties for which a new lead waits, as it has no value of them yet."""
     settle = policy.leads.settle
     if settle is None:
         return ()
-    facts = _Facts(lead.properties)
+    facts = Facts(lead.properties)
     return tuple(name for name in settle.known if facts.text(name) is None)
 
 
 def is_closed(properties: Mapping[str, str | None], policy: Policy) -> bool:
     """Tell whether a record counts in nobody's load any more."""
-    facts = _Facts(properties)
+    facts = Facts(properties)
     return any(facts.reached(closed) for closed in policy.leads.closed)
 
 
-def _first_taker(facts: _Facts, rules: Iterable[Rule], *, bulk: bool) -> tuple[Rule | None, str]:
+def _first_taker(facts: Facts, rules: Iterable[Rule], *, bulk: bool) -> tuple[Rule | None, str]:
     trace: list[str] = []
     for rule in rules:
         outcomes: list[bool] = []
@@ -144,105 +130,6 @@ def _first_taker(facts: _Facts, rules: Iterable[Rule], *, bulk: bool) -> tuple[R
 
 
 _BULK_SOURCES = frozenset(fold(source) for source in BULK_SOURCES)
-
-
-class _Facts:
-    """What is known of one lead, in the form in which it compares; each value is brought into that form once."""
-
-    def __init__(self, properties: Mapping[str, str | None], source: str = "") -> None:
-        self._properties = properties
-        self._texts: dict[str, str | None] = {}
-        self._numbers: dict[str, Decimal | None] = {}
-        self.source = fold(source)
-
-    def text(self, name: str) -> str | None:
-        """Give a property's text to compare; None if it is unknown."""
-        if name not in self._texts:
-            self._texts[name] = fold(self._properties.get(name) or "") or None
-        return self._texts[name]
-
-    def number(self, name: str) -> Decimal | None:
-        """Give a property's number; None if it is unknown or no plain number."""
-        if name not in self._numbers:
-            text = (self._properties.get(name) or "").strip()
-            self._numbers[name] = Decimal(text) if NUMBER.fullmatch(text) else None
-        return self._numbers[name]
-
-    def reached(self, criterion: Reached) -> bool:
-        """Tell whether the property has one of the values."""
-        return self._is_any(criterion.property, criterion.reaches)
-
-    def is_source_named(self, conditions: Iterable[Condition]) -> bool:
-        """Tell whether a `source` condition that holds is among these or in a group of them."""
-        for condition in conditions:
-            match condition:
-                case FromSource():
-                    named = self._is_from(condition)
-                case AllOf() | AnyOf():
-                    named = self.is_source_named(condition.conditions)
-                case _:
-                    named = False
-            if named:
-                return True
-        return False
-
-    def holds(self, condition: Condition, outcomes: list[bool]) -> bool:
-        """Tell whether a condition holds, and note the outcome of every leaf in order."""
-        match condition:
-            case AllOf() | AnyOf():
-                inner = [self.holds(part, outcomes) for part in condition.conditions]
-                return all(inner) if isinstance(condition, AllOf) else any(inner)
-            case Not():
-                return not self.holds(condition.condition, outcomes)
-            case FromSource():
-                outcomes.append(self._is_from(condition))
-            case _:
-                outcomes.append(self._compares(condition))
-        return outcomes[-1]
-
-    def _is_from(self, condition: FromSource) -> bool:
-        return self.source in {fold(source) for source in condition.sources}
-
-    def _is_any(self, name: str, values: Iterable[Value]) -> bool:
-        return any(self.equals(name, value) for value in values)
-
-    def equals(self, name: str, value: Value) -> bool:
-        """Tell whether the property is this value."""
-        match value:
-            case bool():
-                return self.text(name) == str(value).lower()
-            case Decimal():
-                return self.number(name) == value
-            case _:
-                return self.text(name) == fold(value)
-
-    def _compares(self, condition: Comparison) -> bool:
-        name = condition.property
-        match condition:
-            case Equals():
-                return self.equals(name, condition.value)
-            case In():
-                return self._is_any(name, condition.value)
-            case AtLeast():
-                return self._is_within(name, condition.value, None)
-            case AtMost():
-                return self._is_within(name, None, condition.value)
-            case Between():
-                return self._is_within(name, *condition.value)
-            case Contains():
-                return fold(condition.value) in (self.text(name) or "")
-            case StartsWith():
-                return (self.text(name) or "").startswith(fold(condition.value))
-            case Known():
-                return self.text(name) is not None
-            case Unknown():
-                return self.text(name) is None
-            case _:
-                assert_never(condition)
-
-    def _is_within(self, name: str, low: Decimal | None, high: Decimal | None) -> bool:
-        number = self.number(name)
-        return number is not None and (low is None or number >= low) and (high is None or number <= high)
 
 
 def describe(condition: Condition | Reached | tuple[Condition, ...]) -> str:
@@ -315,7 +202,7 @@ def said(value: Value) -> str:
     match value:
         case bool():
             return str(value).lower()
-        case Decimal():
-            return f"{value:f}"
+        case int() | float():
+            return f"{exact(value):f}"
         case _:
             return value

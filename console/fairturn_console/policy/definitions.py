@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.deadline import Deadline
 from fairturn.errors import Problem
+from fairturn.rules.conditions import Equals, FromSource, In, Reached, fold, matches
 from fairturn.rules.events import CONTACT
-from fairturn.rules.policy import Equals, FromSource, In, Reached, fold, place
-from fairturn.rules.routing import matches
-from fairturn_console.conditions import placed
+from fairturn_console.policy.overlap import placed
+from fairturn_console.policy.problems import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fairturn.edges.hubspot import HubSpot
-    from fairturn.rules.policy import Policy, Value
-    from fairturn_console.conditions import Path
+    from fairturn.rules.conditions import Value
+    from fairturn.rules.policy import Policy
+    from fairturn_console.policy.overlap import Path
 
 WITHIN: Final = 30.0
 """Seconds that HubSpot is given to list the properties."""

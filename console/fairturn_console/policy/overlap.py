@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, assert_never
 
-from fairturn.rules.events import BULK_SOURCES
-from fairturn.rules.policy import (
+from fairturn.rules.conditions import (
+    NUMBER,
     AllOf,
     AnyOf,
     AtLeast,
@@ -20,27 +20,29 @@ from fairturn.rules.policy import (
     Contains,
     Equals,
     FromSource,
-    IgnoringRule,
     In,
     Known,
     Not,
     StartsWith,
     Unknown,
+    exact,
     fold,
 )
-from fairturn.rules.routing import NUMBER
+from fairturn.rules.events import BULK_SOURCES
+from fairturn.rules.policy import IgnoringRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from fairturn.rules.policy import Condition, Leaf, Rule, Value
+    from fairturn.rules.conditions import Condition, Leaf, Value
+    from fairturn.rules.policy import Rule
 
 MAX_STEPS: Final = 1_000
 """Choices that are followed for one question. After so many the answer is yes."""
 ENDLESS: Final = Decimal("Infinity")
 
 Path = tuple[str | int, ...]
-"""The way to a value in the file, as `policy.place` writes it."""
+"""The way to a value in the file, as `problems.place` writes it."""
 
 
 # What is said of one value
@@ -182,7 +184,7 @@ def _formula(condition: Condition) -> Formula:
             return Claim(None, _one_of(condition.sources))
         case Between():
             low, high = condition.value
-            return Every((Claim(condition.property, Least(low)), Claim(condition.property, Most(high))))
+            return Every((Claim(condition.property, Least(exact(low))), Claim(condition.property, Most(exact(high)))))
         case Unknown():
             return Claim(condition.property, There(), holds=False)
         case _:
@@ -198,9 +200,9 @@ def _predicate(
         case In():
             return _one_of(condition.value)
         case AtLeast():
-            return Least(condition.value)
+            return Least(exact(condition.value))
         case AtMost():
-            return Most(condition.value)
+            return Most(exact(condition.value))
         case Contains():
             return Has(fold(condition.value))
         case StartsWith():
@@ -218,8 +220,8 @@ def _one_of(values: Iterable[Value]) -> OneOf:
         match value:
             case bool():
                 texts.add(str(value).lower())
-            case Decimal():
-                numbers.add(value)
+            case int() | float():
+                numbers.add(exact(value))
             case _:
                 texts.add(fold(value))
     numerals = frozenset(Decimal(text) for text in texts if NUMBER.fullmatch(text))

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from fairturn.errors import Problem
+from fairturn.rules.conditions import AllOf, AnyOf, FromSource, Not, fold
 from fairturn.rules.events import SOURCES
-from fairturn.rules.policy import SMALLER, AllOf, AnyOf, FromSource, Not, fold, place
-from fairturn.rules.roster import Owner, duty
-from fairturn_console.conditions import can_hold, denied, formula, placed, properties, taken
+from fairturn.rules.policy import Moments
+from fairturn.rules.roster import Owner, comes_back, duty
+from fairturn_console.policy.checks import SMALLER, size_in_words
+from fairturn_console.policy.overlap import can_hold, denied, formula, placed, properties, taken
+from fairturn_console.policy.problems import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fairturn.rules.policy import Condition, Policy, Rep
-    from fairturn_console.conditions import Every, Path
+    from fairturn.rules.conditions import Condition
+    from fairturn.rules.policy import Policy, Rep
+    from fairturn_console.policy.overlap import Every, Path
 
 MANY_CELLS: Final = 1_000
 """Reps x lanes of one rota from which on its claims are dear."""
@@ -64,7 +68,7 @@ def _of_reps(policy: Policy, at: datetime) -> Iterator[Problem]:
             what = f"is no place: it has no summer time, and {turned[0]} is UTC{ahead}{turned[2]}"
             yield Problem(place(["reps", key, "zone"]), what)
         for index, absence in enumerate(rep.absences):
-            if absence.start == absence.end and isinstance(absence.start, datetime):
+            if absence.start == absence.end and isinstance(absence, Moments):
                 what = "ends in the moment in which it begins, so they are never away"
                 yield Problem(place(["reps", key, "absences", index]), what)
         if rep.absences and not _comes(rep, at, at + LONGEST_ABSENCE):
@@ -85,9 +89,8 @@ def _comes(rep: Rep, at: datetime, until: datetime) -> bool:
 def _moments(rep: Rep, now: datetime, until: datetime) -> Iterator[datetime]:
     yield now
     for absence in rep.absences:
-        end = absence.end
-        last = end if isinstance(end, datetime) else datetime.combine(end + timedelta(days=1), time())
-        yield last if last.tzinfo else last.replace(tzinfo=now.tzinfo)
+        back = comes_back(absence)
+        yield back if back.tzinfo else back.replace(tzinfo=now.tzinfo)
     for days in range((until - now).days + 1):
         midnight = datetime.combine(now.date() + timedelta(days=days), time(), now.tzinfo)
         for shift in rep.hours or ():
@@ -98,7 +101,7 @@ def _moments(rep: Rep, now: datetime, until: datetime) -> Iterator[datetime]:
 def _of_rotas(policy: Policy) -> Iterator[Problem]:
     for name, rota in policy.rotas.items():
         if policy.cells(name) > MANY_CELLS:
-            what = f"{policy.size_in_words(name)}, all written with every claim: {SMALLER}"
+            what = f"{size_in_words(policy, name)}, all written with every claim: {SMALLER}"
             yield Problem(place(["rotas", name]), what)
         if all(policy.capacity(name, member) == 0 for member in rota.members):
             yield Problem(place(["rotas", name]), "everybody has capacity 0, so its leads wait for ever")

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -29,12 +29,11 @@ from ruamel.yaml.events import (
     StreamStartEvent,
 )
 
-from fairturn.deadline import Deadline
-from fairturn.errors import PolicyInvalid, PolicyMissing, Problem
-from fairturn.rules.policy import Policy, place
-from fairturn.rules.roster import resolve
-from fairturn_console.characters import deceptive, named
-from fairturn_console.doubts import doubts
+from fairturn.errors import PolicyInvalid, Problem
+from fairturn_console.policy.characters import deceptive, named
+from fairturn_console.policy.doubts import doubts
+from fairturn_console.policy.problems import place
+from fairturn_console.policy.written import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,15 +41,11 @@ if TYPE_CHECKING:
 
     from ruamel.yaml.events import Event
 
-    from fairturn.edges.hubspot import HubSpot
-    from fairturn.edges.store import Store
-    from fairturn.rules.roster import Owner
+    from fairturn.rules.policy import Policy
 
 MAX_BYTES = 256 * 1024
 MAX_STORED = 360 * 1024  # DynamoDB keeps at most 400 KB in one item
 MAX_DEPTH = 40
-OWNERS_WITHIN: Final = 30.0
-"""Seconds that HubSpot is given to list the owners, twice if need be."""
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What YAML lets no file hold, quoted or not."""
@@ -98,11 +93,12 @@ def check(source: Path | str) -> Checked:
     if data is None:
         _refuse(None, "empty: there is no policy in it")
     try:
-        policy = Policy.read(data)
+        policy = read(data)
     except PolicyInvalid as error:
         raise PolicyInvalid([reader.located(problem) for problem in error.problems]) from error
-    if len(policy.model_dump_json(by_alias=True).encode()) > MAX_STORED:
-        parts = policy.model_dump(mode="json", by_alias=True)
+    stored = policy.dump()
+    if len(stored.encode()) > MAX_STORED:
+        parts = json.loads(stored)
         largest = max(parts, key=lambda part: len(json.dumps(parts[part])))
         what = "too large to be stored: take out reps, members or hours; this part is the largest"
         raise PolicyInvalid([reader.located(Problem(largest, what))])
@@ -236,52 +232,3 @@ def _scalar(event: ScalarEvent) -> object:
     if _INTEGER.fullmatch(text):
         return int(text)
     return Decimal(text) if _FRACTION.fullmatch(text) else text
-
-
-def apply(
-    policy: Policy, store: Store, crm: HubSpot, at: int, *, by: str | None = None, message: str | None = None
-) -> int:
-    """Put a policy into force: name its reps by owner id, write down the owners, store the next version.
-
-    `at` is epoch milliseconds; `by` and `message` tell who applies it and what for. Returns the version's number.
-    Raises PolicyInvalid for reps whom HubSpot doesn't know or has deactivated, PolicyMoved if somebody else applies one
-    at the same time, and Unavailable.
-    """
-    owners = _owners(policy, crm)
-    pointer = store.pointer()
-    number, known = pointer.number, pointer.owners
-    # Who has left gets no more leads, whatever becomes of this policy.
-    store.put_roster([owner for owner in owners.values() if owner.id in known], at)
-    resolved = resolve(policy, owners)
-    store.put_roster([owner for owner in owners.values() if owner.id in {*known, *resolved.reps}], at)
-    store.put_policy(number + 1, resolved, at, by=by, message=message)
-    return number + 1
-
-
-def wants_recount(store: Store, number: int) -> str | None:
-    """Why loads are to be counted anew under this version of the policy, in words; None if they need not be.
-
-    Raises TableUnavailable.
-    """
-    if number == 1:
-        return "contacts from before are in no load yet"
-    try:
-        before, now = store.policy(number - 1), store.policy(number)
-    except (PolicyInvalid, PolicyMissing):  # an earlier version of this program has written it, or it is gone
-        return "what the version before counted is not known"
-    if before.leads.closed != now.leads.closed:
-        return "leads.closed has changed"
-    if now.reps.keys() - before.reps.keys():
-        return "there are new reps, who may have open leads already"
-    return None
-
-
-def _owners(policy: Policy, crm: HubSpot) -> dict[str, Owner]:
-    """Owner id → owner, of the whole portal. Raises Unavailable."""
-    deadline = Deadline.after(OWNERS_WITHIN)
-    owners = {owner.id: owner for owner in crm.owners(deadline)}
-    try:
-        resolve(policy, owners)
-    except PolicyInvalid:  # an answer of HubSpot's may lack somebody: before they are told unknown, it is asked again
-        owners |= {owner.id: owner for owner in crm.owners(deadline)}
-    return owners

@@ -1,0 +1,1 @@
+"""The policy as the RevOps team writes it: read, checked, doubted, and put into force."""

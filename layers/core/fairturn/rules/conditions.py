@@ -1,0 +1,269 @@
+"""Conditions: what a policy asks of a lead, and whether it holds.
+
+Every part of a condition is looked at, even when the outcome is clear before: so a trace has one digit for each, and
+whoever has the same version of the policy can read it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from decimal import Decimal
+from itertools import islice
+from typing import TYPE_CHECKING, assert_never
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+MAX_COMPARED = 8_192
+"""Characters of a text that are looked at: strangers write up to 65,536."""
+NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
+"""What counts as a number in HubSpot; the bounds keep every comparison quick."""
+
+Number = int | float
+"""At most 15 digits, which a float holds without rounding."""
+Value = bool | int | float | str
+
+
+def exact(number: Number) -> Decimal:
+    """The number as it was written."""
+    return Decimal(str(number))
+
+
+def fold(text: str) -> str:
+    """Give the form in which texts compare: without case, accents and outer blanks, cut to 8,192 characters.
+
+    Takes time in proportion to the characters that are looked at, whatever they are.
+    """
+    text = text.strip()[:MAX_COMPARED]
+    if text.isascii():
+        return text.lower().strip()
+    # Letter by letter: normalising also sorts the accents that follow each other, in the square of their number, and
+    # they are left out here anyway. One letter may stand for up to eighteen.
+    parts = (part for letter in text for part in unicodedata.normalize("NFKD", letter))
+    letters = islice((part for part in parts if not unicodedata.combining(part)), MAX_COMPARED)
+    return "".join(letters).casefold()[:MAX_COMPARED].strip()
+
+
+class Stored(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A part of the policy as it is stored: what a later version of this program adds is refused, not overlooked."""
+
+
+class _Tagged(Stored, frozen=True, tag_field="is"):
+    pass
+
+
+class Equals(_Tagged, frozen=True, tag="equals"):
+    """The property is this text, number or truth value."""
+
+    property: str
+    value: Value
+
+
+class In(_Tagged, frozen=True, tag="in"):
+    """The property is one of these."""
+
+    property: str
+    value: tuple[Value, ...]
+
+
+class AtLeast(_Tagged, frozen=True, tag="at_least"):
+    """The property is a number, this or more."""
+
+    property: str
+    value: Number
+
+
+class AtMost(_Tagged, frozen=True, tag="at_most"):
+    """The property is a number, this or less."""
+
+    property: str
+    value: Number
+
+
+class Between(_Tagged, frozen=True, tag="between"):
+    """The property is a number from the first to the second, both included."""
+
+    property: str
+    value: tuple[Number, Number]
+
+
+class Contains(_Tagged, frozen=True, tag="contains"):
+    """The property has this text in it."""
+
+    property: str
+    value: str
+
+
+class StartsWith(_Tagged, frozen=True, tag="starts_with"):
+    """The property begins with this text."""
+
+    property: str
+    value: str
+
+
+class Known(_Tagged, frozen=True, tag="known"):
+    """The property has a value."""
+
+    property: str
+
+
+class Unknown(_Tagged, frozen=True, tag="unknown"):
+    """The property has no value, or nothing but blanks."""
+
+    property: str
+
+
+class FromSource(_Tagged, frozen=True, tag="source"):
+    """The record was created or changed by one of these sources, in HubSpot's words: FORM, IMPORT, …"""
+
+    sources: tuple[str, ...]
+
+
+class AllOf(_Tagged, frozen=True, tag="all"):
+    """Every one of these holds."""
+
+    conditions: tuple[Condition, ...]
+
+
+class AnyOf(_Tagged, frozen=True, tag="any"):
+    """At least one of these holds."""
+
+    conditions: tuple[Condition, ...]
+
+
+class Not(_Tagged, frozen=True, tag="not"):
+    """This does not hold; so it is true of an unknown property."""
+
+    condition: Condition
+
+
+Comparison = Equals | In | AtLeast | AtMost | Between | Contains | StartsWith | Known | Unknown
+Leaf = Comparison | FromSource
+Condition = Leaf | AllOf | AnyOf | Not
+
+
+class Reached(Stored, frozen=True):
+    """A property that has come to one of these values."""
+
+    property: str
+    reaches: tuple[Value, ...]
+
+
+def leaves(conditions: Iterable[Condition]) -> Iterator[Leaf]:
+    """Yield every condition that is not made of others, in the order of the file."""
+    for condition in conditions:
+        match condition:
+            case AllOf() | AnyOf():
+                yield from leaves(condition.conditions)
+            case Not():
+                yield from leaves([condition.condition])
+            case _:
+                yield condition
+
+
+class Facts:
+    """What is known of one lead, in the form in which it compares; each value is brought into that form once."""
+
+    def __init__(self, properties: Mapping[str, str | None], source: str = "") -> None:
+        """`source` is HubSpot's change source."""
+        self._properties = properties
+        self._texts: dict[str, str | None] = {}
+        self._numbers: dict[str, Decimal | None] = {}
+        self.source = fold(source)
+
+    def text(self, name: str) -> str | None:
+        """Give a property's text to compare; None if it is unknown."""
+        if name not in self._texts:
+            self._texts[name] = fold(self._properties.get(name) or "") or None
+        return self._texts[name]
+
+    def number(self, name: str) -> Decimal | None:
+        """Give a property's number; None if it is unknown or no plain number."""
+        if name not in self._numbers:
+            text = (self._properties.get(name) or "").strip()
+            self._numbers[name] = Decimal(text) if NUMBER.fullmatch(text) else None
+        return self._numbers[name]
+
+    def equals(self, name: str, value: Value) -> bool:
+        """Tell whether the property is this value."""
+        match value:
+            case bool():
+                return self.text(name) == str(value).lower()
+            case int() | float():
+                return self.number(name) == exact(value)
+            case _:
+                return self.text(name) == fold(value)
+
+    def reached(self, criterion: Reached) -> bool:
+        """Tell whether the property has one of the values."""
+        return self._is_any(criterion.property, criterion.reaches)
+
+    def is_source_named(self, conditions: Iterable[Condition]) -> bool:
+        """Tell whether a `source` condition that holds is among these or in a group of them."""
+        for condition in conditions:
+            match condition:
+                case FromSource():
+                    named = self._is_from(condition)
+                case AllOf() | AnyOf():
+                    named = self.is_source_named(condition.conditions)
+                case _:
+                    named = False
+            if named:
+                return True
+        return False
+
+    def holds(self, condition: Condition, outcomes: list[bool]) -> bool:
+        """Tell whether a condition holds, and note the outcome of every leaf in order."""
+        match condition:
+            case AllOf() | AnyOf():
+                inner = [self.holds(part, outcomes) for part in condition.conditions]
+                return all(inner) if isinstance(condition, AllOf) else any(inner)
+            case Not():
+                return not self.holds(condition.condition, outcomes)
+            case FromSource():
+                outcomes.append(self._is_from(condition))
+            case _:
+                outcomes.append(self._compares(condition))
+        return outcomes[-1]
+
+    def _is_from(self, condition: FromSource) -> bool:
+        return self.source in {fold(source) for source in condition.sources}
+
+    def _is_any(self, name: str, values: Iterable[Value]) -> bool:
+        return any(self.equals(name, value) for value in values)
+
+    def _compares(self, condition: Comparison) -> bool:
+        name = condition.property
+        match condition:
+            case Equals():
+                return self.equals(name, condition.value)
+            case In():
+                return self._is_any(name, condition.value)
+            case AtLeast():
+                return self._is_within(name, condition.value, None)
+            case AtMost():
+                return self._is_within(name, None, condition.value)
+            case Between():
+                return self._is_within(name, *condition.value)
+            case Contains():
+                return fold(condition.value) in (self.text(name) or "")
+            case StartsWith():
+                return (self.text(name) or "").startswith(fold(condition.value))
+            case Known():
+                return self.text(name) is not None
+            case Unknown():
+                return self.text(name) is None
+            case _:
+                assert_never(condition)
+
+    def _is_within(self, name: str, low: Number | None, high: Number | None) -> bool:
+        number = self.number(name)
+        return number is not None and (low is None or number >= exact(low)) and (high is None or number <= exact(high))
+
+
+def matches(value: Value, text: str | None) -> bool:
+    """Tell whether a value of the policy is equal to what HubSpot says."""
+    return Facts({"": text}).equals("", value)
