@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fairturn.edges.store import CLAIMED, HELD_BACK, MAX_RECORDS, UNSEEN, due_lane
+from fairturn.edges.store import HELD_BACK, MAX_RECORDS, UNSEEN, due_lane
 from fairturn.errors import HubSpotUnavailable, TableUnavailable
 from fairturn.rules.events import Kind
 from fairturn.rules.record import State, milliseconds
@@ -686,38 +686,6 @@ def stuck_again(world: World, lead: str) -> int | None:
     return record(world, lead).claim
 
 
-def stuck_in_an_earlier_version(world: World) -> str:
-    """A lead that is claimed and whose message is no more: its record says so, and not its claim."""
-    lead = stuck(world)
-    world.store.finish(ROTA, 1, milliseconds(world.at))
-    world.dynamodb.update_item(
-        TableName="fairturn",
-        Key={"pk": {"S": f"LEAD#contact#{lead}"}, "sk": {"S": "RECORD"}},
-        UpdateExpression="SET due_lane = :lane, due = :due",
-        ExpressionAttributeValues={":lane": {"S": CLAIMED}, ":due": {"S": f"{milliseconds(world.at):013d}"}},
-    )
-    return lead
-
-
-def test_a_lead_that_an_earlier_version_had_claimed_is_brought_too(world: World) -> None:
-    lead = stuck_in_an_earlier_version(world)
-    world.later(61)
-    world.sweep.run()
-    assert record(world, lead).state is State.HANDED
-    assert world.store.due(CLAIMED, 9) == []
-
-
-def test_a_lead_that_an_earlier_version_had_claimed_is_not_forgotten_where_hubspot_is_down(world: World) -> None:
-    lead = stuck_in_an_earlier_version(world)
-    with no_writes(world):
-        world.later(61)
-        world.sweep.run()
-    assert record(world, lead).state is State.CLAIMED
-    world.later(61)
-    world.sweep.run()
-    assert record(world, lead).state is State.HANDED
-
-
 def test_a_late_claim_that_somebody_has_just_taken_up_is_left_to_them(world: World) -> None:
     lead = stuck(world)
     write = world.crm.write_owners
@@ -975,7 +943,7 @@ def test_a_run_with_nothing_to_do_asks_hubspot_nothing_and_writes_nothing(world:
     assert world.portal.calls == {}
     assert world.requests == {
         "BatchGetItem": 5,  # policy in force and owners; brake; ledgers and loads; last look at HubSpot; last audit
-        "Query": 5,  # the only lane and the bulk sources; late claims, also of earlier versions; unseen
+        "Query": 4,  # the only lane and the bulk sources; late claims; unseen
     }
     assert world.store.due(due_lane(ROTA, "any"), 10) == []
 

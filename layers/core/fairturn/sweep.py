@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.edges.queues import Letter
 from fairturn.edges.refusals import RosterMoved
-from fairturn.edges.store import CLAIMED, HELD_BACK, MAX_KEYS, MAX_RECORDS, UNSEEN, due_lane
+from fairturn.edges.store import HELD_BACK, MAX_KEYS, MAX_RECORDS, UNSEEN, due_lane
 from fairturn.errors import (
     ContactUnseen,
     HubSpotUnavailable,
@@ -168,14 +168,8 @@ class Sweep:
     def _finish_late_claims(self, _pointer: Pointer, _terms: Terms, deadline: Deadline) -> None:
         """Bring the leads that are still claimed, though whoever claimed them is not at it any more; what has none left
         is done with."""
-        late, most = milliseconds(self.now()) - CLAIM_LATE_AFTER, MAX_RECORDS * MAX_BATCHES
-        # What an earlier version claimed is found by its records, which lose that with their next move.
-        old = self.store.due(CLAIMED, most, late)
-        for record in self.store.records(old).known.values():
-            if record.state is State.CLAIMED and record.rota is not None and record.claim is not None:
-                self.store.reopen(record.rota, record.claim, late)
-        self._bring_all(old, State.CLAIMED, deadline)
-        claims = self.store.unfinished(most, late)
+        late = milliseconds(self.now()) - CLAIM_LATE_AFTER
+        claims = self.store.unfinished(MAX_RECORDS * MAX_BATCHES, late)
         for start in range(0, len(claims), MAX_KEYS):
             if deadline.left() < LEAST:
                 return

@@ -85,8 +85,6 @@ MOST_COUNTED: Final = 1_000
 
 CLAIMS: Final = "claims"
 """The due lane of the claims of which some leads may not be handed over yet."""
-CLAIMED: Final = "claimed"
-"""The due lane in which earlier versions of this program put each claimed lead; nothing is put there any more."""
 UNOWNED: Final = "unowned"
 """The due lane of the leads whose owner was taken away: nothing is to be done, but everybody can list them."""
 REFUSED: Final = "refused"
@@ -349,25 +347,6 @@ class Store:
             "ConditionExpression": "attribute_exists(due_lane)",
             "ExpressionAttributeNames": {"#ttl": "ttl"},
             "ExpressionAttributeValues": _serialize({":ttl": self._expires_at(at)}),
-        }
-        try:
-            self._call(lambda: self._client.update_item(**request))
-        except ClientError as error:
-            if not _is_refused(error):
-                raise
-
-    def reopen(self, rota: str, version: int, at: int) -> None:
-        """Note, at this time in epoch milliseconds, that leads of a claim have still to be handed over.
-
-        Condition: the claim is there. If it is not, this changes nothing.
-        """
-        request: Item = {
-            "TableName": self._table,
-            "Key": _serialize(_journal_key(rota, version)),
-            "UpdateExpression": "SET due_lane = :lane, due = :due REMOVE #ttl",
-            "ConditionExpression": "attribute_exists(pk)",
-            "ExpressionAttributeNames": {"#ttl": "ttl"},
-            "ExpressionAttributeValues": _serialize({":lane": CLAIMS, ":due": f"{at:013d}"}),
         }
         try:
             self._call(lambda: self._client.update_item(**request))
