@@ -31,13 +31,14 @@ from bench.naive import give
 from bench.stack import dynamodb
 from bench.table import Table
 from fairturn.edges.refusals import ClaimRefused
-from fairturn.edges.store import Store, Terms
+from fairturn.edges.store import Store
 from fairturn.errors import Contended
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.ledger import ANY
 from fairturn.rules.policy import Priority
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route
+from fairturn.rules.terms import Terms
 from fairturn.steps.claim import Candidate, Claims
 from fairturn_console.policy import written
 from tests.integration.conftest import create_table

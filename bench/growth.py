@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Any, Final
 from bench.contention import claim
 from bench.stack import dynamodb
 from bench.table import Table
-from fairturn.edges.store import MAX_RECORDS, Store, Terms
+from fairturn.edges.store import MAX_RECORDS, Store
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.ledger import TURN, Claim, Given, Ledger, Member, Offer, allot, settle
 from fairturn.rules.policy import Priority
 from fairturn.rules.record import new
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route, route
+from fairturn.rules.terms import Terms
 from fairturn.steps.claim import Claims
 from fairturn_console.policy import written
 from fairturn_console.policy.cost import LOAD, Scales

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fairturn.edges.store import CLAIMS, HELD_BACK, MAX_KEYS, REFUSED, UNOWNED, UNSEEN
+from fairturn.edges.items import CLAIMS, HELD_BACK, REFUSED, UNOWNED, UNSEEN
+from fairturn.edges.store import MAX_KEYS
 from fairturn.rules.events import lead_key
 from fairturn.steps.claim import standing
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import boto3
 
-from fairturn.edges.store import InForce, Store
+from fairturn.edges.in_force import InForce
+from fairturn.edges.store import Store
 from fairturn.settings import settings
 from fairturn_sandbox.events import KEY, SECRET, URL
 from fairturn_sandbox.portal import Portal

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from fairturn.edges.store import Snapshot, Store, Terms
+    from fairturn.edges.store import Snapshot, Store
     from fairturn.rules.ledger import Booking, GivingBack
     from fairturn.rules.record import Record
+    from fairturn.rules.terms import Terms
     from fairturn_sandbox.portal import Portal
     from fairturn_sandbox.sandbox import Sandbox
     from fairturn_sandbox.story import Day

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.edges.store import ClaimKey, Store
+    from fairturn.edges.store import Store
+    from fairturn.rules.ledger import ClaimKey
     from fairturn.rules.record import Record
 
 

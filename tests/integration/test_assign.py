@@ -12,7 +12,7 @@ import pytest
 
 from fairturn.assign import Assign
 from fairturn.edges.hubspot import Found
-from fairturn.edges.store import UNSEEN
+from fairturn.edges.items import UNSEEN
 from fairturn.errors import HubSpotUnavailable
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.explain import PROPERTIES

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from fairturn.deadline import Deadline
-from fairturn.edges.store import InForce, _claim_item, _deserialize, _serialize, packed
+from fairturn.edges.in_force import InForce
+from fairturn.edges.items import claim_item, deserialize, packed, serialize
 from fairturn.errors import OutOfTime, TableUnavailable
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.findings import AUDIT_EVERY, Mark, What
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.edges.store import Terms
     from fairturn.rules.findings import Finding
     from fairturn.rules.record import Record
+    from fairturn.rules.terms import Terms
 
 TABLE: Final = "fairturn"
 DAY: Final = AUDIT_EVERY / 1000
@@ -46,7 +47,7 @@ def world(dynamodb: DynamoDBClient) -> Iterator[World]:
 
 
 def key(pk: str, sk: str) -> dict[str, Any]:
-    return _serialize({"pk": pk, "sk": sk})
+    return serialize({"pk": pk, "sk": sk})
 
 
 def journal_key(version: int) -> dict[str, Any]:
@@ -54,11 +55,11 @@ def journal_key(version: int) -> dict[str, Any]:
 
 
 def item(world: World, where: Mapping[str, Any]) -> dict[str, Any]:
-    return _deserialize(world.dynamodb.get_item(TableName=TABLE, Key=where, ConsistentRead=True)["Item"])
+    return deserialize(world.dynamodb.get_item(TableName=TABLE, Key=where, ConsistentRead=True)["Item"])
 
 
 def put(world: World, what: Mapping[str, Any]) -> None:
-    world.dynamodb.put_item(TableName=TABLE, Item=_serialize(what))
+    world.dynamodb.put_item(TableName=TABLE, Item=serialize(what))
 
 
 def change_item(world: World, where: Mapping[str, Any], **changed: Any) -> None:
@@ -78,7 +79,7 @@ def change_ledger(world: World, changed: Callable[[Ledger], Ledger]) -> None:
 def change_journal(world: World, version: int, changed: Callable[[Claim], Claim]) -> None:
     claim = world.store.journal(ROTA, version)
     assert isinstance(claim, Claim)
-    change_item(world, journal_key(version), **_claim_item(changed(claim)))
+    change_item(world, journal_key(version), **claim_item(changed(claim)))
 
 
 def add_load(world: World, rep: str, leads: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fairturn.edges.store import UNSEEN
+from fairturn.edges.items import UNSEEN
 from fairturn.errors import HubSpotUnavailable
 from fairturn.rules.events import Kind
 from fairturn.rules.record import State, milliseconds, new

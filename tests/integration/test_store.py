@@ -9,20 +9,10 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from msgspec import structs
 
+from fairturn.edges.in_force import InForce
+from fairturn.edges.items import HELD_BACK, REFUSED, UNOWNED, UNSEEN, packed
 from fairturn.edges.refusals import BrakeMoved, ClaimRefused, PolicyMoved, RecordsMoved, RosterMoved
-from fairturn.edges.store import (
-    CONFLICT_ATTEMPTS,
-    HELD_BACK,
-    REFUSED,
-    UNOWNED,
-    UNSEEN,
-    InForce,
-    Records,
-    Store,
-    Tries,
-    Version,
-    packed,
-)
+from fairturn.edges.store import CONFLICT_ATTEMPTS, Store, Tries
 from fairturn.errors import Contended, PolicyMissing, RecordUnreadable, TableUnavailable
 from fairturn.rules.brake import Brake, count
 from fairturn.rules.events import lead_key
@@ -43,9 +33,10 @@ from fairturn.rules.ledger import (
     settle,
 )
 from fairturn.rules.policy import Flood, Mode, Priority
-from fairturn.rules.record import KEPT_FOR, LOOK_AFTER, Record, State, new
+from fairturn.rules.record import KEPT_FOR, LOOK_AFTER, Record, Records, State, new
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Route
+from fairturn.rules.terms import Version
 from fairturn.rules.verdict import Code, Source, Verdict
 from fairturn_console.policy import written
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fairturn.edges.store import HELD_BACK, MAX_RECORDS, UNSEEN, due_lane
+from fairturn.edges.items import HELD_BACK, UNSEEN, due_lane
+from fairturn.edges.store import MAX_RECORDS
 from fairturn.errors import HubSpotUnavailable, TableUnavailable
 from fairturn.rules.events import Kind
 from fairturn.rules.record import State, milliseconds

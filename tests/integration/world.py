@@ -16,8 +16,9 @@ import time_machine
 from fairturn.assign import Assign
 from fairturn.deadline import Deadline
 from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.in_force import InForce
 from fairturn.edges.queues import Letter, Queue, Received
-from fairturn.edges.store import InForce, Store
+from fairturn.edges.store import Store
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.explain import PROPERTIES
 from fairturn.rules.record import READS_LAG, milliseconds

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError
 
+from fairturn.edges.items import HELD_BACK
 from fairturn.edges.refusals import ClaimRefused, RecordsMoved
-from fairturn.edges.store import HELD_BACK, MAX_RECORDS
+from fairturn.edges.store import MAX_RECORDS
 from fairturn.rules.brake import Brake, count
 from fairturn.rules.ledger import (
     ANY,

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from fairturn.edges.items import LOADS
 from fairturn.edges.refusals import ClaimRefused
-from fairturn.edges.store import LOADS, Store, Terms
+from fairturn.edges.store import Store
 from fairturn.errors import Contended
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.ledger import ANY, GivingBack
@@ -20,6 +21,7 @@ from fairturn.rules.policy import Priority
 from fairturn.rules.record import State
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route
+from fairturn.rules.terms import Terms
 from fairturn.steps.claim import Candidate, Claims, Undoing
 from fairturn.steps.handover import write_moves
 from fairturn_console.policy import written

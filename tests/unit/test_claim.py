@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fairturn.edges.refusals import ClaimRefused
-from fairturn.edges.store import Records, Snapshot, Terms
+from fairturn.edges.store import Snapshot
 from fairturn.errors import Contended
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.ledger import ANY, Ledger
 from fairturn.rules.policy import Priority
-from fairturn.rules.record import new
+from fairturn.rules.record import Records, new
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route
+from fairturn.rules.terms import Terms
 from fairturn.steps.claim import ATTEMPTS, LONGEST_PAUSE, Candidate, Claims, Pace
 from fairturn.steps.consumer import RESERVE
 from fairturn_console.policy import written

@@ -54,9 +54,11 @@ if TYPE_CHECKING:
 
     from fairturn.deadline import Deadline
     from fairturn.edges.hubspot import Found, HubSpot
+    from fairturn.edges.in_force import InForce
     from fairturn.edges.queues import Queue
-    from fairturn.edges.store import InForce, Snapshot, Store, Terms
+    from fairturn.edges.store import Snapshot, Store
     from fairturn.rules.events import Message
+    from fairturn.rules.terms import Terms
     from fairturn.steps.claim import Claimed, Claims
     from fairturn.steps.handover import Handover, Outcome
 

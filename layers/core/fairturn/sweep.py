@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from fairturn.edges.items import HELD_BACK, UNSEEN, due_lane
 from fairturn.edges.queues import Letter
 from fairturn.edges.refusals import RosterMoved
-from fairturn.edges.store import HELD_BACK, MAX_KEYS, MAX_RECORDS, UNSEEN, due_lane
+from fairturn.edges.store import MAX_KEYS, MAX_RECORDS
 from fairturn.errors import (
     ContactUnseen,
     HubSpotUnavailable,
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
     from fairturn.assign import Assign
     from fairturn.deadline import Deadline
     from fairturn.edges.hubspot import HubSpot
+    from fairturn.edges.in_force import InForce
     from fairturn.edges.queues import Queue
-    from fairturn.edges.store import InForce, Pointer, Store, Terms
+    from fairturn.edges.store import Store
+    from fairturn.rules.terms import Pointer, Terms
     from fairturn.steps.audit import Audit
     from fairturn.steps.reconcile import Reconciliation
 

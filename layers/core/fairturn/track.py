@@ -65,8 +65,11 @@ if TYPE_CHECKING:
 
     from fairturn.deadline import Deadline
     from fairturn.edges.hubspot import HubSpot, OwnerChange
+    from fairturn.edges.in_force import InForce
     from fairturn.edges.queues import Queue
-    from fairturn.edges.store import InForce, Records, Store, Terms
+    from fairturn.edges.store import Store
+    from fairturn.rules.record import Records
+    from fairturn.rules.terms import Terms
     from fairturn.steps.claim import Claims
 
 ROUNDS: Final = 4

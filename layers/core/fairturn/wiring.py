@@ -15,8 +15,9 @@ from botocore.config import Config
 from fairturn.assign import Assign
 from fairturn.edges.credentials import Credentials
 from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.in_force import InForce
 from fairturn.edges.queues import Queue
-from fairturn.edges.store import InForce, Store
+from fairturn.edges.store import Store
 from fairturn.steps.audit import Audit
 from fairturn.steps.claim import Claims
 from fairturn.steps.consumer import Consumer

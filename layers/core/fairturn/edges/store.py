@@ -1,38 +1,18 @@
-"""DynamoDB: the keys, the items, and the conditions that keep them true.
+"""DynamoDB: the requests, and the conditions that keep the items true.
 
 One method is one request with one named condition. A refusal carries the items as they are now, so whoever
-was refused decides anew without reading again. Which items there are, and what each is for:
-
-    pk                  sk                 what it holds
-    ROTA#<rota>         LEDGER             version, policy, turns; balances, last turns and grace, packed
-    ROTA#<rota>         CLAIM#<version>    the journal of the claim or giving back that made this version; a claim's is
-                                           due until all its leads are known to be handed over, and expires only then
-    LOADS               LOADS              one attribute per rep: their open leads; and how often loads were corrected
-    LEAD#<type>#<id>    RECORD             the lead's record
-    LEAD#<type>#<id>    TRIES              how often a mistake of ours ended a try with this lead, and which
-    POLICY              CURRENT            the number of the version in force, and every lane that a version named
-    POLICY              V#<number>         a version of the policy, who applied it, when and what for; it expires once
-                                           another one is in force
-    ROSTER              CURRENT            the owners as HubSpot knows them
-    BRAKE               CURRENT            the leads from bulk sources of the last minutes
-    LOOK                CURRENT            how far reconciliation has looked at HubSpot
-    AUDIT               CURRENT            how far the daily audit has come
-    OVERWRITES          <day>              one attribute per source: how often it took our choice back that day
+was refused decides anew without reading again. items.py says which items there are.
 """
 
 from __future__ import annotations
 
 import json
 import time
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
-from itertools import chain, filterfalse
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import (
     RetryError,
@@ -42,27 +22,65 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from fairturn.edges.items import (
+    AUDIT,
+    BRAKE,
+    CLAIMS,
+    CORRECTIONS,
+    LOADS,
+    LOOK,
+    POINTER,
+    ROSTER,
+    Item,
+    brake_item,
+    by_due,
+    claim_item,
+    deserialize,
+    due_lane,
+    giving_back_item,
+    journal_key,
+    key_of,
+    ledger_item,
+    ledger_key,
+    look_item,
+    mark_item,
+    policy_key,
+    record_item,
+    record_key,
+    roster_item,
+    serialize,
+    to_brake,
+    to_entry,
+    to_journal,
+    to_ledger,
+    to_loads,
+    to_look,
+    to_mark,
+    to_pointer,
+    to_record,
+    to_records,
+    to_version,
+    tries_key,
+)
 from fairturn.edges.refusals import BrakeMoved, ClaimRefused, LoadsCorrected, PolicyMoved, RecordsMoved, RosterMoved
-from fairturn.errors import Contended, Mistake, PolicyMissing, RecordUnreadable, TableUnavailable, attempt
+from fairturn.errors import Contended, PolicyMissing, TableUnavailable
 from fairturn.rules.brake import Brake
-from fairturn.rules.events import CONTACT, lead_key
-from fairturn.rules.findings import Mark
-from fairturn.rules.ledger import Claim, Given, GivingBack, Ledger, Member, Returned
-from fairturn.rules.missed import Look
-from fairturn.rules.policy import Mode, Policy, Priority
-from fairturn.rules.record import Record, State, load_changes, new
-from fairturn.rules.roster import Owner
-from fairturn.rules.verdict import Code, Source, Verdict
-from fairturn.telemetry import Metric, count, logger
+from fairturn.rules.events import lead_key
+from fairturn.rules.ledger import Claim, ClaimKey, GivingBack, Ledger
+from fairturn.rules.policy import Policy
+from fairturn.rules.record import Record, Records, load_changes, new
+from fairturn.rules.terms import Pointer, Terms, Version
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
-Item = dict[str, Any]
-ClaimKey = tuple[str, int]
-"""A claim: its rota, and the version of the ledger that it made."""
+    from fairturn.rules.findings import Mark
+    from fairturn.rules.missed import Look
+    from fairturn.rules.roster import Owner
+
 Moves = Sequence[tuple[Record, Record]]
+T = TypeVar("T")
 
 MAX_RECORDS: Final = 97
 """Leads in one claim: with the ledger, the journal and the loads they fill DynamoDB's 100 items."""
@@ -70,8 +88,6 @@ MAX_KEYS: Final = 100
 MAX_READS: Final = 5
 CONFLICT_ATTEMPTS: Final = 6
 """The first try and five more: botocore does not retry a TransactionConflict by itself."""
-IN_FORCE_FOR: Final = 30.0
-"""Seconds for which a warm function trusts the policy and the roster that it has read."""
 TRIES_KEPT_FOR: Final = 14 * 24 * 3600
 """Seconds: as long as a message can live."""
 OVERWRITES_KEPT_FOR: Final = 7 * 24 * 3600
@@ -83,44 +99,10 @@ DAY: Final = 24 * 3600
 MOST_COUNTED: Final = 1_000
 """Leads of a lane that are counted; beyond that it is `many`."""
 
-CLAIMS: Final = "claims"
-"""The due lane of the claims of which some leads may not be handed over yet."""
-UNOWNED: Final = "unowned"
-"""The due lane of the leads whose owner was taken away: nothing is to be done, but everybody can list them."""
-REFUSED: Final = "refused"
-"""The due lane of the leads that were given up; as a rule there is a dead letter of each."""
-HELD_BACK: Final = "bulk"
-"""The due lane of the leads from bulk sources that wait, unrouted."""
-UNSEEN: Final = "unseen"
-"""The due lane of the leads that were given up because HubSpot did not show them: they are looked for again."""
-
-LOADS: Final = {"pk": "LOADS", "sk": "LOADS"}
-CORRECTIONS: Final = "corrections"
-POINTER: Final = {"pk": "POLICY", "sk": "CURRENT"}
-ROSTER: Final = {"pk": "ROSTER", "sk": "CURRENT"}
-BRAKE: Final = {"pk": "BRAKE", "sk": "CURRENT"}
-LOOK: Final = {"pk": "LOOK", "sk": "CURRENT"}
-AUDIT: Final = {"pk": "AUDIT", "sk": "CURRENT"}
 SEEN_BY_AUDIT: Final = ("pk", "type", "id", "state", "rev", "round", "rep", "rota", "claim", "booked_as")
 """What a scan shows of a record."""
 EXPIRES_SOON: Final = 24 * 3600
 """Seconds before its time from which on a journal counts as gone: DynamoDB deletes in any order, and some days late."""
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """The records of some leads, by the leads' names."""
-
-    known: Mapping[str, Record]
-    """Those that there are."""
-    unreadable: Mapping[str, RecordUnreadable]
-
-    def of(self, id: str, type: str = CONTACT) -> Record:  # noqa: A002 - HubSpot's words
-        """A lead's record; a new one where there is none. Raises RecordUnreadable."""
-        key = lead_key(type, id)
-        if key in self.unreadable:
-            raise self.unreadable[key]
-        return self.known.get(key) or new(id, type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,53 +126,12 @@ class Tries:
 
 
 @dataclass(frozen=True, slots=True)
-class Pointer:
-    """What points to the terms in force."""
-
-    number: int = 0
-    """The version of the policy; 0 if none was applied."""
-    owners: Mapping[str, Owner] = field(default_factory=dict)
-    owners_at: int = 0
-    """When the owners were refreshed, epoch milliseconds."""
-    lanes: frozenset[str] = frozenset()
-    """Every due lane that any version of the policy ever named: in any of them leads may wait."""
-
-
-@dataclass(frozen=True, slots=True)
 class Backlog:
     """What a due lane has."""
 
     leads: int
     since: int | None
     """When the oldest of them came, epoch milliseconds; None if there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A version of the policy, as it came into force."""
-
-    number: int
-    at: int
-    """When it was applied, epoch milliseconds."""
-    mode: Mode
-    by: str | None = None
-    """The ARN of whoever applied it; None if it was not to be had."""
-    message: str | None = None
-    """What they said about it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What is in force: the policy, its number, and the owners as HubSpot knows them."""
-
-    number: int
-    policy: Policy
-    owners: Mapping[str, Owner]
-
-    def is_owner(self, rep: str | None) -> bool:
-        """Whether HubSpot knows the rep as an owner, active and not refused."""
-        owner = self.owners.get(rep or "")
-        return owner is not None and not owner.archived and not owner.unavailable
 
 
 class _Conflict(Exception):
@@ -220,31 +161,30 @@ class Store:
 
         One consistent BatchGetItem for up to 100 items, which is a whole batch of leads of one rota.
         """
-        ledger_keys = {rota: _ledger_key(rota) for rota in sorted(set(rotas))}
-        record_keys = {lead_key(*lead): _record_key(*lead) for lead in leads}
+        ledger_keys = {rota: ledger_key(rota) for rota in sorted(set(rotas))}
+        record_keys = {lead_key(*lead): record_key(*lead) for lead in leads}
         found = self._get([LOADS, *ledger_keys.values(), *record_keys.values()])
         return Snapshot(
             ledgers={
-                rota: _to_ledger(item) if (item := found.get(_name(key))) else Ledger()
+                rota: to_ledger(item) if (item := found.get(key_of(key))) else Ledger()
                 for rota, key in ledger_keys.items()
             },
-            loads=_to_loads(found.get(_name(LOADS), {})),
-            records=_to_records({lead: found[_name(key)] for lead, key in record_keys.items() if _name(key) in found}),
+            loads=to_loads(found.get(key_of(LOADS), {})),
+            records=to_records({lead: found[key_of(key)] for lead, key in record_keys.items() if key_of(key) in found}),
         )
 
     def records(self, leads: Iterable[tuple[str, str]]) -> Records:
         """The records of leads given as (type, id). One request for up to 100."""
-        keys = {lead_key(*lead): _record_key(*lead) for lead in leads}
-        found = self._get(list(keys.values()))
-        return _to_records({lead: found[_name(key)] for lead, key in keys.items() if _name(key) in found})
+        keys = {lead_key(*lead): record_key(*lead) for lead in leads}
+        return to_records(self._items(keys))
 
     def loads(self) -> dict[str, int]:
         """Every rep's open leads; who never had any is absent."""
-        return _to_loads(self._get([LOADS]).get(_name(LOADS), {}))
+        return to_loads(self._item(LOADS))
 
     def corrections(self) -> int:
         """How often loads were corrected."""
-        return int(self._get([LOADS]).get(_name(LOADS), {}).get(CORRECTIONS, 0))
+        return int(self._item(LOADS).get(CORRECTIONS, 0))
 
     def journal(self, rota: str, version: int) -> Claim | GivingBack:
         """What made this version of the rota's ledger. Raises KeyError if there is no such version."""
@@ -252,10 +192,9 @@ class Store:
 
     def journals(self, claims: Iterable[ClaimKey]) -> dict[ClaimKey, Claim | GivingBack]:
         """The same for several, as far as they are there. One request for up to 100."""
-        keys = {(rota, version): _journal_key(rota, version) for rota, version in claims}
-        found = self._get(list(keys.values()))
-        items = {claim: found[_name(key)] for claim, key in keys.items() if _name(key) in found}
-        return {claim: _to_journal(item, claim[1]) for claim, item in items.items()}
+        keys = {(rota, version): journal_key(rota, version) for rota, version in claims}
+        items = self._items(keys)
+        return {claim: to_journal(item, claim[1]) for claim, item in items.items()}
 
     # What makes it true
 
@@ -270,7 +209,7 @@ class Store:
         self._write(
             [
                 self._put_ledger(rota, claim.before.version, after),
-                self._put_journal(rota, claim.version, {**_claim_item(claim), **_due(CLAIMS, claim.at)}),
+                self._put_journal(rota, claim.version, claim_item(claim) | by_due(CLAIMS, claim.at)),
                 *self._add_loads(load_changes(moves), limits=limits, seen=loads),
                 *(self._put_record(before, record) for before, record in moves),
             ],
@@ -285,7 +224,7 @@ class Store:
         self._write(
             [
                 self._put_ledger(rota, entry.before, after),
-                self._put_journal(rota, entry.version, {**_giving_back_item(entry), "ttl": self._expires_at(entry.at)}),
+                self._put_journal(rota, entry.version, giving_back_item(entry) | {"ttl": self._expires_at(entry.at)}),
                 *self._add_loads(load_changes(moves)),
                 *(self._put_record(before, record) for before, record in moves),
             ],
@@ -320,18 +259,14 @@ class Store:
         added = ", ".join(f"#r{n} :c{n}" for n in range(len(changes)))
         request: Item = {
             "TableName": self._table,
-            "Key": _serialize(LOADS),
+            "Key": serialize(LOADS),
             "UpdateExpression": f"ADD {added}, #corrections :one",
             "ConditionExpression": "#corrections = :seen" if corrections else "attribute_not_exists(#corrections)",
             "ExpressionAttributeNames": names,
-            "ExpressionAttributeValues": _serialize(values | ({":seen": corrections} if corrections else {})),
+            "ExpressionAttributeValues": serialize(values | ({":seen": corrections} if corrections else {})),
         }
-        try:
-            self._call(lambda: self._client.update_item(**request))
-        except ClientError as error:
-            if not _is_refused(error):
-                raise
-            raise LoadsCorrected("somebody else has corrected loads meanwhile") from error
+        if not self._holds(lambda: self._client.update_item(**request)):
+            raise LoadsCorrected("somebody else has corrected loads meanwhile")
 
     def finish(self, rota: str, version: int, at: int) -> None:
         """Note, at this time in epoch milliseconds, that no lead of a claim has still to be handed over.
@@ -342,17 +277,13 @@ class Store:
         """
         request: Item = {
             "TableName": self._table,
-            "Key": _serialize(_journal_key(rota, version)),
+            "Key": serialize(journal_key(rota, version)),
             "UpdateExpression": "REMOVE due_lane, due SET #ttl = :ttl",
             "ConditionExpression": "attribute_exists(due_lane)",
             "ExpressionAttributeNames": {"#ttl": "ttl"},
-            "ExpressionAttributeValues": _serialize({":ttl": self._expires_at(at)}),
+            "ExpressionAttributeValues": serialize({":ttl": self._expires_at(at)}),
         }
-        try:
-            self._call(lambda: self._client.update_item(**request))
-        except ClientError as error:
-            if not _is_refused(error):
-                raise
+        self._holds(lambda: self._client.update_item(**request))
 
     # What is due
 
@@ -377,68 +308,58 @@ class Store:
         """How many leads a due lane has, at most 1,000, and since when the oldest of these waits."""
         request = self._due(lane) | {"ProjectionExpression": "due", "Limit": MOST_COUNTED}
         items = self._call(lambda: self._client.query(**request))["Items"]
-        since = [int(_deserialize(item)["due"].rpartition("#")[2]) for item in items]
+        since = [int(deserialize(item)["due"].rpartition("#")[2]) for item in items]
         return Backlog(len(since), min(since, default=None))
 
     def _due_keys(self, lane: str, most: int, before: int | None) -> list[tuple[str, str]]:
         request = self._due(lane) | {"Limit": most}
         if before is not None:
             request["KeyConditionExpression"] += " AND due < :before"
-            request["ExpressionAttributeValues"] |= _serialize({":before": f"{before:013d}"})
+            request["ExpressionAttributeValues"] |= serialize({":before": f"{before:013d}"})
         items = self._call(lambda: self._client.query(**request))["Items"]
-        return [_name(_deserialize(item)) for item in items]
+        return [key_of(deserialize(item)) for item in items]
 
     def _due(self, lane: str) -> Item:
         return {
             "TableName": self._table,
             "IndexName": "by_due",
             "KeyConditionExpression": "due_lane = :lane",
-            "ExpressionAttributeValues": _serialize({":lane": lane}),
+            "ExpressionAttributeValues": serialize({":lane": lane}),
         }
 
     # Policy and roster
 
     def pointer(self) -> Pointer:
         """The number of the policy in force, and the owners as last refreshed."""
-        found = self._get([POINTER, ROSTER])
-        pointer, roster = found.get(_name(POINTER), {}), found.get(_name(ROSTER), {})
-        owners = {rep: Owner(id=rep, **owner) for rep, owner in roster.get("owners", {}).items()}
-        return Pointer(
-            number=int(pointer.get("number", 0)),
-            owners=owners,
-            owners_at=int(roster.get("at", 0)),
-            lanes=frozenset(pointer.get("lanes", ())),
-        )
+        found = self._items({"pointer": POINTER, "roster": ROSTER})
+        return to_pointer(found.get("pointer", {}), found.get("roster", {}))
 
     def policy(self, number: int) -> Policy:
-        """One version of the policy. Raises PolicyMissing, or PolicyInvalid if this program can't use it."""
-        key = _policy_key(number)
-        found = self._get([key])
-        if _name(key) not in found:
+        """One version of the policy; 0 is none. Raises PolicyMissing, or PolicyInvalid if this program can't use it."""
+        if number == 0:
+            raise PolicyMissing("no policy is in force: apply one with `fairturn policy apply`")
+        item = self._item(policy_key(number))
+        if not item:
             raise PolicyMissing(f"there is no version {number} of the policy: apply one with `fairturn policy apply`")
-        return Policy.load(found[_name(key)]["policy"])
+        return Policy.load(item["policy"])
 
     def terms(self) -> Terms:
         """What is in force now. Raises PolicyMissing, or PolicyInvalid if this program can't use it."""
         pointer = self.pointer()
-        if pointer.number == 0:
-            raise PolicyMissing("no policy is in force: apply one with `fairturn policy apply`")
         return Terms(pointer.number, self.policy(pointer.number), pointer.owners)
 
     def versions(self, last: int) -> list[Version]:
         """The last versions of the policy, at most 100, the newest first; none if no policy was applied."""
         number = self.pointer().number
-        keys = {each: _policy_key(each) for each in range(number, max(number - last, 0), -1)}
-        found = self._get(list(keys.values()))
-        items = {each: found[_name(key)] for each, key in keys.items() if _name(key) in found}
-        return [_to_version(each, item) for each, item in items.items()]
+        keys = {each: policy_key(each) for each in range(number, max(number - last, 0), -1)}
+        items = self._items(keys)
+        return [to_version(each, item) for each, item in items.items()]
 
     def stored_versions(self, numbers: Iterable[int]) -> dict[int, Item]:
         """Versions of the policy as they are stored, whether this program can use them or not: `policy` as JSON has it,
         `at`, and where they are known `by` and `message`. What has expired is left out."""
-        keys = {number: _policy_key(number) for number in numbers}
-        found = self._get(list(keys.values()))
-        items = {number: found[_name(key)] for number, key in keys.items() if _name(key) in found}
+        keys = {number: policy_key(number) for number in numbers}
+        items = self._items(keys)
         return {number: item | {"policy": json.loads(item["policy"])} for number, item in items.items()}
 
     def amend_version(self, number: int, item: Item) -> None:
@@ -449,14 +370,10 @@ class Store:
         text = json.dumps(item["policy"], separators=(",", ":"))
         request: Item = {
             "TableName": self._table,
-            "Item": _serialize({**item, **_policy_key(number), "policy": text}),
+            "Item": serialize({**item, **policy_key(number), "policy": text}),
             "ConditionExpression": "attribute_exists(pk)",
         }
-        try:
-            self._call(lambda: self._client.put_item(**request))
-        except ClientError as error:
-            if not _is_refused(error):
-                raise
+        self._holds(lambda: self._client.put_item(**request))
 
     def put_policy(
         self, number: int, policy: Policy, at: int, *, by: str | None = None, message: str | None = None
@@ -467,30 +384,30 @@ class Store:
         Condition: it follows the one in force. Raises PolicyMoved.
         """
         said = {name: value for name, value in (("by", by), ("message", message)) if value is not None}
-        version = {**_policy_key(number), "policy": policy.dump(), "at": at, **said}
+        version = {**policy_key(number), "policy": policy.dump(), "at": at, **said}
         lanes = {due_lane(rota, lane) for rota in policy.rotas for lane in policy.lanes(rota)}
         follows: Item = {
-            "Key": _serialize(POINTER),
+            "Key": serialize(POINTER),
             "UpdateExpression": "SET #number = :number" + (" ADD lanes :lanes" if lanes else ""),
             "ConditionExpression": "#number = :before" if number > 1 else "attribute_not_exists(pk)",
             "ExpressionAttributeNames": {"#number": "number"},
-            "ExpressionAttributeValues": _serialize(
+            "ExpressionAttributeValues": serialize(
                 {":number": number}
                 | ({":before": number - 1} if number > 1 else {})
                 | ({":lanes": lanes} if lanes else {})
             ),
         }
         items: list[Item] = [
-            {"Put": {"ConditionExpression": "attribute_not_exists(pk)", "Item": _serialize(version)}},
+            {"Put": {"ConditionExpression": "attribute_not_exists(pk)", "Item": serialize(version)}},
             {"Update": follows},
         ]
         if number > 1:
             expires: Item = {
-                "Key": _serialize(_policy_key(number - 1)),
+                "Key": serialize(policy_key(number - 1)),
                 "UpdateExpression": "SET #ttl = :ttl",
                 "ConditionExpression": "attribute_exists(pk)",
                 "ExpressionAttributeNames": {"#ttl": "ttl"},
-                "ExpressionAttributeValues": _serialize({":ttl": self._expires_at(at)}),
+                "ExpressionAttributeValues": serialize({":ttl": self._expires_at(at)}),
             }
             items.append({"Update": expires})
         try:
@@ -503,39 +420,28 @@ class Store:
 
         Condition, where `read_at` is given: they are still those that were refreshed then. Raises RosterMoved.
         """
-        rows = {
-            owner.id: {"email": owner.email, "archived": owner.archived} | ({"missed": True} if owner.missed else {})
-            for owner in owners
-        }
         seen = None if read_at is None else ("at", read_at)
-        if not self._put({**ROSTER, "owners": rows, "at": at}, seen):
+        if not self._put(roster_item(owners, at), seen):
             raise RosterMoved("somebody has refreshed the owners meanwhile")
 
     def mark_unavailable(self, rep: str) -> None:
         """Note that HubSpot refuses this owner, until the roster is refreshed. Who is not in it stays out."""
         request: Item = {
             "TableName": self._table,
-            "Key": _serialize(ROSTER),
+            "Key": serialize(ROSTER),
             "UpdateExpression": "SET #owners.#rep.#unavailable = :true",
             "ConditionExpression": "attribute_exists(#owners.#rep)",
             "ExpressionAttributeNames": {"#owners": "owners", "#rep": rep, "#unavailable": "unavailable"},
-            "ExpressionAttributeValues": _serialize({":true": True}),
+            "ExpressionAttributeValues": serialize({":true": True}),
         }
-        try:
-            self._call(lambda: self._client.update_item(**request))
-        except ClientError as error:
-            if not _is_refused(error):
-                raise
+        self._holds(lambda: self._client.update_item(**request))
 
     # Floods and overwrites
 
     def brake(self) -> Brake:
         """The brake as it stands."""
-        item = self._get([BRAKE]).get(_name(BRAKE))
-        if item is None:
-            return Brake()
-        minutes = {int(minute): leads for minute, leads in item["minutes"].items()}
-        return Brake(item["rev"], minutes, item["pulled_under"])
+        item = self._item(BRAKE)
+        return to_brake(item) if item else Brake()
 
     def hold_back(self, before: Brake, after: Brake, moves: Moves) -> None:
         """Count leads from bulk sources and write down that they wait, at most 97, all or nothing: so each is counted
@@ -543,13 +449,7 @@ class Store:
 
         Condition: the brake is as it was read, and so is each record. Raises BrakeMoved or RecordsMoved.
         """
-        item = {
-            **BRAKE,
-            "rev": after.rev,
-            "minutes": {str(minute): leads for minute, leads in after.minutes.items()},
-            "pulled_under": after.pulled_under,
-        }
-        brake = {"Put": {"Item": _serialize(item), **_unless_moved("rev", before.rev)}}
+        brake = {"Put": {"Item": serialize(brake_item(after)), **_unless_moved("rev", before.rev)}}
         try:
             self._write([brake, *(self._put_record(record, held) for record, held in moves)], moves)
         except ClaimRefused as refused:
@@ -562,26 +462,26 @@ class Store:
         day = datetime.fromtimestamp(at / 1000, UTC).date().isoformat()
         request: Item = {
             "TableName": self._table,
-            "Key": _serialize({"pk": "OVERWRITES", "sk": day}),
+            "Key": serialize({"pk": "OVERWRITES", "sk": day}),
             "UpdateExpression": "ADD #source :one SET #ttl = :ttl",
             "ExpressionAttributeNames": {"#source": source, "#ttl": "ttl"},
-            "ExpressionAttributeValues": _serialize({":one": 1, ":ttl": at // 1000 + OVERWRITES_KEPT_FOR}),
+            "ExpressionAttributeValues": serialize({":one": 1, ":ttl": at // 1000 + OVERWRITES_KEPT_FOR}),
             "ReturnValues": "UPDATED_NEW",
         }
         answer = self._call(lambda: self._client.update_item(**request))
-        return int(_deserialize(answer["Attributes"])[source])
+        return int(deserialize(answer["Attributes"])[source])
 
     # What no webhook told
 
     def last_look(self) -> Look | None:
         """How far reconciliation has come; None if it never looked."""
-        item = self._get([LOOK]).get(_name(LOOK))
-        return None if item is None else Look(item["began_at"], item["since"], item["beyond"], item["done"])
+        item = self._item(LOOK)
+        return to_look(item) if item else None
 
     def note_look(self, look: Look) -> None:
         """Write down how far reconciliation has come. Of two runs that look at once, the later word counts: all that
         the other has found is sent."""
-        self._put({**LOOK, **asdict(look)}, None)
+        self._put(look_item(look), None)
 
     # What an audit reads
 
@@ -594,14 +494,14 @@ class Store:
             "TableName": self._table,
             "ConsistentRead": True,
             "FilterExpression": "sk = :record",
-            "ExpressionAttributeValues": _serialize({":record": "RECORD"}),
+            "ExpressionAttributeValues": serialize({":record": "RECORD"}),
             **({} if whole else shown),
         }
         if beyond is not None:
             request["ExclusiveStartKey"] = beyond
         answer = self._call(lambda: self._client.scan(**request))
-        items = map(_deserialize, answer["Items"])
-        return _to_records({item["pk"].partition("#")[2]: item for item in items}), answer.get("LastEvaluatedKey")
+        items = map(deserialize, answer["Items"])
+        return to_records({item["pk"].partition("#")[2]: item for item in items}), answer.get("LastEvaluatedKey")
 
     def journals_from(
         self, rota: str, first: int, last: int, at: int
@@ -614,18 +514,18 @@ class Store:
             "TableName": self._table,
             "ConsistentRead": True,
             "KeyConditionExpression": "pk = :rota AND sk BETWEEN :first AND :last",
-            "ExpressionAttributeValues": _serialize(
+            "ExpressionAttributeValues": serialize(
                 {
-                    ":rota": _ledger_key(rota)["pk"],
-                    ":first": _journal_key(rota, first)["sk"],
-                    ":last": _journal_key(rota, last)["sk"],
+                    ":rota": ledger_key(rota)["pk"],
+                    ":first": journal_key(rota, first)["sk"],
+                    ":last": journal_key(rota, last)["sk"],
                 }
             ),
             "Limit": MAX_KEYS,
         }
         answer = self._call(lambda: self._client.query(**request))
-        items = {int(item["sk"].partition("#")[2]): item for item in map(_deserialize, answer["Items"])}
-        entries = {version: _to_entry(item, version) for version, item in items.items()}
+        items = {int(item["sk"].partition("#")[2]): item for item in map(deserialize, answer["Items"])}
+        entries = {version: to_entry(item, version) for version, item in items.items()}
         soon = at // 1000 + EXPIRES_SOON
         expired = [version for version, item in items.items() if "ttl" in item and item["ttl"] < soon]
         expired += [version for version, entry in entries.items() if entry and self._expires_at(entry.at) < soon]
@@ -635,23 +535,19 @@ class Store:
     def entries(self, claims: Iterable[ClaimKey]) -> dict[ClaimKey, tuple[Claim | GivingBack | None, bool]]:
         """Some journals, as far as they are there, None for one that can't be read, each with whether sweep still looks
         at it. One request for up to 100."""
-        keys = {(rota, version): _journal_key(rota, version) for rota, version in claims}
-        found = self._get(list(keys.values()))
-        items = {claim: found[_name(key)] for claim, key in keys.items() if _name(key) in found}
-        return {claim: (_to_entry(item, claim[1]), "due_lane" in item) for claim, item in items.items()}
+        keys = {(rota, version): journal_key(rota, version) for rota, version in claims}
+        items = self._items(keys)
+        return {claim: (to_entry(item, claim[1]), "due_lane" in item) for claim, item in items.items()}
 
     def last_audit(self) -> Mark | None:
         """How far the daily audit has come; None if there never was one."""
-        item = self._get([AUDIT]).get(_name(AUDIT))
-        if item is None:
-            return None
-        facts = {each.name: item[each.name] for each in fields(Mark)}
-        return Mark(**facts | {"left": tuple(item["left"]), "sample": tuple(item["sample"])})
+        item = self._item(AUDIT)
+        return to_mark(item) if item else None
 
     def note_audit(self, mark: Mark) -> None:
         """Write down how far the daily audit has come. Of two runs that audit at once, the later word counts: both have
         told what they found."""
-        self._put({**AUDIT, **asdict(mark)}, None)
+        self._put(mark_item(mark), None)
 
     # Mistakes of ours
 
@@ -659,46 +555,54 @@ class Store:
         """Count that a mistake of ours ended a try with a lead, given as (type, id). Returns how many did by now."""
         request: Item = {
             "TableName": self._table,
-            "Key": _serialize(_tries_key(*lead)),
+            "Key": serialize(tries_key(*lead)),
             "UpdateExpression": "ADD #number :one SET #what = :what, #at = :at, #ttl = :ttl",
             "ExpressionAttributeNames": {"#number": "number", "#what": "what", "#at": "at", "#ttl": "ttl"},
-            "ExpressionAttributeValues": _serialize(
+            "ExpressionAttributeValues": serialize(
                 {":one": 1, ":what": what, ":at": at, ":ttl": at // 1000 + TRIES_KEPT_FOR}
             ),
             "ReturnValues": "UPDATED_NEW",
         }
         answer = self._call(lambda: self._client.update_item(**request))
-        return int(_deserialize(answer["Attributes"])["number"])
+        return int(deserialize(answer["Attributes"])["number"])
 
     def tries(self, leads: Iterable[tuple[str, str]]) -> dict[str, Tries]:
         """The tries of leads given as (type, id) that mistakes of ours ended, by the leads' names."""
-        keys = {lead_key(*lead): _tries_key(*lead) for lead in leads}
-        found = self._get(list(keys.values()))
-        items = {lead: found[_name(key)] for lead, key in keys.items() if _name(key) in found}
+        keys = {lead_key(*lead): tries_key(*lead) for lead in leads}
+        items = self._items(keys)
         return {lead: Tries(int(item["number"]), int(item["at"]), item["what"]) for lead, item in items.items()}
 
     def forget_tries(self, leads: Iterable[tuple[str, str]]) -> None:
         """Forget the tries of leads given as (type, id). One request for each."""
         for lead in leads:
-            key = _serialize(_tries_key(*lead))
+            key = serialize(tries_key(*lead))
             self._call(lambda key=key: self._client.delete_item(TableName=self._table, Key=key))  # type: ignore[misc]
 
     # Requests
+
+    def _item(self, key: Mapping[str, str]) -> Item:
+        """One item; an empty one if it is not there."""
+        return self._get([key]).get(key_of(key), {})
+
+    def _items(self, keys: Mapping[T, Mapping[str, str]]) -> dict[T, Item]:
+        """Items by what they are asked for, as far as they are there."""
+        found = self._get(list(keys.values()))
+        return {name: found[key_of(key)] for name, key in keys.items() if key_of(key) in found}
 
     def _get(self, keys: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], Item]:
         found: dict[tuple[str, str], Item] = {}
         for start in range(0, len(keys), MAX_KEYS):
             wanted: Any = {
                 self._table: {
-                    "Keys": [_serialize(key) for key in keys[start : start + MAX_KEYS]],
+                    "Keys": [serialize(key) for key in keys[start : start + MAX_KEYS]],
                     "ConsistentRead": True,
                 }
             }
             for _ in range(MAX_READS):
                 answer = self._call(lambda wanted=wanted: self._client.batch_get_item(RequestItems=wanted))  # type: ignore[misc]
                 for raw in answer["Responses"].get(self._table, []):
-                    item = _deserialize(raw)
-                    found[_name(item)] = item
+                    item = deserialize(raw)
+                    found[key_of(item)] = item
                 wanted = answer.get("UnprocessedKeys")
                 if not wanted:
                     break
@@ -713,11 +617,15 @@ class Store:
     def _put(self, item: Item, seen: tuple[str, int] | None) -> bool:
         """Put an item, on condition that one of its attributes still is what was seen, 0 being that of an item that
         is not there. Returns whether the condition held."""
-        request: Item = {"TableName": self._table, "Item": _serialize(item)}
+        request: Item = {"TableName": self._table, "Item": serialize(item)}
         if seen is not None:
             request |= _unless_moved(*seen)
+        return self._holds(lambda: self._client.put_item(**request))
+
+    def _holds(self, request: Callable[[], Any]) -> bool:
+        """Make one write; whether its condition held."""
         try:
-            self._call(lambda: self._client.put_item(**request))
+            self._call(request)
         except ClientError as error:
             if not _is_refused(error):
                 raise
@@ -758,29 +666,22 @@ class Store:
             raise Contended("in conflict with other transactions too often") from error
 
     def _put_ledger(self, rota: str, version: int, after: Ledger) -> Item:
-        item = {
-            **_ledger_key(rota),
-            "version": version + 1,
-            "policy": after.policy,
-            "turns": after.turns,
-            "books": packed({"balances": after.balances, "last": after.last, "grace": after.grace}),
-        }
         return {
             "Put": {
-                "Item": _serialize(item),
+                "Item": serialize(ledger_item(rota, version + 1, after)),
                 **_unless_moved("version", version),
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             }
         }
 
     def _put_journal(self, rota: str, version: int, entry: Item) -> Item:
-        item = _serialize({**_journal_key(rota, version), **entry})
+        item = serialize({**journal_key(rota, version), **entry})
         return {"Put": {"Item": item, "ConditionExpression": "attribute_not_exists(pk)"}}
 
     def _put_record(self, before: Record, record: Record) -> Item:
         return {
             "Put": {
-                "Item": _serialize(_record_item(record)),
+                "Item": serialize(record_item(record)),
                 **_unless_moved("rev", before.rev),
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             }
@@ -808,91 +709,15 @@ class Store:
             else:
                 conditions.append(f"attribute_not_exists(#r{n})")
         update: Item = {
-            "Key": _serialize(LOADS),
+            "Key": serialize(LOADS),
             "UpdateExpression": "ADD " + ", ".join(f"#r{n} :c{n}" for n in range(len(names))),
             "ExpressionAttributeNames": names,
-            "ExpressionAttributeValues": _serialize(values),
+            "ExpressionAttributeValues": serialize(values),
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
         if conditions:
             update["ConditionExpression"] = " AND ".join(conditions)
         return [{"Update": update}]
-
-
-class InForce:
-    """The policy and the roster that a warm function works under, read again after 30 seconds.
-
-    The clock is the wall's: while Lambda keeps a function frozen between two calls, others may stand still.
-    """
-
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
-        self._store = store
-        self._clock = clock
-        self._read_at = float("-inf")
-        self._terms: Terms | None = None
-
-    def current(self) -> Terms:
-        """The terms to decide by. Raises PolicyMissing or PolicyInvalid."""
-        if self._terms is None or self._clock() - self._read_at >= IN_FORCE_FOR:
-            return self.anew()[1]
-        return self._terms
-
-    def anew(self) -> tuple[Pointer, Terms]:
-        """Read what is in force now, and decide by that from here on. Raises PolicyMissing or PolicyInvalid."""
-        pointer = self._store.pointer()
-        if pointer.number == 0:
-            raise PolicyMissing("no policy is in force: apply one with `fairturn policy apply`")
-        if self._terms is None or pointer.number != self._terms.number:
-            policy = self._store.policy(pointer.number)
-        else:
-            policy = self._terms.policy
-        self._terms = Terms(pointer.number, policy, pointer.owners)
-        self._read_at = self._clock()
-        for rep in filterfalse(self._terms.is_owner, self._terms.policy.reps):
-            count(Metric.REPS_UNAVAILABLE)
-            logger.error("the policy names a rep whom HubSpot does not know or has archived", extra={"rep": rep})
-        return pointer, self._terms
-
-    def forget(self) -> None:
-        """Read again at the next look: something has shown that there is a newer truth."""
-        self._read_at = float("-inf")
-
-
-# Keys
-
-
-def _ledger_key(rota: str) -> dict[str, str]:
-    return {"pk": f"ROTA#{rota}", "sk": "LEDGER"}
-
-
-def _journal_key(rota: str, version: int) -> dict[str, str]:
-    return {"pk": f"ROTA#{rota}", "sk": f"CLAIM#{version:012d}"}
-
-
-def _record_key(record_type: str, record_id: str) -> dict[str, str]:
-    return {"pk": f"LEAD#{lead_key(record_type, record_id)}", "sk": "RECORD"}
-
-
-def _tries_key(record_type: str, record_id: str) -> dict[str, str]:
-    return {"pk": f"LEAD#{lead_key(record_type, record_id)}", "sk": "TRIES"}
-
-
-def _policy_key(number: int) -> dict[str, str]:
-    return {"pk": "POLICY", "sk": f"V#{number:06d}"}
-
-
-def _name(key: Mapping[str, Any]) -> tuple[str, str]:
-    return key["pk"], key["sk"]
-
-
-def due_lane(rota: str, lane: str) -> str:
-    """Where the leads of a lane wait in the index `by_due`."""
-    return f"{rota}#{lane}"
-
-
-def _due(lane: str, at: int) -> Item:
-    """The key of an item in the index `by_due`, in a lane that goes by time alone."""
-    return {"due_lane": lane, "due": f"{at:013d}"}
 
 
 # Conditions
@@ -905,170 +730,8 @@ def _unless_moved(name: str, seen: int) -> Item:
     return {
         "ConditionExpression": "#seen = :seen",
         "ExpressionAttributeNames": {"#seen": name},
-        "ExpressionAttributeValues": _serialize({":seen": seen}),
+        "ExpressionAttributeValues": serialize({":seen": seen}),
     }
-
-
-# Items
-
-
-def _record_item(record: Record) -> Item:
-    """The record with the key of the index `by_due`, which says what has still to happen. A claimed one has none: its
-    claim has."""
-    item: Item = {field.name: getattr(record, field.name) for field in fields(record)}
-    item |= _record_key(record.type, record.id)
-    if record.state is State.WAITING and record.rota is not None and record.lane is not None:
-        rank = Priority(record.priority).rank if record.priority else Priority.NORMAL.rank
-        item["due_lane"] = due_lane(record.rota, record.lane)
-        item["due"] = f"{rank}#{record.occurred_at:013d}"
-    elif record.state is State.WAITING:
-        item |= _due(HELD_BACK, record.occurred_at)
-    elif record.state is State.REFUSED:
-        item |= _due(REFUSED, record.changed_at)
-    elif record.state is State.UNOWNED:
-        item |= _due(UNOWNED, record.changed_at)
-    elif record.look_at is not None:
-        item |= _due(UNSEEN, record.look_at)
-    item["ttl"] = record.expires_at
-    item["had"] = list(record.had)
-    return {name: value for name, value in item.items() if value not in (None, {}, [], 0)}
-
-
-def _to_records(items: Mapping[str, Item]) -> Records:
-    known: dict[str, Record] = {}
-    unreadable: dict[str, RecordUnreadable] = {}
-    for lead, item in items.items():
-        try:
-            known[lead] = _to_record(item)
-        except RecordUnreadable as error:
-            unreadable[lead] = error
-    return Records(known, unreadable)
-
-
-def _to_record(item: Item) -> Record:
-    """Raises RecordUnreadable: another version of the program has written it, or something else."""
-    known = {field.name for field in fields(Record)}
-    try:
-        state = State(item["state"])
-        facts = {name: value for name, value in item.items() if name in known}
-        return Record(**facts | {"state": state, "had": tuple(item.get("had", ()))})
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordUnreadable(f"this version cannot read the record of this lead ({type(error).__name__})") from error
-
-
-def _to_version(number: int, item: Item) -> Version:
-    mode = Mode(json.loads(item["policy"]).get("mode", Mode.LIVE))
-    return Version(number, item["at"], mode, item.get("by"), item.get("message"))
-
-
-def _to_ledger(item: Item) -> Ledger:
-    return Ledger(item["version"], item["policy"], item["turns"], **_unpacked(item["books"]))
-
-
-def _to_loads(item: Item) -> dict[str, int]:
-    return {rep: load for rep, load in item.items() if rep not in {*LOADS, CORRECTIONS}}
-
-
-def _claim_item(claim: Claim) -> Item:
-    """All of it is packed, because a journal costs two write units for each KB. Each rep is named once, and what is
-    known of them stands in the same place of each row."""
-    before = claim.before
-    known = (*before.balances.values(), before.last, before.grace)
-    reps = list(dict.fromkeys([*claim.members, *chain.from_iterable(known)]))
-    journal = (
-        (before.version, before.policy, before.turns),
-        (claim.policy, claim.at, sorted(claim.lanes)),
-        reps,
-        {lane: [row.get(rep) for rep in reps] for lane, row in before.balances.items()},
-        [before.last.get(rep) for rep in reps],
-        [before.grace.get(rep) for rep in reps],
-        [_member_row(member) for member in claim.members.values()],
-        [(given.lead, given.lane, given.winner, given.is_patient, *given.had) for given in claim.leads],
-    )
-    return {"kind": "claim", "journal": packed(journal)}
-
-
-def _to_entry(item: Item, version: int) -> Claim | GivingBack | None:
-    """A journal, or None if it can't be read."""
-    entry = attempt(lambda: _to_journal(item, version))
-    return None if isinstance(entry, Mistake) else entry
-
-
-def _to_journal(item: Item, version: int) -> Claim | GivingBack:
-    return _to_claim(item) if item["kind"] == "claim" else _to_giving_back(item, version)
-
-
-def _to_claim(item: Item) -> Claim:
-    if "journal" not in item:
-        return _to_claim_of_old(item)
-    (version, policy, turns), (now, at, lanes), reps, balances, last, grace, members, leads = _unpacked(item["journal"])
-
-    def of_each(row: Iterable[Any]) -> dict[str, Any]:
-        return {rep: value for rep, value in zip(reps, row, strict=False) if value is not None}
-
-    rows = {lane: of_each(row) for lane, row in balances.items()}
-    return Claim(
-        before=Ledger(version, policy, turns, rows, of_each(last), of_each(grace)),
-        policy=now,
-        at=at,
-        lanes=frozenset(lanes),
-        members={rep: _to_member(row) for rep, row in of_each(members).items()},
-        leads=_to_given(leads),
-    )
-
-
-def _to_claim_of_old(item: Item) -> Claim:
-    """A journal as earlier versions of this program have written it."""
-    return Claim(
-        before=Ledger(**_unpacked(item["before"])),
-        policy=item["policy"],
-        at=item["at"],
-        lanes=frozenset(item["lanes"]),
-        members={rep: _to_member(row) for rep, row in _unpacked(item["members"]).items()},
-        leads=_to_given(item["leads"]),
-    )
-
-
-def _member_row(member: Member) -> Item:
-    """What is not as usual with a rep."""
-    usual = asdict(Member())
-    row = {name: value for name, value in asdict(member).items() if value != usual[name]}
-    row |= {"skills": sorted(member.skills)} if member.skills else {}
-    said = member.verdict
-    return row | ({"verdict": [said.code, said.source, *filter(None, [said.until])]} if "verdict" in row else {})
-
-
-def _to_member(row: Item) -> Member:
-    told = {name: row[name] for name in row.keys() - {"on_duty", "why", "has_left"}}
-    verdict = _to_verdict(*row["verdict"]) if "verdict" in row else _to_verdict_of_old(row)
-    return Member(**told | {"skills": frozenset(row.get("skills", ())), "verdict": verdict})
-
-
-def _to_verdict(code: str, source: str, until: str | None = None) -> Verdict:
-    return Verdict(Code(code), Source(source), until)
-
-
-def _to_verdict_of_old(row: Item) -> Verdict:
-    """A verdict as earlier versions of this program have written it: whether somebody may get leads, and a text."""
-    if row.get("has_left"):
-        codes = {"deactivated in HubSpot": Code.DEACTIVATED, "refused by HubSpot": Code.REFUSED}
-        return Verdict(codes.get(row.get("why", ""), Code.UNKNOWN), Source.HUBSPOT)
-    if row.get("on_duty", True):
-        return Verdict()
-    _, away, until = row.get("why", "").partition("away until ")
-    return Verdict(Code.AWAY, until=until.replace(" ", "T")) if away else Verdict(Code.OFF)
-
-
-def _to_given(rows: Iterable[Sequence[Any]]) -> tuple[Given, ...]:
-    return tuple(Given(lead, lane, winner, tuple(had), patient) for lead, lane, winner, patient, *had in rows)
-
-
-def _giving_back_item(entry: GivingBack) -> Item:
-    return {"kind": "giving back", "at": entry.at, "leads": [list(returned) for returned in entry.leads]}
-
-
-def _to_giving_back(item: Item, version: int) -> GivingBack:
-    return GivingBack(version - 1, item["at"], tuple(Returned(*returned) for returned in item["leads"]))
 
 
 # Failures
@@ -1115,48 +778,12 @@ def _who_won(reasons: Sequence[Mapping[str, Any]], items: Sequence[Item], moves:
         if reason.get("Code") != "ConditionalCheckFailed":
             continue
         key = item["Put"]["Item"] if "Put" in item else item["Update"]["Key"]
-        present = _deserialize(reason.get("Item", {}))
+        present = deserialize(reason.get("Item", {}))
         if position >= first_record:
             record = moves[position - first_record][1]
-            records[record.key] = _to_record(present) if present else new(record.id, record.type)
+            records[record.key] = to_record(present) if present else new(record.id, record.type)
         elif key["sk"]["S"] == "LEDGER":
-            ledger = _to_ledger(present) if present else Ledger()
+            ledger = to_ledger(present) if present else Ledger()
         elif key["sk"]["S"] == "LOADS":
-            loads = _to_loads(present)
+            loads = to_loads(present)
     return ClaimRefused(ledger=ledger, loads=loads, records=records)
-
-
-# Values
-
-_serializer = TypeSerializer()
-_deserializer = TypeDeserializer()
-
-
-def _serialize(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _serializer.serialize(value) for name, value in item.items()}
-
-
-def _deserialize(item: Mapping[str, Any]) -> Item:
-    return {name: _plain(_deserializer.deserialize(value)) for name, value in item.items()}
-
-
-def packed(data: Mapping[str, Any] | Sequence[Any]) -> bytes:
-    """A value as the table keeps ledgers and journals, in few bytes."""
-    return zlib.compress(json.dumps(data, separators=(",", ":")).encode(), zlib.Z_BEST_COMPRESSION)
-
-
-def _unpacked(packed: bytes) -> Any:
-    return json.loads(zlib.decompress(packed))
-
-
-def _plain(value: Any) -> Any:
-    """DynamoDB's numbers are decimals; all of ours are integers."""
-    if isinstance(value, Binary):
-        return value.value  # type: ignore[attr-defined] # the stubs leave it out
-    if isinstance(value, Decimal):
-        return int(value)
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
-    return value

@@ -26,7 +26,7 @@ from fairturn.rules.routing import is_closed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
-    from fairturn.rules.ledger import Booking
+    from fairturn.rules.ledger import Booking, ClaimKey
     from fairturn.rules.policy import Policy
 
 AUDIT_EVERY: Final = 24 * 3_600_000
@@ -37,8 +37,6 @@ SETTLED_AFTER: Final = 24 * 3_600_000
 """Milliseconds without a change after which a record has to be what HubSpot shows."""
 TOLD_AFTER: Final = 3_600_000
 """Milliseconds that webhooks and reconciliation have to tell of what has changed in HubSpot."""
-
-ClaimKey = tuple[str, int]
 
 
 class What(StrEnum):

@@ -198,6 +198,10 @@ class Claim:
         return {lead: booking for lead, booking in booked if booking is not None}
 
 
+ClaimKey = tuple[str, int]
+"""A claim: its rota, and the version of the ledger that it made."""
+
+
 class Returned(NamedTuple):
     """One lead of a giving back, as its journal keeps it."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from fairturn.errors import RecordUnreadable
     from fairturn.rules.events import Message
     from fairturn.rules.routing import Route
 
@@ -421,6 +422,22 @@ class Record:
     def _ended(self, what: Move, at: int) -> Record:
         """What is no more keeps no property's value."""
         return self._moved(what, at).emptied()
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of some leads, by the leads' names."""
+
+    known: Mapping[str, Record]
+    """Those that there are."""
+    unreadable: Mapping[str, RecordUnreadable]
+
+    def of(self, id: str, type: str = CONTACT) -> Record:  # noqa: A002 - HubSpot's words
+        """A lead's record; a new one where there is none. Raises RecordUnreadable."""
+        key = lead_key(type, id)
+        if key in self.unreadable:
+            raise self.unreadable[key]
+        return self.known.get(key) or new(id, type)
 
 
 def new(id: str, type: str = CONTACT) -> Record:  # noqa: A002 - HubSpot's words

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.edges.hubspot import CHANGED_AT
 from fairturn.edges.queues import Letter
-from fairturn.edges.store import MAX_KEYS, MAX_RECORDS, Records
+from fairturn.edges.store import MAX_KEYS, MAX_RECORDS
 from fairturn.errors import OutOfTime
 from fairturn.rules.events import CONTACT, UNKNOWN_SOURCE, Kind, Message, lead_of
 from fairturn.rules.findings import (
@@ -42,7 +42,7 @@ from fairturn.rules.findings import (
     untold,
 )
 from fairturn.rules.ledger import Claim
-from fairturn.rules.record import State, milliseconds
+from fairturn.rules.record import Records, State, milliseconds
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
@@ -51,10 +51,12 @@ if TYPE_CHECKING:
     from fairturn.deadline import Deadline
     from fairturn.edges.hubspot import HubSpot
     from fairturn.edges.queues import Queue
-    from fairturn.edges.store import ClaimKey, Store, Terms
+    from fairturn.edges.store import Store
     from fairturn.errors import RecordUnreadable
     from fairturn.rules.findings import Resting
+    from fairturn.rules.ledger import ClaimKey
     from fairturn.rules.record import Record
+    from fairturn.rules.terms import Terms
 
 LEAST: Final = 6.0
 """Seconds without which no further page is begun: to a page of journals belong all claims that it gives back."""

@@ -11,12 +11,12 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fairturn.edges.refusals import ClaimRefused
-from fairturn.edges.store import MAX_RECORDS, Records
+from fairturn.edges.store import MAX_RECORDS
 from fairturn.errors import Contended, PolicySuperseded
 from fairturn.rules.events import lead_of
 from fairturn.rules.ledger import Claim, Given, GivingBack, Ledger, Member, Offer, Returned, allot, give_back, settle
 from fairturn.rules.policy import Priority
-from fairturn.rules.record import Record, State, milliseconds
+from fairturn.rules.record import Record, Records, State, milliseconds
 from fairturn.rules.roster import comes_on_duty, duty
 from fairturn.telemetry import logger
 
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from fairturn.edges.store import ClaimKey, Store, Terms
-    from fairturn.rules.ledger import Booking
+    from fairturn.edges.store import Store
+    from fairturn.rules.ledger import Booking, ClaimKey
     from fairturn.rules.routing import Lead, Route
+    from fairturn.rules.terms import Terms
 
 ATTEMPTS: Final = 8
 """How often one claim or undoing is decided anew after it was refused."""

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from fairturn.deadline import Deadline
     from fairturn.edges.hubspot import HubSpot
     from fairturn.edges.queues import Queue
-    from fairturn.edges.store import Store, Terms
+    from fairturn.edges.store import Store
     from fairturn.rules.events import Message
     from fairturn.rules.missed import Cause, Look, Sighting
+    from fairturn.rules.terms import Terms
 
 PAGE: Final = SEARCH_PAGE
 """Contacts that are looked at together."""
