@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import boto3
 
 from bench.table import Table
-from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.store import Store
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import milliseconds

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bench.stack import RUN, Queue, Stack
 from fairturn.deadline import Deadline
-from fairturn.edges.hubspot import HubSpot, OwnerWrite
+from fairturn.edges.hubspot.client import HubSpot, OwnerWrite
 from fairturn.edges.queues import Letter
 from fairturn.errors import Unavailable
 from fairturn.rules.events import CONTACT

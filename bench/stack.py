@@ -25,7 +25,7 @@ from unittest.mock import patch
 
 from bench.silence import silence
 from fairturn.deadline import Deadline
-from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.queues import Letter, Received
 from fairturn.edges.store import Store
 from fairturn.intake import Intake, Request

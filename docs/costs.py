@@ -23,7 +23,7 @@ import boto3
 from docs import prices
 from fairturn import wiring
 from fairturn.edges.credentials import MAX_AGE
-from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.store import MAX_RECORDS, Store
 from fairturn.rules.record import milliseconds
 from fairturn.settings import settings

@@ -27,7 +27,7 @@ from fairturn_sandbox import events
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fairturn.edges.hubspot import HubSpot
+    from fairturn.edges.hubspot.client import HubSpot
     from fairturn.rules.policy import Policy
     from fairturn_console.dead_letters import DeadLetter, Listing
     from fairturn_console.person import People

@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from fairturn.edges.credentials import Credentials
-from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.queues import Queue
 from fairturn.edges.store import Store
 from fairturn.errors import FairturnError

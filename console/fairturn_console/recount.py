@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from fairturn.deadline import Deadline
-from fairturn.edges.hubspot import BATCH_LIMIT, MOST_GROUPS, Filter
+from fairturn.edges.hubspot.client import BATCH_LIMIT, MOST_GROUPS, Filter
 from fairturn.edges.queues import Letter
 from fairturn.edges.refusals import LoadsCorrected
 from fairturn.errors import HubSpotUnavailable, OutOfTime
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from fairturn.edges.hubspot import HubSpot
+    from fairturn.edges.hubspot.client import HubSpot
     from fairturn.edges.queues import Queue
     from fairturn.edges.store import Store
     from fairturn.rules.conditions import Reached

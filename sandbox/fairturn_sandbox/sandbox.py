@@ -30,7 +30,7 @@ from moto.sqs.models import Queue, sqs_backends
 
 from fairturn import wiring
 from fairturn.edges import queues
-from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.hubspot.client import HubSpot
 from fairturn.settings import settings
 from fairturn.telemetry import logger
 from fairturn_console.dead_letters import DeadLetters

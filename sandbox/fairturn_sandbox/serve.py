@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.store import Store
 from fairturn_console.policy import applying
 from fairturn_sandbox.cloud import Stack, aws, reachable

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import boto3
 from msgspec.structs import replace
 
-from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.store import Store
 from fairturn.rules.events import CONTACT, lead_key
 from fairturn.rules.explain import PROPERTIES

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from fairturn.assign import Assign
-from fairturn.edges.hubspot import Found
+from fairturn.edges.hubspot.client import BatchRead
 from fairturn.edges.items import UNSEEN
 from fairturn.errors import HubSpotUnavailable
 from fairturn.rules.events import Kind, Message
@@ -606,10 +606,10 @@ def test_a_record_that_hubspot_cannot_read_now_holds_up_no_other(world: World) -
         def __getattr__(self, name: str) -> object:
             return getattr(world.crm, name)
 
-        def read(self, type: str, ids: list[str], properties: list[str], deadline: Deadline) -> Found:  # noqa: A002
+        def read(self, type: str, ids: list[str], properties: list[str], deadline: Deadline) -> BatchRead:  # noqa: A002
             found = world.crm.read(type, ids, properties, deadline)
             seen = {id_: values for id_, values in found.records.items() if id_ != leads[0]}
-            return Found(seen, {leads[0]: HubSpotUnavailable("not now")})
+            return BatchRead(seen, {leads[0]: HubSpotUnavailable("not now")})
 
     assert world.worker(crm=Blind()).take(batch) == batch[:1]  # type: ignore[arg-type]
     assert world.states(leads) == {"absent": 1, "handed": 2}
@@ -964,7 +964,7 @@ class Hiding:
     def __getattr__(self, name: str) -> object:
         return getattr(self.world.crm, name)
 
-    def read(self, *arguments: Any) -> Found:
+    def read(self, *arguments: Any) -> BatchRead:
         found = self.world.crm.read(*arguments)
         return replace(found, records={id_: each for id_, each in found.records.items() if id_ not in self.hidden})
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from fairturn.deadline import Deadline
-from fairturn.edges import hubspot as crm
-from fairturn.edges.hubspot import Found, HubSpot, OwnerChange, OwnerWrite, Refusal, Written
+from fairturn.edges.hubspot import client as crm
+from fairturn.edges.hubspot.answers import OwnerChange, Refusal
+from fairturn.edges.hubspot.client import BatchRead, HubSpot, OwnerWrite, WriteResult
 from fairturn.errors import HubSpotUnavailable, OutOfTime
 from fairturn.rules.roster import Owner
 from fairturn_sandbox.portal import Portal
@@ -95,8 +96,8 @@ def test_a_hundred_records_are_read_in_one_call(portal: Portal, hubspot: HubSpot
 
 
 def test_nothing_is_asked_about_no_records(portal: Portal, hubspot: HubSpot, ada: str) -> None:
-    assert hubspot.read("contact", [], ["email"], IN_TIME) == Found({}, {})
-    assert hubspot.write_owners("contact", [], IN_TIME) == Written({})
+    assert hubspot.read("contact", [], ["email"], IN_TIME) == BatchRead({}, {})
+    assert hubspot.write_owners("contact", [], IN_TIME) == WriteResult({})
     assert hubspot.owner_histories("contact", [], IN_TIME) == {}
     assert not portal.calls
     with pytest.raises(ValueError, match="100"):
@@ -111,7 +112,7 @@ def test_records_that_hubspot_does_not_know_are_absent(portal: Portal, hubspot: 
     kept, deleted = contacts(portal, 2)
     portal.delete(deleted)
     assert list(hubspot.read("contact", [kept, deleted, "123"], ["email"], IN_TIME).records) == [kept]
-    assert hubspot.read("contact", ["123"], ["email"], IN_TIME) == Found({}, {})
+    assert hubspot.read("contact", ["123"], ["email"], IN_TIME) == BatchRead({}, {})
 
 
 def test_a_merged_record_answers_under_the_survivors_id(portal: Portal, hubspot: HubSpot) -> None:
@@ -250,7 +251,7 @@ def test_histories_that_hubspot_cannot_read_now_are_not_taken_for_absent(portal:
 
 def test_owners_and_explanations_are_written_in_one_call(portal: Portal, hubspot: HubSpot, ada: str) -> None:
     ids = contacts(portal, 100)
-    assert hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY) for lead in ids], IN_TIME) == Written({})
+    assert hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY) for lead in ids], IN_TIME) == WriteResult({})
     assert portal.calls == {UPDATE: 1}
     for lead in ids:
         assert portal.contact(lead).properties.items() >= {"hubspot_owner_id": ada, **WHY}.items()
@@ -259,7 +260,7 @@ def test_owners_and_explanations_are_written_in_one_call(portal: Portal, hubspot
 def test_empty_texts_clear_the_explanation(portal: Portal, hubspot: HubSpot, ada: str) -> None:
     (lead,) = contacts(portal, 1)
     hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY)], IN_TIME)
-    assert hubspot.write_owners("contact", [OwnerWrite(lead, ada, dict.fromkeys(WHY, ""))], IN_TIME) == Written({})
+    assert hubspot.write_owners("contact", [OwnerWrite(lead, ada, dict.fromkeys(WHY, ""))], IN_TIME) == WriteResult({})
     assert hubspot.read("contact", [lead], list(WHY), IN_TIME).records[lead].items() >= dict.fromkeys(WHY).items()
 
 
@@ -297,7 +298,7 @@ def test_a_refused_explanation_property_is_left_out_and_said_so(portal: Portal, 
     ids = contacts(portal, 97)
     del portal.properties["fairturn_reason"]
     written = hubspot.write_owners("contact", [OwnerWrite(lead, ada, WHY) for lead in ids], IN_TIME)
-    assert written == Written({}, explained=False)
+    assert written == WriteResult({}, explained=False)
     assert portal.calls == {UPDATE: 2}
     assert {owner_of(portal, lead) for lead in ids} == {ada}
     assert "fairturn_rota" not in portal.contact(ids[0]).properties
@@ -336,7 +337,7 @@ def test_records_whose_explanation_is_refused_are_written_again_without_it(
     portal.define_property("fairturn_rota", options=["france"])
     first, second = contacts(portal, 2)
     writes = [OwnerWrite(first, ada, WHY), OwnerWrite(second, ada, {**WHY, "fairturn_rota": "spain"})]
-    assert hubspot.write_owners("contact", writes, IN_TIME) == Written({}, explained=False)
+    assert hubspot.write_owners("contact", writes, IN_TIME) == WriteResult({}, explained=False)
     assert portal.calls == {UPDATE: 2}
     assert portal.contact(first).properties["fairturn_rota"] == "france"
     assert (owner_of(portal, first), owner_of(portal, second)) == (ada, ada)
@@ -607,7 +608,7 @@ def test_requests_that_were_given_up_are_few_and_make_way_when_they_end(monkeypa
         assert len(_Dripping.requests) == crm.CALLERS
         _Dripping.stopped.set()
         monkeypatch.setattr(crm, "LONGEST_CALL", 5.0)
-        assert hubspot.read("contact", ["1"], [], IN_TIME) == Found({}, {})
+        assert hubspot.read("contact", ["1"], [], IN_TIME) == BatchRead({}, {})
         assert len(_Dripping.requests) == crm.CALLERS + 1
 
 

@@ -14,7 +14,7 @@ import boto3
 import pytest
 import time_machine
 
-from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.queues import Received
 from fairturn.edges.store import Store
 from fairturn.rules.events import CONTACT as TYPE

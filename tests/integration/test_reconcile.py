@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from fairturn.edges.hubspot import Filter
+from fairturn.edges.hubspot.client import Filter
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.missed import LOOK_EVERY, OVERLAP, TOLD_WITHIN, Cause, Look
 from fairturn.rules.policy import OWNER

@@ -19,8 +19,8 @@ import boto3
 import pytest
 from tenacity import wait_none
 
-from fairturn.edges import hubspot as crm
-from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.hubspot import client as crm
+from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.queues import MAX_GROWING_DELAY
 from fairturn.edges.store import Store
 from fairturn.rules.record import State, milliseconds

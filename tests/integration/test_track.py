@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fairturn.edges.hubspot import OwnerChange
+from fairturn.edges.hubspot.answers import OwnerChange
 from fairturn.edges.items import UNOWNED
 from fairturn.errors import HubSpotUnavailable, QueueUnavailable
 from fairturn.rules.events import Kind, Message

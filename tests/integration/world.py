@@ -15,7 +15,7 @@ import time_machine
 
 from fairturn.assign import Assign
 from fairturn.deadline import Deadline
-from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.in_force import InForce
 from fairturn.edges.queues import Letter, Queue, Received
 from fairturn.edges.store import Store

@@ -79,7 +79,7 @@ for path in sorted(layer.rglob("*.py")):
 """
 ASK_HUBSPOT = """
 import json, sys
-from fairturn.edges.hubspot import HubSpot, OwnerWrite
+from fairturn.edges.hubspot.client import HubSpot, OwnerWrite
 from fairturn.deadline import Deadline
 from fairturn.errors import Unavailable
 url, token, contact = sys.argv[1:]
@@ -210,7 +210,7 @@ def test_the_layer_does_not_grow_unseen() -> None:
 
 def test_all_that_is_deployed_is_compiled_for_good() -> None:
     sources = list(BUILT.rglob("*.py"))
-    assert LAYER / "fairturn/crm.py" in sources
+    assert LAYER / "fairturn/edges/hubspot/client.py" in sources
     assert BUILT / "IntakeFunction/app.py" in sources
     for source in sources:
         flags = (source.parent / f"__pycache__/{source.stem}.cpython-313.pyc").read_bytes()[4:8]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from moto import mock_aws
 
-from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.queues import Letter, Received
 from fairturn.edges.store import Store
 from fairturn.rules.events import Kind, Message, lead_key, read_event, sort_events

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fairturn.edges.hubspot import MOMENT, SECOND, Refusal, _Error, _failure
+from fairturn.edges.hubspot.answers import Refusal, StandardError
+from fairturn.edges.hubspot.client import MOMENT, SECOND, _failure
 
 UNKNOWN_PROPERTY = [
     {
@@ -19,8 +20,8 @@ UNKNOWN_PROPERTY = [
 ]
 
 
-def error(**fields: Any) -> _Error:
-    return _Error.model_validate(fields)
+def error(**fields: Any) -> StandardError:
+    return StandardError.model_validate(fields)
 
 
 def test_codes_and_properties_are_read_from_the_list_of_errors() -> None:

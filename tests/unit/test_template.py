@@ -14,7 +14,7 @@ import pytest
 from aws_lambda_powertools.shared import constants
 
 from fairturn import sweep
-from fairturn.edges.hubspot import BATCH_LIMIT
+from fairturn.edges.hubspot.client import BATCH_LIMIT
 from fairturn.edges.queues import Queue
 from fairturn.edges.store import JOURNAL_DAYS, MAX_RECORDS
 from fairturn.settings import Settings

@@ -13,7 +13,7 @@ from fairturn_console.policy.problems import place
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fairturn.edges.hubspot import HubSpot
+    from fairturn.edges.hubspot.client import HubSpot
     from fairturn.edges.store import Store
     from fairturn.rules.policy import Policy
     from fairturn.rules.roster import Owner

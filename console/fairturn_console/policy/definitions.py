@@ -19,7 +19,7 @@ from fairturn_console.policy.problems import place
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from fairturn.edges.hubspot import HubSpot
+    from fairturn.edges.hubspot.client import HubSpot
     from fairturn.rules.conditions import Value
     from fairturn.rules.policy import Policy
     from fairturn_console.policy.overlap import Path

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fairturn.deadline import Deadline
-    from fairturn.edges.hubspot import Found, HubSpot
+    from fairturn.edges.hubspot.client import BatchRead, HubSpot
     from fairturn.edges.in_force import InForce
     from fairturn.edges.queues import Queue
     from fairturn.edges.store import Snapshot, Store
@@ -97,7 +97,7 @@ class View:
     """What one round of a batch has read."""
 
     terms: Terms
-    found: Found
+    found: BatchRead
     snapshot: Snapshot
     routes: Mapping[str, Route | Ignored]
     """Lead → where it goes, of those that HubSpot shows."""

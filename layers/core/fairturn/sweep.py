@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from fairturn.assign import Assign
     from fairturn.deadline import Deadline
-    from fairturn.edges.hubspot import HubSpot
+    from fairturn.edges.hubspot.client import HubSpot
     from fairturn.edges.in_force import InForce
     from fairturn.edges.queues import Queue
     from fairturn.edges.store import Store

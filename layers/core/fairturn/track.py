@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from fairturn.edges.hubspot import HISTORY_LIMIT, OwnerWrite
+from fairturn.edges.hubspot.answers import ASSIGNED_AT, moment
+from fairturn.edges.hubspot.client import HISTORY_LIMIT, OwnerWrite
 from fairturn.edges.queues import Letter
 from fairturn.edges.refusals import BrakeMoved, RecordsMoved
 from fairturn.edges.store import MAX_RECORDS
@@ -62,9 +62,11 @@ from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from fairturn.deadline import Deadline
-    from fairturn.edges.hubspot import HubSpot, OwnerChange
+    from fairturn.edges.hubspot.answers import OwnerChange
+    from fairturn.edges.hubspot.client import HubSpot
     from fairturn.edges.in_force import InForce
     from fairturn.edges.queues import Queue
     from fairturn.edges.store import Store
@@ -78,8 +80,6 @@ BRAKE_ATTEMPTS: Final = 5
 BACK_WITHIN: Final = KEPT_FOR * 1000
 """Milliseconds after the handover for which a turn can go back: by far more than any message lives, and less than the
 journal of its claim does, which takes 150 days at least."""
-ASSIGNED_AT: Final = "hubspot_owner_assigneddate"
-"""When somebody last became the record's owner, in HubSpot's own books."""
 BY_HAND: Final = frozenset({"CRM_UI", "CRM_UI_BULK_ACTION", "MOBILE_ANDROID", "MOBILE_IOS"})
 """Change sources behind which there is a person."""
 EXPOSED_FOR: Final = READS_LAG + 10_000
@@ -465,7 +465,7 @@ class Track:
         if milliseconds(self.now()) <= until:
             return True
         if seen.owner is not None:
-            assigned_at = _moment(case.properties.get(ASSIGNED_AT))
+            assigned_at = moment(case.properties.get(ASSIGNED_AT))
             return assigned_at is not None and assigned_at <= until
         return record.handed_at < case.change.occurred_at <= until
 
@@ -828,11 +828,3 @@ def _message(change: Change, record: Record) -> Message:
         change_source=(record.source or UNKNOWN_SOURCE) if record.came else change.source,
         round=record.round + (record.state in ENDED),
     )
-
-
-def _moment(text: str | None) -> int | None:
-    """Epoch milliseconds of a time as HubSpot writes it."""
-    try:
-        return milliseconds(datetime.fromisoformat(text or ""))
-    except ValueError:
-        return None

@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from fairturn.assign import Assign
 from fairturn.edges.credentials import Credentials
-from fairturn.edges.hubspot import HubSpot
+from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.in_force import InForce
 from fairturn.edges.queues import Queue
 from fairturn.edges.store import Store

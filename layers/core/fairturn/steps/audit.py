@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from fairturn.edges.hubspot import CHANGED_AT
+from fairturn.edges.hubspot.answers import ASSIGNED_AT, CHANGED_AT, moment
 from fairturn.edges.queues import Letter
 from fairturn.edges.store import MAX_KEYS, MAX_RECORDS
 from fairturn.errors import OutOfTime
@@ -47,9 +46,10 @@ from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
     from fairturn.deadline import Deadline
-    from fairturn.edges.hubspot import HubSpot
+    from fairturn.edges.hubspot.client import HubSpot
     from fairturn.edges.queues import Queue
     from fairturn.edges.store import Store
     from fairturn.errors import RecordUnreadable
@@ -76,8 +76,6 @@ LEAST_READING: Final = 20.0
 """Seconds without which it is not begun to read all records."""
 CLAIMS_KEPT: Final = 64
 """Claims kept in memory, of which the next giving back may give something back, too."""
-ASSIGNED_AT: Final = "hubspot_owner_assigneddate"
-"""When somebody last became the contact's owner, in HubSpot's own books."""
 
 
 @dataclass(slots=True)
@@ -362,7 +360,7 @@ class Audit:
                 report.notes.append(f"{record.key}: HubSpot does not show it, and its deletion was not told.")
             elif record.id in found.merged or differs(record, shown, terms.policy, at):
                 moved.append(record)
-                changed_at = [_moment(shown.get(CHANGED_AT), at), _moment(shown.get(ASSIGNED_AT), 0)]
+                changed_at = [moment(shown.get(CHANGED_AT)) or at, moment(shown.get(ASSIGNED_AT)) or 0]
                 finding = untold(record, changed_at, at)
                 report.findings += [] if finding is None else [finding]
         messages = [
@@ -385,12 +383,3 @@ def _tell(report: Report, most: int, *, done: bool = False) -> int:
     doubts = {"compared": report.compared, "undecided": report.undecided, "notes": report.notes[:MOST_TOLD]}
     logger.info("audited", extra=looked | doubts | {"findings": len(report.findings), "done": done})
     return len(lines)
-
-
-def _moment(text: str | None, unknown: int) -> int:
-    """A time of HubSpot's, in epoch milliseconds; `unknown` where it has none or it can't be read."""
-    try:
-        at = datetime.fromisoformat(text or "")
-    except ValueError:
-        return unknown
-    return milliseconds(at if at.tzinfo is not None else at.replace(tzinfo=UTC))

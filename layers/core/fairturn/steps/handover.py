@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fairturn.edges.hubspot import OwnerWrite, Refusal
+from fairturn.edges.hubspot.answers import Refusal
+from fairturn.edges.hubspot.client import OwnerWrite
 from fairturn.edges.refusals import RecordsMoved
 from fairturn.errors import Contended, HubSpotUnavailable, Unavailable
 from fairturn.rules.explain import explanation
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fairturn.deadline import Deadline
-    from fairturn.edges.hubspot import HubSpot, Written
+    from fairturn.edges.hubspot.client import HubSpot, WriteResult
     from fairturn.edges.store import Store
     from fairturn.rules.ledger import Booking
     from fairturn.steps.claim import Claims
@@ -156,7 +157,7 @@ class Handover:
         }
         return {r.key: found.records[r.id].get(OWNER) or None for r in records if r.id in found.records}, unread
 
-    def _write(self, ready: Mapping[str, Record], bookings: Mapping[str, Booking], deadline: Deadline) -> Written:
+    def _write(self, ready: Mapping[str, Record], bookings: Mapping[str, Booking], deadline: Deadline) -> WriteResult:
         writes = [
             OwnerWrite(record.id, record.rep or "", explanation(record, bookings[record.key]))
             for record in ready.values()
@@ -167,7 +168,7 @@ class Handover:
             logger.error("HubSpot refuses our explanation properties: the owners were written without them")
         return written
 
-    def _mark_unavailable(self, written: Written, ready: Mapping[str, Record]) -> None:
+    def _mark_unavailable(self, written: WriteResult, ready: Mapping[str, Record]) -> None:
         reps = {ready[id_].rep or "" for id_, (kind, _) in written.refused.items() if kind is Refusal.OWNER}
         for rep in sorted(reps):
             self.store.mark_unavailable(rep)

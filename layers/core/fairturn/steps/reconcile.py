@@ -14,7 +14,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from fairturn.edges.hubspot import BATCH_LIMIT, CHANGED_AT, SEARCH_PAGE, Filter
+from fairturn.edges.hubspot.answers import CHANGED_AT
+from fairturn.edges.hubspot.client import BATCH_LIMIT, SEARCH_PAGE, Filter
 from fairturn.edges.queues import Letter
 from fairturn.errors import RecordUnreadable, Unavailable
 from fairturn.rules.events import CONTACT, lead_key
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fairturn.deadline import Deadline
-    from fairturn.edges.hubspot import HubSpot
+    from fairturn.edges.hubspot.client import HubSpot
     from fairturn.edges.queues import Queue
     from fairturn.edges.store import Store
     from fairturn.rules.events import Message

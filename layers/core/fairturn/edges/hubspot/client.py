@@ -9,50 +9,55 @@ that drip have no end for it. So the attempt runs in a thread, and who waits for
 was given up may still do its work at HubSpot; its thread ends when HubSpot or the connection does.
 
 HubSpot's answers hold personal data: only status, category, codes, property names and scopes leave
-this module, and no exception of ours is chained to one of the client's, whose text holds the whole answer.
+this package, and no exception of ours is chained to one of the client's, whose text holds the whole answer.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import urllib3
 from hubspot.crm import objects, owners
 from hubspot.crm.objects.exceptions import ApiException as ObjectsApiException
 from hubspot.crm.owners.exceptions import ApiException as OwnersApiException
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import ValidationError
 from tenacity import RetryCallState, Retrying, retry_if_result, wait_random
 
+from fairturn.edges.hubspot.answers import (
+    CHANGED_AT,
+    CREATED_AT,
+    MERGED_IDS,
+    RECORD_ID,
+    SOURCE,
+    UNACCOUNTED,
+    Answer,
+    BatchResponse,
+    OwnerChange,
+    OwnersPage,
+    PropertyDefinitions,
+    PublicOwner,
+    Refusal,
+    SearchResponse,
+    StandardError,
+)
 from fairturn.errors import HubSpotDenied, HubSpotUnavailable, Unavailable
-from fairturn.rules.events import UNKNOWN_SOURCE
-from fairturn.rules.missed import Sighting
-from fairturn.rules.policy import OWNER
-from fairturn.rules.record import milliseconds
+from fairturn.rules.events import OWNER
 from fairturn.rules.roster import Owner
 from fairturn.telemetry import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
     from fairturn.deadline import Deadline
+    from fairturn.rules.missed import Sighting
 
 BATCH_LIMIT: Final = 100
 """Records in one batch read or update: HubSpot's limit."""
 HISTORY_LIMIT: Final = 50
 """Records in one batch read with histories: HubSpot's limit."""
-MERGED_IDS: Final = "hs_merged_object_ids"
-"""The property that lists, with semicolons, the ids that were merged into a record."""
-RECORD_ID: Final = "hs_object_id"
-CREATED_AT: Final = "createdate"
-CHANGED_AT: Final = "lastmodifieddate"
-SOURCE: Final = "hs_object_source"
-"""The property that says what has created a record, in the words of a change source."""
 SEARCH_PAGE: Final = 200
 """Records in one answer to a search: HubSpot's limit."""
 SEARCH_EVERY: Final = 1.0
@@ -93,40 +98,19 @@ TOO_MANY: Final = 429
 SERVER_ERROR: Final = 500
 REJECTIONS: Final = frozenset({400, 404, 409, 413, 422})
 """Statuses that say: this request will never be right."""
-PASSING_CATEGORIES: Final = frozenset({"RATE_LIMITS", "INTERNAL_ERROR"})
-"""Categories of one record's error that say: later it may be right."""
-CHOSEN: Final = frozenset({"enumeration", "bool"})
-"""Types of properties whose values are options."""
-CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,59}")
-PROPERTY: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
-SCOPE: Final = re.compile(r"[a-z][a-z0-9._-]{1,79}")
-SOURCE_ID: Final = re.compile(r"[A-Za-z0-9:_-]{1,64}")
-# Validation errors come as fields of `errors`, or as JSON within the message.
-CODE_IN_MESSAGE: Final = re.compile(r'"error"\s*:\s*"([A-Z][A-Z0-9_]{1,59})"')
-PROPERTY_IN_MESSAGE: Final = re.compile(r'"name"\s*:\s*"([a-z][a-z0-9_]{0,99})"')
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerWrite:
-    """The owner of one record, and the properties that explain him (name → value)."""
+    """The owner of one record, and the properties that explain them (name → value)."""
 
     id: str
     owner: str
     explanation: Mapping[str, str]
 
 
-class Refusal(StrEnum):
-    """Why HubSpot will never take a write."""
-
-    OWNER = "owner"
-    """It knows no such owner. An archived owner it takes: sort those out beforehand."""
-    GONE = "gone"
-    """It knows no such record."""
-    OTHER = "other"
-
-
 @dataclass(frozen=True, slots=True)
-class Found:
+class BatchRead:
     """What came of a batch read. A record that is named nowhere in it is not known to HubSpot."""
 
     records: Mapping[str, Mapping[str, str | None]]
@@ -138,21 +122,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnerChange:
-    """One entry in the history of a record's owner. All of it may be logged."""
-
-    owner: str | None
-    """None: the owner was cleared."""
-    at: int
-    """Epoch milliseconds."""
-    source: str
-    """What kind of writer it was, such as CRM_UI or INTEGRATION; UNKNOWN if HubSpot doesn't say."""
-    by: str | None
-    """Which writer of that kind: an app's id, `userId:12`. None if HubSpot says nothing, or an e-mail."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """What became of a batch of writes; every record that is not named here has its owner."""
 
     refused: Mapping[str, tuple[Refusal, str]]
@@ -173,14 +143,14 @@ class Filter:
     value: str | tuple[str, ...]
     """Text as HubSpot compares it: a time is epoch milliseconds, and a tuple is for IN."""
 
-    def asked(self) -> dict[str, object]:
-        """The JSON of it."""
+    def as_json(self) -> dict[str, object]:
+        """As HubSpot takes it."""
         name = "value" if isinstance(self.value, str) else "values"
         return {"propertyName": self.property, "operator": self.operator, name: self.value}
 
 
 @dataclass(frozen=True, slots=True)
-class Sightings:
+class SearchPage:
     """One page of a search, by id."""
 
     total: int
@@ -193,199 +163,13 @@ class Sightings:
         return self.total <= len(self.page)
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, coerce_numbers_to_str=True)
-
-
-class _Error(_Answer):
-    """HubSpot's error, of a request or of one record: any field may be missing."""
-
-    category: str | None = None
-    code: str | None = None
-    message: str | None = None
-    policy_name: str | None = None
-    context: Mapping[str, Any] | None = None
-    errors: Sequence[_Error] | None = None
-
-    def parts(self) -> Iterator[_Error]:
-        """This error and those that it is made of."""
-        yield self
-        for error in self.errors or ():
-            yield from error.parts()
-
-    def listed(self, key: str) -> tuple[str, ...]:
-        """The texts under one key of the context, of all parts."""
-        texts: list[str] = []
-        for part in self.parts():
-            value = (part.context or {}).get(key) or []
-            texts += [str(text) for text in (value if isinstance(value, list) else [value])]
-        return tuple(texts)
-
-    def ids(self) -> frozenset[str]:
-        """The records that it is about. Our trace id of a write is the record's id."""
-        return frozenset([*self.listed("objectWriteTraceId"), *self.listed("ids")])
-
-    def codes(self) -> tuple[str, ...]:
-        """Categories and codes, wherever they stand; only what looks like one."""
-        found: dict[str, None] = {}
-        for part in self.parts():
-            stated = [text for text in (part.category, part.code) if text and CODE.fullmatch(text)]
-            found |= dict.fromkeys([*stated, *CODE_IN_MESSAGE.findall(part.message or "")])
-        return tuple(found)
-
-    def properties(self) -> tuple[str, ...]:
-        """The properties that it is about; only what looks like a name."""
-        found = [name for name in self.listed("propertyName") if PROPERTY.fullmatch(name)]
-        for part in self.parts():
-            found += PROPERTY_IN_MESSAGE.findall(part.message or "")
-        return tuple(dict.fromkeys(found))
-
-    def names(self, properties: frozenset[str]) -> frozenset[str]:
-        """Which of these properties it names, if only in the words of its message."""
-        words = {word for part in self.parts() for word in PROPERTY.findall(part.message or "")}
-        return properties & (words | set(self.properties()))
-
-    def scopes(self) -> tuple[str, ...]:
-        """The scopes that the token lacks."""
-        scopes = [*self.listed("requiredGranularScopes"), *self.listed("missingScopes")]
-        return tuple(dict.fromkeys(scope for scope in scopes if SCOPE.fullmatch(scope)))
-
-    def refusal(self) -> Refusal:
-        """What it means for the write of one record."""
-        codes = self.codes()
-        if "INVALID_OWNER_ID" in codes:
-            return Refusal.OWNER
-        return Refusal.GONE if "OBJECT_NOT_FOUND" in codes else Refusal.OTHER
-
-    def passes(self) -> bool:
-        """Whether the same write may go through later."""
-        return bool(PASSING_CATEGORIES & set(self.codes()))
-
-    def summary(self) -> str:
-        """Codes, properties and scopes: what may be logged."""
-        return " ".join([*self.codes(), *self.properties(), *self.scopes()]) or "without a reason"
-
-
-UNACCOUNTED: Final = _Error(category="INTERNAL_ERROR", message="no word of this record")
-
-
-class _Change(_Answer):
-    """One value that a property had: any field may be missing."""
-
-    value: str | None = None
-    timestamp: str | None = None
-    source_type: str | None = None
-    source_id: str | None = None
-
-    def of_owner(self) -> OwnerChange | None:
-        """As a change of the owner; None if its time can't be read."""
-        at = _moment(self.timestamp)
-        if not at:
-            return None
-        return OwnerChange(
-            owner=self.value or None,
-            at=at,
-            source=self.source_type if self.source_type and CODE.fullmatch(self.source_type) else "UNKNOWN",
-            by=self.source_id if self.source_id and SOURCE_ID.fullmatch(self.source_id) else None,
-        )
-
-
-class _Record(_Answer):
-    id: str
-    properties: Mapping[str, str | None] = {}
-    properties_with_history: Mapping[str, Sequence[_Change]] | None = None
-    object_write_trace_id: str | None = None
-
-    def merged(self) -> frozenset[str]:
-        """The ids that were merged into it, at any time."""
-        return frozenset(filter(None, (self.properties.get(MERGED_IDS) or "").split(";")))
-
-    def sighting(self) -> Sighting:
-        """As a search shows it."""
-        source = self.properties.get(SOURCE) or ""
-        return Sighting(
-            id=self.id,
-            created_at=_moment(self.properties.get(CREATED_AT)),
-            changed_at=_moment(self.properties.get(CHANGED_AT)),
-            source=source if CODE.fullmatch(source) else UNKNOWN_SOURCE,
-            merged=self.merged(),
-        )
-
-    def shown(self, asked: Sequence[str]) -> dict[str, str | None]:
-        """Its properties, without the one that only we asked for."""
-        return {name: value for name, value in self.properties.items() if name != MERGED_IDS or name in asked}
-
-    def owner_changes(self) -> tuple[OwnerChange, ...]:
-        """The history of its owner, latest first; HubSpot's order within one moment."""
-        history = (self.properties_with_history or {}).get(OWNER, ())
-        changes = [change for each in history if (change := each.of_owner())]
-        return tuple(sorted(changes, key=lambda change: change.at, reverse=True))
-
-
-class _Batch(_Answer):
-    """The answer to a batch, 200 or 207."""
-
-    results: Sequence[_Record]
-    errors: Sequence[_Error] = ()
-
-
-class _Found(_Answer):
-    """The answer to a search."""
-
-    total: int
-    results: Sequence[_Record]
-
-
-class _Owner(_Answer):
-    id: str
-    email: str | None = None
-    archived: bool = False
-
-
-class _Next(_Answer):
-    after: str
-
-
-class _Paging(_Answer):
-    next: _Next | None = None
-
-
-class _OwnerPage(_Answer):
-    results: Sequence[_Owner]
-    paging: _Paging | None = None
-
-
-class _Option(_Answer):
-    value: str
-    label: str | None = None
-
-
-class _Definition(_Answer):
-    """A property as HubSpot defines it."""
-
-    name: str
-    type: str | None = None
-    options: Sequence[_Option] | None = None
-    external_options: bool | None = None
-
-    def choices(self) -> dict[str, str] | None:
-        """Its options, internal value → label; None if it isn't bound to them."""
-        if not self.options or self.external_options or self.type not in CHOSEN:
-            return None
-        return {option.value: option.label or option.value for option in self.options}
-
-
-class _Definitions(_Answer):
-    results: Sequence[_Definition]
-
-
 @dataclass(frozen=True, slots=True)
 class _Failure:
     """A call that brought no answer."""
 
     status: int
     """0: no answer of HubSpot's at all."""
-    error: _Error
+    error: StandardError
     what: str
     retry_after: float = 0.0
     again: wait_random | None = None
@@ -401,7 +185,7 @@ class _Failure:
         return kind(self.what, retry_after=self.retry_after)
 
 
-_Shape = TypeVar("_Shape", bound=_Answer)
+_Shape = TypeVar("_Shape", bound=Answer)
 
 
 class HubSpot:
@@ -435,7 +219,7 @@ class HubSpot:
         ids: Sequence[str],
         properties: Sequence[str],
         deadline: Deadline,
-    ) -> Found:
+    ) -> BatchRead:
         """Read up to 100 records in one request.
 
         Records that HubSpot doesn't know are absent. A record merged into another answers under the id of
@@ -449,8 +233,8 @@ class HubSpot:
         unreadable: dict[str, HubSpotUnavailable] = {}
         for error in batch.errors:
             if error.refusal() is not Refusal.GONE:
-                unreadable |= dict.fromkeys((error.ids() or absent) - merged.keys(), _unread(error))
-        return Found(records, unreadable, merged)
+                unreadable |= dict.fromkeys((error.ids() or absent) - merged.keys(), _not_read(error))
+        return BatchRead(records, unreadable, merged)
 
     def owner_histories(
         self,
@@ -467,7 +251,7 @@ class HubSpot:
         batch = self._read(type, ids, HISTORY_LIMIT, deadline, propertiesWithHistory=[OWNER])
         for error in batch.errors:
             if error.refusal() is not Refusal.GONE:
-                raise _unread(error)
+                raise _not_read(error)
         return {record.id: record.owner_changes() for record in batch.results}
 
     def write_owners(
@@ -475,7 +259,7 @@ class HubSpot:
         type: str,  # noqa: A002 - as above
         writes: Sequence[OwnerWrite],
         deadline: Deadline,
-    ) -> Written:
+    ) -> WriteResult:
         """Give up to 100 records, each named once, their owners: one request when all goes well.
 
         When HubSpot refuses the whole for the sake of some, these are found by halving: at most two requests
@@ -498,7 +282,7 @@ class HubSpot:
                 put_off |= {write.id: failure for left in (part, *parts) for write in left}
                 break
             errors = _errors(part, batch)
-            put_off |= {lead: _passing(error) for lead, error in errors.items() if error.passes()}
+            put_off |= {lead: _not_written(error) for lead, error in errors.items() if error.passes()}
             errors = {lead: error for lead, error in errors.items() if not error.passes()}
             unexplained = [write for write in part if write.id in errors and errors[write.id].names(explanation)]
             if explained and unexplained:
@@ -511,7 +295,7 @@ class HubSpot:
                 parts += [part[half:], part[:half]]
                 continue
             refused |= {lead: (error.refusal(), error.summary()) for lead, error in errors.items()}
-        return Written(refused, put_off, explained=explained)
+        return WriteResult(refused, put_off, explained=explained)
 
     def search(
         self,
@@ -521,7 +305,7 @@ class HubSpot:
         *,
         beyond: str = "0",
         most: int = SEARCH_PAGE,
-    ) -> Sightings:
+    ) -> SearchPage:
         """The records for which all filters of one of the groups hold, at most five, by id: the first page, of at most
         200, of those whose id is greater than `beyond`.
 
@@ -533,7 +317,7 @@ class HubSpot:
             raise ValueError(f"1 to {MOST_GROUPS} groups of filters")
         further = Filter(RECORD_ID, "GT", beyond)
         body = {
-            "filterGroups": [{"filters": [each.asked() for each in (*group, further)]} for group in groups],
+            "filterGroups": [{"filters": [each.as_json() for each in (*group, further)]} for group in groups],
             "sorts": [{"propertyName": RECORD_ID, "direction": "ASCENDING"}],
             "properties": [CREATED_AT, CHANGED_AT, SOURCE, MERGED_IDS],
             "limit": most,
@@ -543,11 +327,11 @@ class HubSpot:
             deadline.check(early + LEAST_CALL)
             self._sleep(min(early, SEARCH_EVERY))
         self._searched_at = time.time()
-        answer = self._call(deadline, _Found, self._search.do_search, f"{type}s", body)
+        answer = self._call(deadline, SearchResponse, self._search.do_search, f"{type}s", body)
         if isinstance(answer, _Failure):
             raise answer.unavailable()
         sightings = [record.sighting() for record in answer.results]
-        return Sightings(answer.total, tuple(sorted(sightings, key=lambda each: int(each.id))))
+        return SearchPage(answer.total, tuple(sorted(sightings, key=lambda each: int(each.id))))
 
     def owners(self, deadline: Deadline) -> list[Owner]:
         """Every owner of the portal, archived ones (deactivated users) last.
@@ -573,17 +357,17 @@ class HubSpot:
         from hubspot.crm.properties import CoreApi  # here, because no function ever asks
 
         api = CoreApi(self._objects.api_client)
-        answer = self._call(deadline, _Definitions, api.get_all, f"{type}s")
+        answer = self._call(deadline, PropertyDefinitions, api.get_all, f"{type}s")
         if isinstance(answer, _Failure):
             raise answer.unavailable()
         if not answer.results:  # no portal is without any
             raise HubSpotUnavailable("HubSpot lists no properties")
         return {each.name: each.choices() for each in answer.results}
 
-    def _listed(self, deadline: Deadline, *, archived: bool) -> Iterator[_Owner]:
+    def _listed(self, deadline: Deadline, *, archived: bool) -> Iterator[PublicOwner]:
         asked: dict[str, Any] = {"limit": OWNERS_PER_PAGE, "archived": archived}
         for _ in range(OWNER_PAGES):
-            page = self._call(deadline, _OwnerPage, self._owners.get_page, **asked)
+            page = self._call(deadline, OwnersPage, self._owners.get_page, **asked)
             if isinstance(page, _Failure):
                 raise page.unavailable()
             yield from page.results
@@ -599,14 +383,14 @@ class HubSpot:
         limit: int,
         deadline: Deadline,
         **asked: Sequence[str],
-    ) -> _Batch:
+    ) -> BatchResponse:
         """Read so many records at most in one request; none, in no request. Raises Unavailable."""
         if len(ids) > limit:
             raise ValueError(f"at most {limit} records at once")
         if not ids:
-            return _Batch(results=())
+            return BatchResponse(results=())
         body = {"inputs": [{"id": record} for record in dict.fromkeys(ids)], **asked}
-        batch = self._call(deadline, _Batch, self._objects.read, f"{type}s", body)
+        batch = self._call(deadline, BatchResponse, self._objects.read, f"{type}s", body)
         if isinstance(batch, _Failure):
             raise batch.unavailable()
         return batch
@@ -618,7 +402,7 @@ class HubSpot:
         deadline: Deadline,
         *,
         explained: bool,
-    ) -> _Batch | _Failure:
+    ) -> BatchResponse | _Failure:
         inputs = [
             {
                 "id": write.id,
@@ -627,7 +411,7 @@ class HubSpot:
             }
             for write in writes
         ]
-        return self._call(deadline, _Batch, self._objects.update, f"{type}s", {"inputs": inputs})
+        return self._call(deadline, BatchResponse, self._objects.update, f"{type}s", {"inputs": inputs})
 
     def _call(
         self, deadline: Deadline, shape: type[_Shape], call: Callable[..., Any], *arguments: Any, **options: Any
@@ -637,8 +421,8 @@ class HubSpot:
             sleep=self._sleep,
             stop=lambda state: state.attempt_number >= ATTEMPTS or deadline.left() < state.upcoming_sleep + LEAST_CALL,
             retry=retry_if_result(lambda outcome: isinstance(outcome, _Failure) and outcome.again is not None),
-            wait=_pause,
-            before_sleep=_tell,
+            wait=_wait,
+            before_sleep=_log_retry,
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
         outcome: _Shape | _Failure
@@ -664,7 +448,7 @@ class HubSpot:
             return future.result(min(deadline.left(), LONGEST_CALL))
         except TimeoutError:
             future.cancel()  # as long as no caller was free for it, it has not begun, and never shall
-            return _Failure(0, _Error(), "HubSpot answers too slowly", again=MOMENT)
+            return _Failure(0, StandardError(), "HubSpot answers too slowly", again=MOMENT)
 
     def _request(
         self, shape: type[_Shape], call: Callable[..., Any], *arguments: Any, **options: Any
@@ -677,18 +461,9 @@ class HubSpot:
             return _failure(error.status, error.headers or {}, error.body or "")
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
-            return _Failure(0, _Error(), f"HubSpot does not answer: {type(reason).__name__}", again=MOMENT)
+            return _Failure(0, StandardError(), f"HubSpot does not answer: {type(reason).__name__}", again=MOMENT)
         except (ValidationError, UnicodeDecodeError):  # the client decodes bodies of errors strictly
-            return _Failure(0, _Error(), "HubSpot answers something else than expected", again=MOMENT)
-
-
-def _moment(text: str | None) -> int:
-    """Epoch milliseconds of a time as HubSpot writes it, 0 if it can't be read."""
-    try:
-        at = datetime.fromisoformat(text or "")
-    except ValueError:
-        return 0
-    return 0 if at.tzinfo is None else milliseconds(at)
+            return _Failure(0, StandardError(), "HubSpot answers something else than expected", again=MOMENT)
 
 
 def _client(package: Any, url: str) -> Any:
@@ -699,12 +474,12 @@ def _client(package: Any, url: str) -> Any:
     return package.ApiClient(configuration)
 
 
-def _pause(state: RetryCallState) -> float:
+def _wait(state: RetryCallState) -> float:
     again = _failed(state).again
     return again(state) if again else 0.0
 
 
-def _tell(state: RetryCallState) -> None:
+def _log_retry(state: RetryCallState) -> None:
     logger.info("HubSpot is asked again", why=_failed(state).what, attempt=state.attempt_number)
 
 
@@ -715,9 +490,9 @@ def _failed(state: RetryCallState) -> _Failure:
 def _failure(status: int, headers: Mapping[str, str], body: str) -> _Failure:
     """What a status other than 2xx means."""
     try:
-        error = _Error.model_validate_json(body)
+        error = StandardError.model_validate_json(body)
     except ValidationError:  # a gateway's HTML
-        error = _Error()
+        error = StandardError()
     again = None
     retry_after = _seconds(headers.get("Retry-After"))
     if status == TOO_MANY:
@@ -741,7 +516,7 @@ def _seconds(retry_after: str | None) -> float:
     return min(float(retry_after), LONGEST_RETRY_AFTER)
 
 
-def _errors(writes: Sequence[OwnerWrite], batch: _Batch | _Failure) -> dict[str, _Error]:
+def _errors(writes: Sequence[OwnerWrite], batch: BatchResponse | _Failure) -> dict[str, StandardError]:
     """The error of each write that failed; of all of them when the whole batch was rejected.
 
     A write that HubSpot says nothing of has an error that passes: the next try will see what became of it.
@@ -754,15 +529,15 @@ def _errors(writes: Sequence[OwnerWrite], batch: _Batch | _Failure) -> dict[str,
     return {write.id: named.get(write.id, nameless) for write in writes if write.id not in written}
 
 
-def _unread(error: _Error) -> HubSpotUnavailable:
+def _not_read(error: StandardError) -> HubSpotUnavailable:
     return HubSpotUnavailable(f"HubSpot could not read some records: {error.summary()}")
 
 
-def _passing(error: _Error) -> HubSpotUnavailable:
+def _not_written(error: StandardError) -> HubSpotUnavailable:
     return HubSpotUnavailable(f"HubSpot has not written the record: {error.summary()}")
 
 
-def _worth_halving(writes: Sequence[OwnerWrite], error: _Error) -> bool:
+def _worth_halving(writes: Sequence[OwnerWrite], error: StandardError) -> bool:
     """Whether a part of a rejected batch may pass: not of one record, nor of one unknown owner."""
     if error.refusal() is Refusal.OWNER:
         return len({write.owner for write in writes}) > 1

@@ -1,0 +1,1 @@
+"""HubSpot: its client, and what its answers mean."""
