@@ -13,7 +13,7 @@ from fairturn.errors import HubSpotUnavailable, OutOfTime
 from fairturn.rules.events import CONTACT, OWNER, UNKNOWN_SOURCE, Kind, Message, lead_of
 from fairturn.rules.missed import Look
 from fairturn.rules.record import MOST_UNSEEN, READS_LAG, milliseconds
-from fairturn.rules.routing import said
+from fairturn.rules.wording import said
 from fairturn.steps.audit import read_loads
 from fairturn.steps.reconcile import Strays
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from fairturn.rules.conditions import leaves
 from fairturn.rules.events import BULK_SOURCES, Kind, Message
 from fairturn.rules.policy import Policy, Priority
-from fairturn.rules.routing import Ignored, Lead, Route, describe, is_closed, route
+from fairturn.rules.routing import Ignored, Lead, Route, is_closed, route
+from fairturn.rules.wording import describe
 from fairturn_console.policy import written
 
 REP = "anna@example.com"

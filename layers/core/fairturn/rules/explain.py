@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from fairturn.rules.ledger import ANY, BAND, TURN
 from fairturn.rules.policy import OTHERWISE
-from fairturn.rules.routing import describe
 from fairturn.rules.verdict import Code
+from fairturn.rules.wording import describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
