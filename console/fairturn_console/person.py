@@ -13,7 +13,7 @@ from fairturn.rules.events import CONTACT, lead_key, lead_of
 from fairturn.rules.ledger import Claim, GivingBack
 from fairturn.rules.record import KEPT_FOR, State, milliseconds
 from fairturn.steps.claim import Undoing
-from fairturn.steps.handover import write_moves
+from fairturn.steps.moves import write_moves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

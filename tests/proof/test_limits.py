@@ -36,7 +36,7 @@ from fairturn.rules.ledger import (
 from fairturn.rules.policy import Flood, Policy, Priority
 from fairturn.rules.record import MAX_REASON, MOST_OWNERS, Record, new
 from fairturn.rules.routing import Route
-from fairturn.steps.handover import MAX_MOVES
+from fairturn.steps.moves import MAX_MOVES
 from fairturn_console.policy import written
 from fairturn_console.policy.checks import MAX_CELLS, MAX_LANES
 from fairturn_console.policy.file import MAX_STORED

@@ -23,7 +23,7 @@ from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route
 from fairturn.rules.terms import Terms
 from fairturn.steps.claim import Candidate, Claims, Undoing
-from fairturn.steps.handover import write_moves
+from fairturn.steps.moves import write_moves
 from fairturn_console.policy import written
 from fairturn_console.recount import correct_loads
 from tests.integration.audit import audit, bookings, bound, largest_balance, read

@@ -45,7 +45,7 @@ from fairturn.rules.roster import duty
 from fairturn.rules.routing import Ignored, Lead, Route, is_closed, lacking, route
 from fairturn.steps.claim import Candidate, Undoing, seat
 from fairturn.steps.consumer import Settled
-from fairturn.steps.handover import write_moves
+from fairturn.steps.moves import write_moves
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:

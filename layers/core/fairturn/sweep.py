@@ -34,7 +34,7 @@ from fairturn.rules.record import UNSEEN_FOR, Record, State, milliseconds
 from fairturn.rules.roster import refreshed
 from fairturn.steps.claim import LONGEST_RUN, seat, standing
 from fairturn.steps.consumer import MOST_TRIES, settle_apart
-from fairturn.steps.handover import write_moves
+from fairturn.steps.moves import write_moves
 from fairturn.telemetry import Metric, count, count_held_up, logger
 
 if TYPE_CHECKING:

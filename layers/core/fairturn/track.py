@@ -57,7 +57,7 @@ from fairturn.rules.record import (
 from fairturn.rules.routing import Ignored, Lead, Route, is_closed, route
 from fairturn.steps.claim import Undoing
 from fairturn.steps.consumer import Settled
-from fairturn.steps.handover import write_moves
+from fairturn.steps.moves import write_moves
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:

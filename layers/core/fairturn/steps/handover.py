@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.edges.hubspot.answers import Refusal
 from fairturn.edges.hubspot.client import OwnerWrite
-from fairturn.edges.refusals import RecordsMoved
 from fairturn.errors import Contended, HubSpotUnavailable, Unavailable
 from fairturn.rules.explain import explanation
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import Record, State, milliseconds
 from fairturn.steps.claim import Undoing, bookings_of
+from fairturn.steps.moves import write_moves
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 OWNER_IS_FRESH_FOR: Final = 2_000
 """Milliseconds for which the owner that was read may be relied on; then it is read again before ours is written."""
-MAX_MOVES: Final = 99
-"""Records in one transaction; the loads are the hundredth item."""
-MOVE_ATTEMPTS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,26 +171,3 @@ class Handover:
             self.store.mark_unavailable(rep)
             count(Metric.REPS_UNAVAILABLE)
             logger.error("HubSpot refuses this owner: they get no lead", extra={"rep": rep})
-
-
-def write_moves(store: Store, moves: Sequence[tuple[Record, Record]]) -> list[Record]:
-    """Write moves that touch no turn. What has moved meanwhile is left to whoever moved it.
-
-    Returns the records as written. Raises Unavailable.
-    """
-    written: list[Record] = []
-    for start in range(0, len(moves), MAX_MOVES):
-        batch = moves[start : start + MAX_MOVES]
-        for _ in range(MOVE_ATTEMPTS):
-            if not batch:
-                break
-            try:
-                store.move(batch)
-            except RecordsMoved as refused:
-                batch = [pair for pair in batch if pair[1].key not in refused.records]
-                continue
-            written += [record for _, record in batch]
-            break
-        else:
-            raise Contended("records kept moving")
-    return written
