@@ -25,7 +25,6 @@ WHEELS = {"arm64": "manylinux2014_aarch64", "x86_64": "manylinux2014_x86_64"}
 """Processor → platform of its wheels, as pip names it."""
 
 KEPT = (
-    "annotated_types/*",
     "aws_lambda_powertools/*",
     "aws_lambda_powertools/exceptions/*",
     "aws_lambda_powertools/logging/**/*",
@@ -48,17 +47,11 @@ KEPT = (
     "hubspot/crm/objects/models/*",
     "hubspot/crm/owners/**/*",
     "jmespath/*",
-    "pydantic/*",
-    "pydantic/_internal/*",
-    "pydantic/deprecated/*",
-    "pydantic/experimental/*",
-    "pydantic/plugin/*",
-    "pydantic_core/*",
+    "msgspec/*",
     "six.py",
     "tenacity/*",
     "tenacity/asyncio/*",
     "typing_extensions.py",
-    "typing_inspection/*",
     "tzdata/**/*",
     "urllib3/*",
     "urllib3/contrib/__init__.py",
@@ -76,7 +69,6 @@ LEFT_OUT = {
     "certifi/__main__.py",
     "dateutil/tz/win.py",
     "dateutil/tzwin.py",
-    "pydantic/mypy.py",
     "tenacity/tornadoweb.py",
 }
 """What is for a command, for Windows or for packages that are not here: `make smoke` imports all else."""

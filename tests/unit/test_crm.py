@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fairturn.edges.hubspot.answers import Refusal, StandardError
+from fairturn.edges.hubspot.answers import Refusal, StandardError, read
 from fairturn.edges.hubspot.client import MOMENT, SECOND, _failure
 
 UNKNOWN_PROPERTY = [
@@ -21,7 +21,7 @@ UNKNOWN_PROPERTY = [
 
 
 def error(**fields: Any) -> StandardError:
-    return StandardError.model_validate(fields)
+    return read(StandardError, json.dumps(fields))
 
 
 def test_codes_and_properties_are_read_from_the_list_of_errors() -> None:

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
+import msgspec
 
 from fairturn.rules.events import OWNER, UNKNOWN_SOURCE
 from fairturn.rules.missed import Sighting
@@ -75,13 +74,19 @@ def moment(text: str | None) -> int | None:
     return None if at.tzinfo is None else milliseconds(at)
 
 
-class Answer(BaseModel):
+class Answer(msgspec.Struct, frozen=True, rename="camel"):
     """Any JSON of HubSpot's. What is not named in its model is not read. The models have HubSpot's own names."""
 
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, coerce_numbers_to_str=True)
+
+A = TypeVar("A", bound=Answer)
 
 
-class StandardError(Answer):
+def read(shape: type[A], body: bytes | str) -> A:
+    """Read an answer. Raises msgspec.MsgspecError if it is not of this shape."""
+    return msgspec.json.decode(body, type=shape)
+
+
+class StandardError(Answer, frozen=True):
     """HubSpot's error, of a request or of one record: any field may be missing."""
 
     category: str | None = None
@@ -153,7 +158,7 @@ class StandardError(Answer):
 UNACCOUNTED: Final = StandardError(category="INTERNAL_ERROR", message="no word of this record")
 
 
-class ValueWithTimestamp(Answer):
+class ValueWithTimestamp(Answer, frozen=True):
     """One value that a property had: any field may be missing."""
 
     value: str | None = None
@@ -174,7 +179,7 @@ class ValueWithTimestamp(Answer):
         )
 
 
-class SimplePublicObject(Answer):
+class SimplePublicObject(Answer, frozen=True):
     """A record, with the properties that were asked for."""
 
     id: str
@@ -208,21 +213,21 @@ class SimplePublicObject(Answer):
         return tuple(sorted(changes, key=lambda change: change.at, reverse=True))
 
 
-class BatchResponse(Answer):
+class BatchResponse(Answer, frozen=True):
     """The answer to a batch, 200 or 207."""
 
     results: Sequence[SimplePublicObject]
     errors: Sequence[StandardError] = ()
 
 
-class SearchResponse(Answer):
+class SearchResponse(Answer, frozen=True):
     """The answer to a search."""
 
     total: int
     results: Sequence[SimplePublicObject]
 
 
-class PublicOwner(Answer):
+class PublicOwner(Answer, frozen=True):
     """A user who can own records."""
 
     id: str
@@ -230,33 +235,33 @@ class PublicOwner(Answer):
     archived: bool = False
 
 
-class NextPage(Answer):
+class NextPage(Answer, frozen=True):
     """Where the next page begins."""
 
     after: str
 
 
-class Paging(Answer):
+class Paging(Answer, frozen=True):
     """What comes after a page; nothing after the last one."""
 
     next: NextPage | None = None
 
 
-class OwnersPage(Answer):
+class OwnersPage(Answer, frozen=True):
     """A page of the list of owners."""
 
     results: Sequence[PublicOwner]
     paging: Paging | None = None
 
 
-class Option(Answer):
+class Option(Answer, frozen=True):
     """A value that a property may have."""
 
     value: str
     label: str | None = None
 
 
-class PropertyDefinition(Answer):
+class PropertyDefinition(Answer, frozen=True):
     """A property as HubSpot defines it."""
 
     name: str
@@ -271,7 +276,7 @@ class PropertyDefinition(Answer):
         return {option.value: option.label or option.value for option in self.options}
 
 
-class PropertyDefinitions(Answer):
+class PropertyDefinitions(Answer, frozen=True):
     """The properties of one type of records."""
 
     results: Sequence[PropertyDefinition]

@@ -19,11 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+import msgspec
 import urllib3
 from hubspot.crm import objects, owners
 from hubspot.crm.objects.exceptions import ApiException as ObjectsApiException
 from hubspot.crm.owners.exceptions import ApiException as OwnersApiException
-from pydantic import ValidationError
 from tenacity import RetryCallState, Retrying, retry_if_result, wait_random
 
 from fairturn.edges.hubspot.answers import (
@@ -42,6 +42,7 @@ from fairturn.edges.hubspot.answers import (
     Refusal,
     SearchResponse,
     StandardError,
+    read,
 )
 from fairturn.errors import HubSpotDenied, HubSpotUnavailable, Unavailable
 from fairturn.rules.events import OWNER
@@ -227,7 +228,7 @@ class HubSpot:
         """
         wanted = list(dict.fromkeys([*properties, MERGED_IDS]))
         batch = self._read(type, ids, BATCH_LIMIT, deadline, properties=wanted)
-        records = {record.id: record.shown(properties) for record in batch.results}
+        records: dict[str, dict[str, str | None]] = {each.id: each.shown(properties) for each in batch.results}
         absent = set(ids) - records.keys()
         merged = {lead: record.id for record in batch.results for lead in absent & record.merged()}
         unreadable: dict[str, HubSpotUnavailable] = {}
@@ -456,13 +457,13 @@ class HubSpot:
         # The plain response, because the client's own models turn all that they don't know into None.
         try:
             response = call(*arguments, **options, _preload_content=False, _request_timeout=self._timeout)
-            return shape.model_validate_json(response.data)
+            return read(shape, response.data)
         except (ObjectsApiException, OwnersApiException) as error:
             return _failure(error.status, error.headers or {}, error.body or "")
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
             return _Failure(0, StandardError(), f"HubSpot does not answer: {type(reason).__name__}", again=MOMENT)
-        except (ValidationError, UnicodeDecodeError):  # the client decodes bodies of errors strictly
+        except (msgspec.MsgspecError, UnicodeDecodeError):  # the client decodes bodies of errors strictly
             return _Failure(0, StandardError(), "HubSpot answers something else than expected", again=MOMENT)
 
 
@@ -490,8 +491,8 @@ def _failed(state: RetryCallState) -> _Failure:
 def _failure(status: int, headers: Mapping[str, str], body: str) -> _Failure:
     """What a status other than 2xx means."""
     try:
-        error = StandardError.model_validate_json(body)
-    except ValidationError:  # a gateway's HTML
+        error = read(StandardError, body)
+    except msgspec.MsgspecError:  # a gateway's HTML
         error = StandardError()
     again = None
     retry_after = _seconds(headers.get("Retry-After"))
