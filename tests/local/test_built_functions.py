@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 BUILT = PATH.parent / ".aws-sam/smoke"
 LAYER = BUILT / "CoreLayer/python"
 RUNTIME = ("boto3", "botocore", "s3transfer")
-LARGEST_LAYER = 6_000_000
+LARGEST_LAYER = 3_500_000
 """Bytes, zipped."""
 UNCHECKED_HASH = 0b01
 """The flags of bytecode that is taken without a look at its source."""
