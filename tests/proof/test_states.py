@@ -32,7 +32,7 @@ from fairturn.rules.record import MOVES, Move, Record, State, load_changes, new
 from fairturn.rules.routing import Route
 from fairturn.rules.verdict import Code, Verdict
 from fairturn.steps.claim import bookings_of
-from fairturn.track import HEIRS
+from fairturn.steps.merging import HEIRS
 from tests.integration.audit import Table, audit, read
 from tests.proof.conftest import empty
 

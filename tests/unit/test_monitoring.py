@@ -116,7 +116,7 @@ def test_the_logs_that_are_named_are_those_of_the_functions() -> None:
 @pytest.mark.parametrize(
     ("name", "module", "said"),
     [
-        ("OwnersOverwrittenAlarm", "track", "owners are overwritten again and again"),
+        ("OwnersOverwrittenAlarm", "steps/restoring", "owners are overwritten again and again"),
         ("SweepStoppedAlarm", "sweep", "left for the next run"),
         ("SweepStoppedAlarm", "sweep", "a mistake of ours"),
         ("AuditFindingsAlarm", "steps/audit", "found by the audit"),
@@ -125,7 +125,7 @@ def test_the_logs_that_are_named_are_those_of_the_functions() -> None:
         ("HubSpotDeniedAlarm", "sweep", "left for the next run"),
         ("HubSpotDeniedAlarm", "steps/consumer", "put back"),
         ("PutBackAlarm", "steps/consumer", "put back"),
-        ("ExplanationRefusedAlarm", "edges/hubspot", "HubSpot refuses the explanation"),
+        ("ExplanationRefusedAlarm", "edges/hubspot/client", "HubSpot refuses the explanation"),
     ],
 )
 def test_an_alarm_quotes_the_lines_of_the_log_that_say_more(name: str, module: str, said: str) -> None:
