@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from fairturn.batches import batched
 from fairturn.edges.items import HELD_BACK, UNSEEN, due_lane
 from fairturn.edges.queues import Letter
 from fairturn.edges.refusals import RosterMoved
@@ -173,11 +174,11 @@ class Sweep:
         is done with."""
         late = milliseconds(self.now()) - CLAIM_LATE_AFTER
         claims = self.store.unfinished(MAX_RECORDS * MAX_BATCHES, late)
-        for start in range(0, len(claims), MAX_KEYS):
+        for part in batched(claims, MAX_KEYS):
             if deadline.left() < LEAST:
                 return
             due: list[tuple[str, str]] = []
-            for claim, leads in standing(self.store, claims[start : start + MAX_KEYS]).items():
+            for claim, leads in standing(self.store, part).items():
                 if not leads.known and not leads.unreadable:
                     self.store.finish(*claim, milliseconds(self.now()))
                 # Those that somebody has taken up, or tried in vain, a moment ago are not late.
@@ -227,10 +228,10 @@ class Sweep:
         self.audit.run(terms, deadline)
 
     def _bring_all(self, due: Sequence[tuple[str, str]], state: State, deadline: Deadline) -> None:
-        for start in range(0, len(due), MAX_RECORDS):
+        for part in batched(due, MAX_RECORDS):
             if deadline.left() < LEAST:
                 return
-            self._bring(due[start : start + MAX_RECORDS], state, deadline)
+            self._bring(part, state, deadline)
 
     def _batches(self, pointer: Pointer, terms: Terms) -> Iterator[list[tuple[str, str]]]:
         """The leads of the lanes in which there is something to do, at most 97 at a time.

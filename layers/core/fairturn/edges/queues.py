@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from fairturn.batches import batched
 from fairturn.errors import QueueUnavailable
 from fairturn.telemetry import logger
 
@@ -159,7 +160,7 @@ class Queue:
                 logger.warning("not ours any more, so not put back", extra={"message_ids": ids})
             return [failure for failure in failed if failure not in gone]
 
-        self._all("put back", list(_tens(delays)), request, deadline)
+        self._all("put back", list(batched(delays, MAX_BATCH)), request, deadline)
 
     def delete(self, received: Sequence[Received], deadline: Deadline | None = None) -> None:
         """Take messages out of the queue for good."""
@@ -171,7 +172,7 @@ class Queue:
             )
             return answer.get("Failed", [])
 
-        self._all("delete", list(_tens(received)), request, deadline)
+        self._all("delete", list(batched(received, MAX_BATCH)), request, deadline)
 
     def _all(
         self,
@@ -232,11 +233,6 @@ def _side_by_side(
 
 def _attributes(letter: Letter) -> dict[str, MessageAttributeValueTypeDef]:
     return {name: {"DataType": "String", "StringValue": value} for name, value in letter.attributes.items()}
-
-
-def _tens(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), MAX_BATCH):
-        yield items[start : start + MAX_BATCH]
 
 
 def _parcels(letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:

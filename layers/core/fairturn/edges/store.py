@@ -22,6 +22,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from fairturn.batches import batched
 from fairturn.edges.items import (
     AUDIT,
     BRAKE,
@@ -591,13 +592,8 @@ class Store:
 
     def _get(self, keys: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], Item]:
         found: dict[tuple[str, str], Item] = {}
-        for start in range(0, len(keys), MAX_KEYS):
-            wanted: Any = {
-                self._table: {
-                    "Keys": [serialize(key) for key in keys[start : start + MAX_KEYS]],
-                    "ConsistentRead": True,
-                }
-            }
+        for batch in batched(keys, MAX_KEYS):
+            wanted: Any = {self._table: {"Keys": [serialize(key) for key in batch], "ConsistentRead": True}}
             for _ in range(MAX_READS):
                 answer = self._call(lambda wanted=wanted: self._client.batch_get_item(RequestItems=wanted))  # type: ignore[misc]
                 for raw in answer["Responses"].get(self._table, []):

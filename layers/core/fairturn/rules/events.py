@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from fairturn.batches import batched
 from fairturn.errors import EventRejected, MessageRejected
 
 if TYPE_CHECKING:
@@ -397,13 +398,13 @@ def _messages(record: list[Event]) -> Iterator[Message]:
     merged = sorted({id_ for event in record for id_ in event.merged}, key=int)
     echoes = {event.echo for event in record}
     echo = next(iter(echoes)) if len(echoes) == 1 else None
-    for start in range(0, max(len(merged), 1), MAX_MERGED_PER_MESSAGE):
+    for part in list(batched(merged, MAX_MERGED_PER_MESSAGE)) or [[]]:
         yield Message(
             id=telling.id,
             kinds=kinds,
             occurred_at=latest,
             change_source=telling.change_source,
-            merged=tuple(merged[start : start + MAX_MERGED_PER_MESSAGE]),
+            merged=tuple(part),
             echo=echo,
         )
 

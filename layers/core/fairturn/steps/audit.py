@@ -20,6 +20,7 @@ from itertools import chain
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from fairturn.batches import batched
 from fairturn.edges.hubspot.answers import ASSIGNED_AT, CHANGED_AT, moment
 from fairturn.edges.queues import Letter
 from fairturn.edges.store import MAX_KEYS, MAX_RECORDS
@@ -217,10 +218,9 @@ def _claimed(records: Iterable[Record]) -> set[ClaimKey]:
 def _entries(store: Store, claims: Iterable[ClaimKey], deadline: Deadline) -> dict[ClaimKey, tuple[Claim | None, bool]]:
     """The claims themselves, as far as they are kept, and whether sweep looks at them."""
     found: dict[ClaimKey, tuple[Claim | None, bool]] = {}
-    wanted = sorted(claims)
-    for start in range(0, len(wanted), MAX_KEYS):
+    for part in batched(sorted(claims), MAX_KEYS):
         deadline.check(LEAST)
-        entries = store.entries(wanted[start : start + MAX_KEYS])
+        entries = store.entries(part)
         found |= {key: (entry, is_due) for key, (entry, is_due) in entries.items() if isinstance(entry, Claim)}
     return found
 
@@ -300,10 +300,8 @@ class Audit:
 
     def _not_given_back(self, rota: str, returned: Iterable[tuple[str, int]]) -> list[Finding]:
         """Records that name a claim whose turn had gone back before they were read."""
-        claims = sorted(returned)
         found: list[Finding] = []
-        for start in range(0, len(claims), MAX_KEYS):
-            part = claims[start : start + MAX_KEYS]
+        for part in batched(sorted(returned), MAX_KEYS):
             known = self.store.records(lead_of(lead) for lead, _ in part).known.values()
             found += [
                 Finding(What.CLAIM, record.key, f"it names claim {record.claim} of {rota}, whose turn has gone back")

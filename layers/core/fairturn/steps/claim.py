@@ -10,6 +10,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from fairturn.batches import batched
 from fairturn.edges.refusals import ClaimRefused
 from fairturn.edges.store import MAX_RECORDS
 from fairturn.errors import Contended, PolicySuperseded
@@ -190,8 +191,8 @@ class Claims:
         for each in undone:
             by_rota[each.record.rota or ""].append(each)
         for rota, rows in sorted(by_rota.items()):
-            for start in range(0, len(rows), MAX_RECORDS):
-                written += self._undo(rota, rows[start : start + MAX_RECORDS])
+            for part in batched(rows, MAX_RECORDS):
+                written += self._undo(rota, part)
         return written
 
     def _undo(self, rota: str, undone: Sequence[Undoing]) -> list[Record]:

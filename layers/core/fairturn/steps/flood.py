@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from fairturn.batches import batched
 from fairturn.edges.refusals import BrakeMoved, RecordsMoved
 from fairturn.edges.store import MAX_RECORDS
 from fairturn.errors import Contended
@@ -31,8 +32,8 @@ def hold_back(leads: Sequence[BulkLead], terms: Terms, store: Store, now: Callab
     """Let leads wait, and count them, once; gives the messages of those that may go on, because they are no flood. The
     others wait until a policy is applied. Raises Unavailable."""
     going_on: list[Message] = []
-    for start in range(0, len(leads), MAX_RECORDS):
-        going_on += _hold_back(leads[start : start + MAX_RECORDS], terms, store, now)
+    for part in batched(leads, MAX_RECORDS):
+        going_on += _hold_back(part, terms, store, now)
     return going_on
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from fairturn.batches import batched
 from fairturn.edges.refusals import RecordsMoved
 from fairturn.errors import Contended
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 MAX_MOVES: Final = 99
 """Records in one transaction; the loads are the hundredth item."""
-MOVE_ATTEMPTS: Final = 4
+ATTEMPTS: Final = 4
+"""How often moves are tried of which some records have moved meanwhile."""
 
 
 def write_moves(store: Store, moves: Sequence[tuple[Record, Record]]) -> list[Record]:
@@ -23,19 +25,17 @@ def write_moves(store: Store, moves: Sequence[tuple[Record, Record]]) -> list[Re
 
     Returns the records as written. Raises Unavailable.
     """
-    written: list[Record] = []
-    for start in range(0, len(moves), MAX_MOVES):
-        batch = moves[start : start + MAX_MOVES]
-        for _ in range(MOVE_ATTEMPTS):
-            if not batch:
-                break
-            try:
-                store.move(batch)
-            except RecordsMoved as refused:
-                batch = [pair for pair in batch if pair[1].key not in refused.records]
-                continue
-            written += [record for _, record in batch]
-            break
+    return [record for part in batched(moves, MAX_MOVES) for record in _write(store, part)]
+
+
+def _write(store: Store, moves: Sequence[tuple[Record, Record]]) -> list[Record]:
+    for _ in range(ATTEMPTS):
+        if not moves:
+            return []
+        try:
+            store.move(moves)
+        except RecordsMoved as refused:
+            moves = [pair for pair in moves if pair[1].key not in refused.records]
         else:
-            raise Contended("records kept moving")
-    return written
+            return [record for _, record in moves]
+    raise Contended("records kept moving")

@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from fairturn.batches import batched
 from fairturn.edges.hubspot.answers import CHANGED_AT
 from fairturn.edges.hubspot.client import BATCH_LIMIT, SEARCH_PAGE, Filter
 from fairturn.edges.queues import Letter
@@ -107,8 +108,7 @@ class Reconciliation:
         ids = [record for each in settled for record in (each.id, *each.merged)]
         records = self.store.records((CONTACT, record) for record in dict.fromkeys(ids))
         strays: dict[Message, Cause] = {}
-        for start in range(0, len(settled), BATCH_LIMIT):
-            part = settled[start : start + BATCH_LIMIT]
+        for part in batched(settled, BATCH_LIMIT):
             found = self.crm.read(CONTACT, [each.id for each in part], terms.policy.properties(), deadline)
             for sighting in part:
                 properties = found.records.get(sighting.id)
