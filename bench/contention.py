@@ -39,7 +39,7 @@ from fairturn.rules.policy import Priority
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route
 from fairturn.rules.terms import Terms
-from fairturn.steps.claim import Candidate, Claims
+from fairturn.steps.claim import Candidate, Claimer
 from fairturn_console.policy import written
 from tests.integration.conftest import create_table
 from tests.proof.conftest import connect
@@ -139,7 +139,7 @@ def work(task: Task) -> Tally:
     policy = written.read({**rules, "rules": [], "otherwise": {"rota": task.rota}})
     terms = Terms(1, policy, {rep: Owner(rep, f"rep{rep}@example.com", archived=False) for rep in REPS})
     store = Watched(client, TABLE)
-    claims = Claims(store, f"worker {os.getpid()}", now=lambda: datetime.now(UTC), jitter=random.random)
+    claimer = Claimer(store, f"worker {os.getpid()}", now=lambda: datetime.now(UTC), jitter=random.random)
     ids = (f"{task.rota}-{os.getpid()}-{n}" for n in itertools.count())
     store.loads()  # so that the connection is there
     claimed = contended = 0
@@ -156,7 +156,7 @@ def work(task: Task) -> Tally:
             claimed += len(leads)
             continue
         try:
-            claim(store, claims, terms, task.rota, leads)
+            claim(store, claimer, terms, task.rota, leads)
         except Contended:
             contended += len(leads)
             continue
@@ -165,7 +165,7 @@ def work(task: Task) -> Tally:
     return Tally(claimed / (time.monotonic() - begun), store.refused, store.conflicts, contended)
 
 
-def claim(store: Store, claims: Claims, terms: Terms, rota: str, leads: Sequence[str]) -> None:
+def claim(store: Store, claimer: Claimer, terms: Terms, rota: str, leads: Sequence[str]) -> None:
     """Claim a batch as assign does it."""
     snapshot = store.read([rota], [("contact", lead) for lead in leads])
     candidates = []
@@ -173,7 +173,7 @@ def claim(store: Store, claims: Claims, terms: Terms, rota: str, leads: Sequence
         message = Message(id=lead, kinds=(Kind.CREATION,), occurred_at=1, change_source="FORM")
         route = Route(rota, ANY, Priority.NORMAL, "otherwise", "")
         candidates.append(Candidate(snapshot.records.of(lead), Lead(message, {}), route, terms.number, {}))
-    claims.claim(rota, candidates, terms, snapshot.ledgers[rota], snapshot.loads)
+    claimer.claim(rota, candidates, terms, snapshot.ledgers[rota], snapshot.loads)
 
 
 def run(pool: ProcessPoolExecutor, workers: int, task: Task) -> Tally:

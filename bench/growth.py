@@ -27,13 +27,13 @@ from bench.stack import dynamodb
 from bench.table import Table
 from fairturn.edges.store import MAX_RECORDS, Store
 from fairturn.rules.events import Kind, Message
-from fairturn.rules.ledger import TURN, Claim, Given, Ledger, Member, Offer, allot, settle
+from fairturn.rules.ledger import TURN, Claim, Given, Ledger, Member, Offer, align, allot
 from fairturn.rules.policy import Priority
 from fairturn.rules.record import new
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route, route
 from fairturn.rules.terms import Terms
-from fairturn.steps.claim import Claims
+from fairturn.steps.claim import Claimer
 from fairturn_console.policy import written
 from fairturn_console.policy.cost import LOAD, Scales
 from fairturn_console.units import TRANSACTIONAL, size, units
@@ -111,7 +111,7 @@ def full_ledger(reps: Sequence[str], lanes: Sequence[str], turns: int) -> Ledger
 def decide(ledger: Ledger, members: Mapping[str, Member], lanes: Sequence[str], leads: int) -> tuple[Claim, Ledger]:
     """Give so many leads, of each lane in turn; the journal, and the ledger after it."""
     offers = [Offer(lane) for lane in itertools.islice(itertools.cycle(lanes), leads)]
-    allotment = allot(settle(ledger, members, lanes), offers, members, lanes)
+    allotment = allot(align(ledger, members, lanes), offers, members, lanes)
     given = tuple(
         Given(new(str(70_000_000_000 + n)).key, offer.lane, booking.winner)
         for n, (offer, booking) in enumerate(zip(offers, allotment.bookings, strict=True))
@@ -202,7 +202,7 @@ class Old:
         members = {rep: Member() for rep in reps}
         self.lone, self.full = (weigh(full_ledger(reps, lanes, history), members, lanes, n) for n in (1, MAX_RECORDS))
         self._store = Store(self._client, self._table)
-        self._claims = Claims(self._store, "worker", now=lambda: datetime.now(UTC), jitter=random.random)
+        self._claims = Claimer(self._store, "worker", now=lambda: datetime.now(UTC), jitter=random.random)
         self._requests: Counter[str] = Counter()
         self._client.meta.events.register("before-call.dynamodb", self._noted)
         self.times: list[float] = []

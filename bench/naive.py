@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bench.stack import RUN, Queue, Stack
 from fairturn.deadline import Deadline
 from fairturn.edges.hubspot.client import HubSpot, OwnerWrite
-from fairturn.edges.queues import Letter
+from fairturn.edges.queues import Outgoing
 from fairturn.errors import Unavailable
 from fairturn.rules.events import CONTACT
 from fairturn.rules.policy import OWNER
@@ -105,7 +105,7 @@ class Naive(Stack):
 
     def post(self, request: WebhookRequest) -> int:
         events = json.loads(request.body)
-        self.queue.send([Letter(str(e["objectId"])) for e in events if e["subscriptionType"].endswith("creation")])
+        self.queue.send([Outgoing(str(e["objectId"])) for e in events if e["subscriptionType"].endswith("creation")])
         return 200
 
     def workers(self) -> Iterator[Callable[[], None]]:

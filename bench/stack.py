@@ -26,7 +26,7 @@ from unittest.mock import patch
 from bench.silence import silence
 from fairturn.deadline import Deadline
 from fairturn.edges.hubspot.client import HubSpot
-from fairturn.edges.queues import Letter, Received
+from fairturn.edges.queues import Incoming, Outgoing
 from fairturn.edges.store import Store
 from fairturn.intake import Intake, Request
 from fairturn.rules.policy import OWNER
@@ -75,22 +75,22 @@ class Queue:
         """The bodies of what was received too often."""
         self._hidden, self._most, self._twice = hidden, most, twice
         self._random, self._numbers = Random(1), count()
-        self._at_hand: deque[Received] = deque()
+        self._at_hand: deque[Incoming] = deque()
         self._back: list[tuple[float, int, str]] = []
-        self._away: dict[str, tuple[float, Received]] = {}
+        self._away: dict[str, tuple[float, Incoming]] = {}
         """What was received and is not deleted: when it comes again, and what it is."""
         self._changed = Condition()
 
-    def send(self, letters: Sequence[Letter], deadline: Deadline | None = None) -> None:  # noqa: ARG002
+    def send(self, letters: Sequence[Outgoing], deadline: Deadline | None = None) -> None:  # noqa: ARG002
         """Put letters into the queue."""
         with self._changed:
             for letter in letters:
                 for _ in range(1 + (self._random.random() < self._twice)):
                     name = f"m{next(self._numbers)}"
-                    self._at_hand.append(Received(name, name, letter.body, 0))
+                    self._at_hand.append(Incoming(name, name, letter.body, 0))
             self._changed.notify_all()
 
-    def receive(self, most: int, window: float, patience: float) -> list[Received]:
+    def receive(self, most: int, window: float, patience: float) -> list[Incoming]:
         """At most so many messages, waited for until there are so many or the window is over, which begins with the
         first. Nothing, if none comes within `patience` seconds."""
         with self._changed:
@@ -98,7 +98,7 @@ class Queue:
                 return []
             self._changed.wait_for(lambda: len(self._at_hand) >= most, window)
             at = int(time.time() * 1000)
-            batch: list[Received] = []
+            batch: list[Incoming] = []
             while self._at_hand and len(batch) < most:
                 message = self._at_hand.popleft()
                 received = replace(message, receipts=message.receipts + 1, first_at=message.first_at or at)
@@ -106,13 +106,13 @@ class Queue:
                 batch.append(received)
             return batch
 
-    def put_back(self, delays: Sequence[tuple[Received, int]], deadline: Deadline | None = None) -> None:  # noqa: ARG002
+    def put_back(self, delays: Sequence[tuple[Incoming, int]], deadline: Deadline | None = None) -> None:  # noqa: ARG002
         """Let messages come again after so many seconds each."""
         with self._changed:
             for message, seconds in delays:
                 self._hide(message, seconds)
 
-    def delete(self, received: Sequence[Received], deadline: Deadline | None = None) -> None:  # noqa: ARG002
+    def delete(self, received: Sequence[Incoming], deadline: Deadline | None = None) -> None:  # noqa: ARG002
         """Take messages out for good."""
         with self._changed:
             for message in received:
@@ -124,7 +124,7 @@ class Queue:
         with self._changed:
             return len(self._at_hand) + len(self._away)
 
-    def _hide(self, message: Received, seconds: float) -> None:
+    def _hide(self, message: Incoming, seconds: float) -> None:
         until = time.monotonic() + seconds
         self._away[message.id] = (until, message)
         heappush(self._back, (until, next(self._numbers), message.id))
@@ -341,7 +341,7 @@ class Fairturn(Stack):
 
         def work() -> None:
             batch = queue.receive(source.batch, source.window, patience=0.2)
-            left = consumer.take(batch, service.settle, Deadline.after(RUN)) if batch else []
+            left = consumer.take(batch, service.process, Deadline.after(RUN)) if batch else []
             queue.delete([message for message in batch if message not in left])
 
         return work

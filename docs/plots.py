@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fairturn.rules.ledger import ANY, TURN, Ledger, Member, Offer, allot, settle
+from fairturn.rules.ledger import ANY, TURN, Ledger, Member, Offer, align, allot
 from fairturn.rules.verdict import Code, Verdict
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def by_ledger() -> Owed:
     """What the product's own ledger says."""
     ledger, owed = Ledger(), Owed({rep: [] for rep in REPS})
     for rota in rotas():
-        ledger = allot(settle(ledger, rota, [ANY]), [Offer(ANY)], rota, [ANY]).ledger
+        ledger = allot(align(ledger, rota, [ANY]), [Offer(ANY)], rota, [ANY]).ledger
         for rep, line in owed.items():
             line.append(ledger.total(rep) / TURN)
     return owed

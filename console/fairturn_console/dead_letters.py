@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fairturn.edges.queues import MAX_BATCH, Letter, Queue, Received
+from fairturn.edges.queues import MAX_BATCH, Incoming, Outgoing, Queue
 from fairturn.errors import MessageRejected, QueueUnavailable
 from fairturn.rules.events import Message
 from fairturn.telemetry import logger
@@ -96,7 +96,7 @@ class Redrive:
 @dataclass(frozen=True, slots=True)
 class _Held:
     letter: DeadLetter
-    received: Received
+    received: Incoming
 
 
 class DeadLetters:
@@ -160,7 +160,7 @@ class DeadLetters:
         sent: dict[str, DeadLetter] = {}
         try:
             for name, batch in _tens(fit):
-                self._queues[name].send([Letter(each.letter.body) for each in batch])
+                self._queues[name].send([Outgoing(each.letter.body) for each in batch])
                 sent |= {each.letter.id: each.letter for each in batch}
                 self._dead_letters[name].delete([each.received for each in batch])
                 for each in batch:
@@ -222,7 +222,7 @@ def _read(message: MessageTypeDef, queue: str) -> _Held:
     receipts = int(message["Attributes"]["ApproximateReceiveCount"])
     reason = said.get("reason") or TOO_OFTEN
     letter = DeadLetter(message["MessageId"], queue, lead, sent_at, said.get("stage"), reason, body)
-    return _Held(letter, Received(letter.id, message["ReceiptHandle"], body, receipts))
+    return _Held(letter, Incoming(letter.id, message["ReceiptHandle"], body, receipts))
 
 
 def _named(ids: Iterable[str], held: Mapping[str, _Held], *, complete: bool) -> tuple[list[_Held], list[str]]:

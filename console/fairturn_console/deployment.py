@@ -18,7 +18,7 @@ from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.queues import Queue
 from fairturn.edges.store import Store
 from fairturn.errors import FairturnError
-from fairturn.steps.claim import Claims
+from fairturn.steps.claim import Claimer
 from fairturn.steps.reconcile import Reconciliation
 from fairturn_console.dead_letters import DeadLetters
 from fairturn_console.person import People
@@ -91,8 +91,8 @@ class Deployment:
     def people(self) -> People:
         """What gives out and erases people's data."""
         store = self.store()
-        claims = Claims(store, worker=f"person-{uuid4().hex[:8]}", now=_now, jitter=random.random)
-        return People(store, self.dead_letters(), claims, _now)
+        claimer = Claimer(store, worker=f"person-{uuid4().hex[:8]}", now=_now, jitter=random.random)
+        return People(store, self.dead_letters(), claimer, _now)
 
     def dead_letters(self) -> DeadLetters:
         """Both its dead-letter queues."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fairturn.edges.store import Store
     from fairturn.rules.record import Record
-    from fairturn.steps.claim import Claims
+    from fairturn.steps.claim import Claimer
     from fairturn_console.dead_letters import DeadLetter, DeadLetters
 
 MAX_PAGES: Final = 20_000
@@ -59,7 +59,7 @@ class People:
 
     store: Store
     dead_letters: DeadLetters
-    claims: Claims
+    claimer: Claimer
     now: Callable[[], datetime]
     """An aware datetime."""
 
@@ -126,10 +126,10 @@ class People:
         after = record.erased(milliseconds(self.now()))
         if record.state is not State.CLAIMED:
             written = write_moves(self.store, [(record, after)])
-        elif self.claims.left_to(record) > 0:
+        elif self.claimer.left_to(record) > 0:
             raise NotErased(f"{record.key} is being handed over: repeat the command in a minute")
         else:
-            written = self.claims.undo([Undoing(record, after)])
+            written = self.claimer.undo([Undoing(record, after)])
         if not written:
             raise Contended(f"{record.key} has moved meanwhile: repeat the command")
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.deadline import Deadline
 from fairturn.edges.hubspot.client import BATCH_LIMIT, MOST_GROUPS, Filter
-from fairturn.edges.queues import Letter
+from fairturn.edges.queues import Outgoing
 from fairturn.edges.refusals import LoadsCorrected
 from fairturn.errors import HubSpotUnavailable, OutOfTime
 from fairturn.rules.events import CONTACT, OWNER, UNKNOWN_SOURCE, Kind, Message, lead_of
-from fairturn.rules.missed import Look
+from fairturn.rules.missed import Watermark
 from fairturn.rules.record import MOST_UNSEEN, READS_LAG, milliseconds
-from fairturn.rules.wording import said
+from fairturn.rules.wording import as_text
 from fairturn.steps.audit import read_loads
 from fairturn.steps.reconcile import Strays
 
@@ -54,7 +54,7 @@ def look_all(
     `say` takes a line of progress every minute.
     """
     at = milliseconds(begun)
-    look, found = Look(at, milliseconds(begun - back)), Strays()
+    look, found = Watermark(at, milliseconds(begun - back)), Strays()
     for _ in range(MOST_ROUNDS):
         look, part = reconciliation.look(look, Deadline.after(ROUND), dry_run=dry_run)
         found |= part
@@ -227,10 +227,10 @@ class Recount:
 
     def _send(self, messages: Iterable[Message], *, dry_run: bool) -> None:
         if not dry_run:
-            self.changes.send([Letter(message.body()) for message in messages])
+            self.changes.send([Outgoing(message.body()) for message in messages])
 
 
 def _reached(criterion: Reached) -> Filter:
     """What closes a contact, as a search asks for it: options go by their case, texts by small letters."""
-    values = [said(value) for value in criterion.reaches]
+    values = [as_text(value) for value in criterion.reaches]
     return Filter(criterion.property, "IN", tuple(dict.fromkeys([*values, *(value.lower() for value in values)])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fairturn.edges.items import CLAIMS, HELD_BACK, REFUSED, UNOWNED, UNSEEN
+from fairturn.edges.items import HELD_BACK, REFUSED, UNFINISHED, UNOWNED, UNSEEN
 from fairturn.edges.store import MAX_KEYS
 from fairturn.rules.events import lead_key
 from fairturn.steps.claim import standing
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fairturn.rules.record import Record
 
 NAMES: Final = {
-    CLAIMS: "claimed, not handed over yet",
+    UNFINISHED: "claimed, not handed over yet",
     HELD_BACK: "held back, from bulk sources",
     REFUSED: "refused: see the dead letters",
     UNOWNED: "left without an owner",
@@ -41,8 +41,8 @@ def waiting(store: Store, most: int) -> Iterator[Lane]:
 
     Raises TableUnavailable.
     """
-    for lane in [*sorted(store.pointer().lanes), HELD_BACK, CLAIMS, REFUSED, UNOWNED, UNSEEN]:
-        found = _claimed(store, most) if lane == CLAIMS else _due(store, lane, most)
+    for lane in [*sorted(store.pointer().lanes), HELD_BACK, UNFINISHED, REFUSED, UNOWNED, UNSEEN]:
+        found = _claimed(store, most) if lane == UNFINISHED else _due(store, lane, most)
         if found.leads:
             yield found
 
@@ -58,4 +58,4 @@ def _claimed(store: Store, most: int) -> Lane:
     """The leads that are claimed: their claims are due, not they."""
     claims = standing(store, store.unfinished(MAX_KEYS)).values()
     claimed = [record for each in claims for record in each.known.values()]
-    return Lane(NAMES[CLAIMS], len(claimed), tuple(claimed[:most]))
+    return Lane(NAMES[UNFINISHED], len(claimed), tuple(claimed[:most]))

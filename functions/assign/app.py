@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairturn import IN_LAMBDA, ready
 from fairturn.deadline import Deadline
-from fairturn.edges.queues import Received
+from fairturn.edges.queues import Incoming
 from fairturn.settings import settings
 from fairturn.telemetry import logger
 from fairturn.wiring import Wiring
@@ -30,9 +30,9 @@ if IN_LAMBDA:
 @logger.inject_lambda_context(log_event=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take a batch of leads; what must come again is named, everything else is done."""
-    received = [Received.from_record(record) for record in event["Records"]]
+    received = [Incoming.from_record(record) for record in event["Records"]]
     consumer = wiring().bulk if _is_bulk(event["Records"][0]["eventSourceARN"]) else wiring().leads
-    left = consumer.take(received, wiring().assign.settle, Deadline.of(context))
+    left = consumer.take(received, wiring().assign.process, Deadline.of(context))
     return {"batchItemFailures": [{"itemIdentifier": each.id} for each in left]}
 
 

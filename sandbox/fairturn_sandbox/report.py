@@ -17,7 +17,7 @@ from fairturn.rules.ledger import BAND, TURN, Claim, Ledger, give_back
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import State
 from fairturn.rules.routing import is_closed
-from fairturn.steps.claim import seat
+from fairturn.steps.claim import members_of
 from fairturn_sandbox.story import START
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Report:
         table = Table(title=f"Rota {rota}: {got.total()} leads, {waiting} waiting", title_justify="left")
         for name in ("rep", "on duty, or why not", "weight", "leads", "fair share", "owed", "load/capacity"):
             table.add_column(name, justify="left" if name in {"rep", "on duty, or why not"} else "right")
-        for rep, member in seat(rota, self._terms, self._snapshot.loads, self._sandbox.now).items():
+        for rep, member in members_of(rota, self._terms, self._snapshot.loads, self._sandbox.now).items():
             capacity = "-" if member.capacity is None else str(member.capacity)
             stands = why(member.verdict) if not member.verdict.on_duty or member.has_room() else "full"
             table.add_row(

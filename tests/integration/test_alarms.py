@@ -15,9 +15,9 @@ import boto3
 import pytest
 
 from fairturn.edges.hubspot.client import HubSpot
-from fairturn.edges.queues import Letter, Queue
+from fairturn.edges.queues import Outgoing, Queue
 from fairturn.edges.store import Store
-from fairturn.rules.findings import Mark
+from fairturn.rules.findings import Checkpoint
 from fairturn.rules.policy import OWNER, Policy
 from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
@@ -271,7 +271,7 @@ def unlock_lead(watch: Watch) -> None:
 
 
 def queue_nonsense(_: Watch) -> None:
-    Queue(boto3.client("sqs"), settings().changes_queue).send([Letter('{"v": 99}')])
+    Queue(boto3.client("sqs"), settings().changes_queue).send([Outgoing('{"v": 99}')])
 
 
 def purge_changes(_: Watch) -> None:
@@ -335,7 +335,7 @@ def remove_property(watch: Watch) -> None:
 
 def miscount(watch: Watch) -> None:
     """Somebody writes a load by hand, and the day's audit is due."""
-    watch.store.note_audit(Mark(began_at=0, done=True, told_at=milliseconds(watch.sandbox.now)))
+    watch.store.note_checkpoint(Checkpoint(began_at=0, done=True, late_logged_at=milliseconds(watch.sandbox.now)))
     add_load(watch, 5)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from fairturn.deadline import Deadline
-    from fairturn.edges.queues import Received
+    from fairturn.edges.queues import Incoming
 
 READ = ("POST", "/crm/v3/objects/<type>/batch/read")
 UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")
@@ -226,7 +226,7 @@ def test_a_contact_that_has_an_owner_keeps_him_and_counts_in_his_load(world: Wor
     (lead,) = world.arrive(hubspot_owner_id=somebody)
     assert world.take([lead]) == []
     assert world.owner(lead) == somebody
-    assert world.states([lead]) == {"elsewhere": 1}
+    assert world.states([lead]) == {"external": 1}
     assert world.loads() == {somebody: 1}
     assert world.balances() == {}
 
@@ -358,7 +358,7 @@ def test_a_lead_that_is_closed_or_somebodys_waits_for_nothing(world: World, prop
     owned = {name: world.reps[0] if value == "mine" else value for name, value in properties.items()}
     (lead,) = world.arrive(1, **owned)
     assert world.take([lead]) == []
-    assert world.states([lead]) == {("elsewhere" if "hubspot_owner_id" in properties else "closed"): 1}
+    assert world.states([lead]) == {("external" if "hubspot_owner_id" in properties else "closed"): 1}
 
 
 def test_a_lead_that_sweep_brings_waits_for_nothing(world: World) -> None:
@@ -450,7 +450,7 @@ def test_the_choice_of_a_person_made_meanwhile_wins_and_turn_and_load_go_back(wo
     world.portal.change(lead, {"hubspot_owner_id": person})
     assert world.assign.take([received]) == []
     assert world.owner(lead) == person
-    assert world.states([lead]) == {"elsewhere": 1}
+    assert world.states([lead]) == {"external": 1}
     assert world.loads() == {person: 1}
     assert world.balances() == {}
 
@@ -738,19 +738,19 @@ def test_a_claim_for_a_rep_who_has_left_meanwhile_is_undone_and_given_to_another
 # One worker at a time
 
 
-def dying(world: World, received: Received) -> str:
+def dying(world: World, received: Incoming) -> str:
     """A worker that claims a lead and dies before it hands it over; gives its name."""
     worker = world.worker(crm=Dying(world))  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
         worker.take([received])
     assert isinstance(worker.service, Assign)
-    return worker.service.claims.worker
+    return worker.service.claimer.worker
 
 
 def test_under_a_storm_of_redeliveries_each_owner_is_written_once(world: World) -> None:
     leads = world.arrive(30)
     rivals = [world.worker() for _ in range(3)]
-    put_back: list[Received] = []
+    put_back: list[Incoming] = []
 
     class Stormy:
         def __getattr__(self, name: str) -> object:
@@ -888,7 +888,7 @@ def test_a_restored_contact_stays_its_owners_even_where_no_owner_is_kept(world: 
     assert world.owner(contact) == stranger
     record = world.record(contact)
     assert record is not None
-    assert (record.state, record.rep) == (State.ELSEWHERE, stranger)
+    assert (record.state, record.rep) == (State.EXTERNAL, stranger)
 
 
 def test_a_new_contact_merged_into_an_old_one_stays_with_the_old_ones_owner(world: World) -> None:

@@ -16,7 +16,7 @@ from fairturn.edges.in_force import InForce
 from fairturn.edges.items import claim_item, deserialize, packed, serialize
 from fairturn.errors import OutOfTime, TableUnavailable
 from fairturn.rules.events import Kind, Message
-from fairturn.rules.findings import AUDIT_EVERY, Mark, What
+from fairturn.rules.findings import AUDIT_EVERY, Checkpoint, What
 from fairturn.rules.ledger import Claim, Ledger
 from fairturn.rules.policy import OWNER, Priority
 from fairturn.rules.record import State, milliseconds
@@ -134,7 +134,7 @@ def claim_alone(world: World, lead: str) -> None:
     snapshot = world.store.read([ROTA], [("contact", lead)])
     route = Route(ROTA, "any", Priority.NORMAL, "otherwise", "")
     candidate = Candidate(snapshot.records.of(lead), Lead(message, {}), route, 1, {})
-    world.claims(world.store).claim(ROTA, [candidate], terms(world), snapshot.ledgers[ROTA], snapshot.loads)
+    world.claimer(world.store).claim(ROTA, [candidate], terms(world), snapshot.ledgers[ROTA], snapshot.loads)
 
 
 def terms(world: World) -> Terms:
@@ -145,8 +145,8 @@ def audit_of(world: World) -> Audit:
     return Audit(world.store, world.crm, world.changes, lambda: world.at)
 
 
-def last_audit(world: World) -> Mark:
-    mark = world.store.last_audit()
+def checkpoint(world: World) -> Checkpoint:
+    mark = world.store.checkpoint()
     assert mark is not None
     return mark
 
@@ -322,14 +322,14 @@ CORRUPTIONS = {
 }
 
 
-def daily(world: World, mark: Mark | None = None) -> list[Finding]:
+def daily(world: World, mark: Checkpoint | None = None) -> list[Finding]:
     """What the audit of this day finds."""
-    mark = (mark or Mark(began_at=0, done=True)).next(milliseconds(world.at), [ROTA])
+    mark = (mark or Checkpoint(began_at=0, done=True)).next(milliseconds(world.at), [ROTA])
     found: list[Finding] = []
     while not mark.done:
         mark, report = audit_of(world)._go_on(mark, terms(world), deadline(50))
         found += report.findings
-    world.store.note_audit(mark)
+    world.store.note_checkpoint(mark)
     return found
 
 
@@ -366,12 +366,12 @@ def test_a_planted_corruption_is_found_and_named_by_every_audit(told: Told, name
 def test_the_next_day_begins_with_the_last_claim_so_that_the_chain_has_no_gap(told: Told) -> None:
     world = told.world
     assert daily(world) == []
-    mark = last_audit(world)
+    mark = checkpoint(world)
     assert (mark.upto, mark.since) == ({ROTA: 7}, {ROTA: 1})
     change_journal(world, 7, lambda claim: replace(claim, before=shift(claim.before, 7, -7)))
     world.take(world.arrive())
     assert {each.what for each in daily(world, mark)} == {What.JOURNAL}
-    assert last_audit(world).since == {ROTA: 7}
+    assert checkpoint(world).since == {ROTA: 7}
 
 
 def test_what_was_audited_is_not_replayed_again(told: Told) -> None:
@@ -379,7 +379,7 @@ def test_what_was_audited_is_not_replayed_again(told: Told) -> None:
     assert daily(world) == []
     world.dynamodb.delete_item(TableName=TABLE, Key=journal_key(2))
     world.take(world.arrive())
-    assert daily(world, last_audit(world)) == []
+    assert daily(world, checkpoint(world)) == []
     assert whole(world).findings != []
 
 
@@ -390,9 +390,9 @@ def test_what_comes_back_the_next_day_is_replayed_with_its_claim_of_the_day_befo
     world.follow(lead)
     assert record(world, lead).claim is None
     world.take(world.arrive())
-    assert daily(world, last_audit(world)) == []
+    assert daily(world, checkpoint(world)) == []
     change_record(world, lead, claim=6)
-    assert [each.says for each in daily(world, Mark(0, done=True, upto={ROTA: 7}))] == [
+    assert [each.says for each in daily(world, Checkpoint(0, done=True, upto={ROTA: 7}))] == [
         "it names claim 6 of inbound, whose turn has gone back"
     ]
 
@@ -400,7 +400,7 @@ def test_what_comes_back_the_next_day_is_replayed_with_its_claim_of_the_day_befo
 def test_a_long_replay_is_gone_on_with_by_the_next_run(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fairturn.edges.store.MAX_KEYS", 2)
     world = told.world
-    auditing, mark = audit_of(world), Mark(0, done=True).next(1, [ROTA])
+    auditing, mark = audit_of(world), Checkpoint(0, done=True).next(1, [ROTA])
     steps: list[Mapping[str, int]] = []
     while mark.left:
         mark, report = auditing._go_on(mark, terms(world), three_requests())
@@ -420,7 +420,7 @@ def test_a_replay_begins_with_the_oldest_claim_that_is_kept(told: Told) -> None:
     expire(world, 1, 2)
     assert whole(world).findings == []
     assert daily(world) == []
-    assert last_audit(world).since == {ROTA: 3}
+    assert checkpoint(world).since == {ROTA: 3}
     world.dynamodb.delete_item(TableName=TABLE, Key=journal_key(1))  # DynamoDB deletes in any order
     assert whole(world) == Report(rotas=1, versions=5, records=9)
 
@@ -485,7 +485,7 @@ def test_a_contact_that_hubspot_does_not_show_is_named_and_no_more(told: Told) -
     world, lead = told.world, told.handed[0]
     world.portal.delete(lead)
     world.later(2 * DAY)
-    mark, report = Mark(0, counted=True, sample=(f"contact#{lead}",)), Report()
+    mark, report = Checkpoint(0, counted=True, sample=(f"contact#{lead}",)), Report()
     after = audit_of(world)._compare(mark, terms(world), deadline(50), report)
     assert after.sample == ()
     assert report == Report(
@@ -499,8 +499,8 @@ def test_each_day_has_its_own_sample_of_at_most_97(world: World) -> None:
         world.take(world.arrive(80))
     samples = []
     for _ in range(3):
-        mark, _ = audit_of(world)._go_on(Mark(0), terms(world), deadline(50))
-        again, _ = audit_of(world)._go_on(Mark(0), terms(world), deadline(50))
+        mark, _ = audit_of(world)._go_on(Checkpoint(0), terms(world), deadline(50))
+        again, _ = audit_of(world)._go_on(Checkpoint(0), terms(world), deadline(50))
         assert mark.sample == again.sample
         samples.append(mark.sample)
         world.later(DAY)
@@ -599,7 +599,7 @@ def test_an_audit_that_is_held_up_does_not_hold_up_the_sign_of_life(
     told: Told, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = told.world
-    world.store.note_audit(Mark(began_at=0, done=True))
+    world.store.note_checkpoint(Checkpoint(began_at=0, done=True))
 
     def fail(*_: Any) -> None:
         raise TableUnavailable("not now")
@@ -607,7 +607,7 @@ def test_an_audit_that_is_held_up_does_not_hold_up_the_sign_of_life(
     monkeypatch.setattr(world.store, "page_of_records", fail)
     world.sweep.run()
     assert '"Swept"' in capsys.readouterr().out
-    assert not last_audit(world).counted
+    assert not checkpoint(world).counted
 
 
 def test_a_table_that_can_not_be_read_in_one_run_is_told_of_and_not_tried_for_ever(
@@ -619,7 +619,7 @@ def test_a_table_that_can_not_be_read_in_one_run_is_told_of_and_not_tried_for_ev
         raise OutOfTime("no time is left in this run")
 
     monkeypatch.setattr(world.store, "page_of_records", fail)
-    mark, tries, found = Mark(0), 0, []
+    mark, tries, found = Checkpoint(0), 0, []
     while not mark.done:
         mark, report = audit_of(world)._go_on(mark, terms(world), deadline(50))
         tries += 1
@@ -629,15 +629,15 @@ def test_a_table_that_can_not_be_read_in_one_run_is_told_of_and_not_tried_for_ev
 
 def test_all_records_are_not_read_without_time_for_it(told: Told) -> None:
     with pytest.raises(OutOfTime):
-        audit_of(told.world)._go_on(Mark(0), terms(told.world), deadline(19))
+        audit_of(told.world)._go_on(Checkpoint(0), terms(told.world), deadline(19))
 
 
 def test_the_mark_is_read_as_it_was_written(world: World) -> None:
-    mark = Mark(
-        5, done=True, left=("a",), since={"a": 1}, upto={"b": 2}, counted=True, tries=3, sample=("x",), told_at=4
+    mark = Checkpoint(
+        5, done=True, left=("a",), since={"a": 1}, upto={"b": 2}, counted=True, tries=3, sample=("x",), late_logged_at=4
     )
-    world.store.note_audit(mark)
-    assert world.store.last_audit() == mark
+    world.store.note_checkpoint(mark)
+    assert world.store.checkpoint() == mark
 
 
 # While leads flow

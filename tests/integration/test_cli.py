@@ -564,7 +564,7 @@ def test_what_waits_is_listed_by_lane_with_the_most_urgent_first(deployed: Stack
         Record(id="2", state=State.WAITING, priority="urgent", occurred_at=2, **lane, **known),
         Record(id="3", state=State.WAITING, occurred_at=3, reason="too many leads from bulk sources", **known),
         Record(id="4", state=State.UNOWNED, reason="the owner was taken away", **known),
-        Record(id="5", state=State.ELSEWHERE, rep="7", **known),
+        Record(id="5", state=State.EXTERNAL, rep="7", **known),
         Record(id="6", state=State.REFUSED, reason="a rule of an administrator", **known),
     ]
     store.move([(new(record.id), record) for record in waits])

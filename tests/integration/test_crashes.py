@@ -139,7 +139,7 @@ class Story:
         self.world.portal.refuse_owners(refused, "a phone number is wanted first")
         self.expected |= dict.fromkeys(self.given, State.HANDED) | {
             waiting: State.WAITING,
-            owned: State.ELSEWHERE,
+            owned: State.EXTERNAL,
             refused: State.REFUSED,
             "123": State.GONE,
         }
@@ -265,7 +265,7 @@ def test_wherever_a_worker_dies_the_owner_whom_a_person_chooses_before_it_goes_o
         if story.fate.came:
             assert world.owner(chosen) == person
             record = story.table.records[lead_key("contact", chosen)]
-            assert (record.state, record.rep) == (State.ELSEWHERE, person) or record.state is State.HANDED
+            assert (record.state, record.rep) == (State.EXTERNAL, person) or record.state is State.HANDED
 
 
 def test_wherever_a_worker_dies_in_an_outage_the_leads_are_given_when_it_is_over(world: World) -> None:
@@ -378,7 +378,7 @@ class Sequel:
             lead: state for lead, (state, _) in self.expected.items()
         }
         for lead, (state, rep) in self.expected.items():
-            if state in {State.HANDED, State.ELSEWHERE}:
+            if state in {State.HANDED, State.EXTERNAL}:
                 assert records[lead].rep == self.world.owner(lead) == (rep or self.world.owner(lead))
         buried = {Message.read(body).id for body in self.graveyard.bodies}
         assert buried == {lead for lead, (state, _) in self.expected.items() if state is State.REFUSED}
@@ -413,14 +413,14 @@ def test_wherever_track_dies_each_record_ends_as_hubspot_has_it_and_no_lead_is_l
         sequel.tell(overwritten, Kind.PROPERTY_CHANGE, "AUTOMATION_PLATFORM")
         sequel.tell(imported, Kind.CREATION, "IMPORT")
         sequel.expected = {
-            taken: (State.ELSEWHERE, taker),
+            taken: (State.EXTERNAL, taker),
             closed: (State.CLOSED, None),
             merged: (State.GONE, None),
             survivor: (State.HANDED, rep),
             cleared: (State.HANDED, None),
             deleted: (State.GONE, None),
-            overwritten: (State.ELSEWHERE, workflow["hubspot_owner_id"]),
-            restored: (State.ELSEWHERE, manager),
+            overwritten: (State.EXTERNAL, workflow["hubspot_owner_id"]),
+            restored: (State.EXTERNAL, manager),
             imported: (State.HANDED, None),
         }
         return sequel
@@ -429,7 +429,7 @@ def test_wherever_track_dies_each_record_ends_as_hubspot_has_it_and_no_lead_is_l
         sequel.run(sweeping=True)  # which brings what was held back, and not passed on
         sequel.check_the_end()
         for lead, (state, _) in sequel.expected.items():
-            if state is State.ELSEWHERE:
+            if state is State.EXTERNAL:
                 assert sequel.table.records[lead_key("contact", lead)].claim is None
     assert sequel.fate.seen >= {"give_back", "move", "hold_back", "note_overwrite", "write_owners", "send"}
 

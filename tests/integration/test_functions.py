@@ -15,11 +15,11 @@ import pytest
 import time_machine
 
 from fairturn.edges.hubspot.client import HubSpot
-from fairturn.edges.queues import Received
+from fairturn.edges.queues import Incoming
 from fairturn.edges.store import Store
 from fairturn.rules.events import CONTACT as TYPE
 from fairturn.rules.events import Message
-from fairturn.rules.findings import Mark
+from fairturn.rules.findings import Checkpoint
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import READS_LAG, State, new
 from fairturn.settings import settings
@@ -206,7 +206,7 @@ def test_a_stored_batch_becomes_what_its_story_says(house: House, name: str) -> 
 
 def test_a_redelivered_lead_keeps_its_first_owner(house: House) -> None:
     (before,), (again,) = (
-        [Received.from_record(record) for record in load(name)["Records"]]
+        [Incoming.from_record(record) for record in load(name)["Records"]]
         for name in ("lead-queued", "lead-redelivered")
     )
     assert (again.id, again.receipts) == (before.id, before.receipts + 1)
@@ -251,7 +251,7 @@ def test_a_person_who_takes_a_lead_over_keeps_it_and_the_turn_goes_back(house: H
         assert house.send(load("change-queued")) == [DONE]
     record = house.record()
     assert record is not None
-    assert (record.state, record.rep, record.claim) == (State.ELSEWHERE, other, None)
+    assert (record.state, record.rep, record.claim) == (State.EXTERNAL, other, None)
     snapshot = house.store.read([ROTA], [])
     assert {rep: load for rep, load in snapshot.loads.items() if load} == {other: 1}
     assert [snapshot.ledgers[ROTA].total(rep) for rep in house.portal.owners] == [0, 0]
@@ -405,7 +405,7 @@ def test_the_functions_call_of_aws_what_their_roles_grant_and_nothing_else(
     refused = house.portal.create_contact({"email": "refused@example.net"})
     house.store.move([waiting(refused)])
     house.portal.refuse_owners(refused, "no")
-    house.store.note_audit(Mark(began_at=1, done=True))  # the next one is due
+    house.store.note_checkpoint(Checkpoint(began_at=1, done=True))  # the next one is due
     forget()
     calls.clear()
     house.send(load("sweep"))

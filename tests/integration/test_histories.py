@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.edges.queues import Received
+    from fairturn.edges.queues import Incoming
     from fairturn_sandbox.portal import Record as Contact
 
     Event = Mapping[str, Any]
@@ -371,7 +371,7 @@ class History:
                 self._note("heard,", name, message.body())
                 queue.arrive(message.body())  # type: ignore[attr-defined] # an Inbox
 
-    def _take(self, take: Callable[[Sequence[Received]], list[Received]], queue: Any, most: int | None) -> None:
+    def _take(self, take: Callable[[Sequence[Incoming]], list[Incoming]], queue: Any, most: int | None) -> None:
         batch = queue.receive(most)
         if not batch:
             return

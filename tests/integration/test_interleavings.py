@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn.edges.queues import Received
+    from fairturn.edges.queues import Incoming
 
 IMPORTS = [{"name": "imports", "when": [{"source": ["IMPORT"]}], "rota": ROTA}]
 HOURS = 30
@@ -267,7 +267,7 @@ def test_waiting_leads_that_hubspot_does_not_show_make_no_flood_of_messages(worl
     world.take(leads)
     change(world)
     hide(world, *leads)
-    pending: list[Received] = []
+    pending: list[Incoming] = []
     most = 0
     for _ in range(40):
         world.sweep.run()

@@ -9,7 +9,7 @@ import pytest
 
 from fairturn.edges.hubspot.client import Filter
 from fairturn.rules.events import Kind, Message
-from fairturn.rules.missed import LOOK_EVERY, OVERLAP, TOLD_WITHIN, Cause, Look
+from fairturn.rules.missed import LOOK_EVERY, NOTICED_WITHIN, OVERLAP, Cause, Watermark
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import UNSEEN_FOR, State, milliseconds
 from fairturn.settings import settings
@@ -38,7 +38,7 @@ def world(dynamodb: DynamoDBClient) -> Iterator[World]:
 def look(world: World, *, back: int = OVERLAP, **how: Any) -> Strays:
     """Look at all that changed within so many milliseconds."""
     at = milliseconds(world.at)
-    looked, found = world.reconciliation().look(Look(at, at - back), deadline(50), **how)
+    looked, found = world.reconciliation().look(Watermark(at, at - back), deadline(50), **how)
     assert looked.done
     return found
 
@@ -62,7 +62,7 @@ def reconcile(world: World) -> dict[Cause, int]:
 
 def late(world: World) -> None:
     """Let the time pass in which a webhook may still come."""
-    world.later(TOLD_WITHIN / 1000 + 1)
+    world.later(NOTICED_WITHIN / 1000 + 1)
 
 
 def assigned(world: World, number: int = 1) -> list[str]:
@@ -190,7 +190,7 @@ def test_found_leads_of_an_import_are_held_back_when_they_are_a_flood(world: Wor
         world.portal.create_contact({"email": f"imported{number}@example.com"}, source="IMPORT")
     late(world)
     assert reconcile(world) == {Cause.CREATED: 3}
-    assert world.store.brake().pulled(world.version)
+    assert world.store.brake().is_pulled(world.version)
 
 
 def test_a_new_owner_of_whom_nobody_told_takes_the_load_over(world: World) -> None:
@@ -296,7 +296,7 @@ def test_a_look_that_comes_to_no_end_in_time_goes_on_where_it_was(world: World) 
     leads = world.arrive(3)
     late(world)
     at = milliseconds(world.at)
-    begun = Look(at, at - OVERLAP, beyond=leads[0])
+    begun = Watermark(at, at - OVERLAP, beyond=leads[0])
     looked, found = world.reconciliation().look(begun, deadline(50))
     assert looked.done
     assert {message.id for message in found.messages} == set(leads[1:])
@@ -362,8 +362,8 @@ def test_what_searches_lack_or_show_late_is_found_by_a_later_look(world: World) 
 
 
 def test_a_look_goes_back_to_before_the_last_one_began() -> None:
-    last = Look(began_at=10 * LOOK_EVERY, since=0, beyond="77", done=True)
-    assert last.next(11 * LOOK_EVERY) == Look(began_at=11 * LOOK_EVERY, since=10 * LOOK_EVERY - OVERLAP)
+    last = Watermark(began_at=10 * LOOK_EVERY, since=0, beyond="77", done=True)
+    assert last.next(11 * LOOK_EVERY) == Watermark(began_at=11 * LOOK_EVERY, since=10 * LOOK_EVERY - OVERLAP)
 
 
 def test_a_day_without_sweeps_is_looked_at_from_its_beginning(world: World) -> None:
@@ -396,10 +396,10 @@ def test_while_hubspot_searches_in_vain_the_look_is_made_by_the_next_run(world: 
     world.portal.faults.extend([SECONDLY, SECONDLY, SECONDLY])
     world.store.put_roster([], milliseconds(world.at))  # so that the owners are not read now
     world.sweep.run()
-    assert world.store.last_look() is None
+    assert world.store.watermark() is None
     world.portal.faults.extend([BAD_GATEWAY])
     world.sweep.run()
-    last = world.store.last_look()
+    last = world.store.watermark()
     assert last is not None
     assert last.done
 

@@ -334,7 +334,7 @@ def test_the_stored_change_is_followed_and_at_the_stored_tick_a_waiting_lead_get
         with told(variables, "TrackFunction"), caught_up():
             assert track.handler(events.load("change-queued"), CONTEXT) == {"batchItemFailures": []}
         record = store.records([("contact", CONTACT)]).of(CONTACT)
-        assert (record.state, record.rep) == (State.ELSEWHERE, other)
+        assert (record.state, record.rep) == (State.EXTERNAL, other)
         lead = portal.create_contact({"email": "waiting@example.net"})
         store.move([waiting(lead, "any@0")])
         with told(variables, "SweepFunction"):

@@ -14,7 +14,7 @@ from fairturn.edges.items import HELD_BACK, REFUSED, UNOWNED, UNSEEN, packed
 from fairturn.edges.refusals import BrakeMoved, ClaimRefused, PolicyMoved, RecordsMoved, RosterMoved
 from fairturn.edges.store import CONFLICT_ATTEMPTS, Store, Tries
 from fairturn.errors import Contended, PolicyMissing, RecordUnreadable, TableUnavailable
-from fairturn.rules.brake import Brake, count
+from fairturn.rules.brake import Brake, register
 from fairturn.rules.events import lead_key
 from fairturn.rules.ledger import (
     ANY,
@@ -28,9 +28,9 @@ from fairturn.rules.ledger import (
     Member,
     Offer,
     Returned,
+    align,
     allot,
     give_back,
-    settle,
 )
 from fairturn.rules.policy import Flood, Mode, Priority
 from fairturn.rules.record import KEPT_FOR, LOOK_AFTER, Record, Records, State, new
@@ -75,7 +75,7 @@ def claim_of(
     records: Mapping[str, Record] | None = None,
 ) -> tuple[Claim, Ledger, list[tuple[Record, Record]]]:
     """A claim of new leads, decided on a ledger."""
-    allotment = allot(settle(ledger, members, [ANY]), [Offer(ANY)] * len(leads), members, [ANY])
+    allotment = allot(align(ledger, members, [ANY]), [Offer(ANY)] * len(leads), members, [ANY])
     journal = Claim(
         before=ledger,
         policy=1,
@@ -163,12 +163,12 @@ def test_giving_back_returns_turn_load_and_record_as_one(store: Store) -> None:
     assert isinstance(claim, Claim)
     returned, _ = give_back(ledger, [(claim.bookings()[record.key], False)])
     after = replace(returned, version=2)
-    moves = [(record, record.left("900", None, 2_000).given_back())]
+    moves = [(record, record.external("900", None, 2_000).given_back())]
     store.give_back(ROTA, entry, after, moves)
     snapshot = store.read([ROTA], [("contact", "1")])
     assert snapshot.ledgers[ROTA].balances == {}
     assert snapshot.loads == {"101": 0, "900": 1}
-    assert snapshot.records.of("1").state is State.ELSEWHERE
+    assert snapshot.records.of("1").state is State.EXTERNAL
     assert snapshot.records.of("1").claim is None
     with pytest.raises(ClaimRefused) as refused:
         store.give_back(ROTA, entry, after, moves)
@@ -279,7 +279,7 @@ def test_a_ledger_and_a_giving_back_keep_whose_grace_was_taken(store: Store) -> 
     assert returned.grace == {bookings[0].winner: MOST_GRACE - GRACE_OF_A_TURN}
     leads = tuple(Returned(record.key, 1, regret) for record, regret in zip(records, regrets, strict=True))
     entry = GivingBack(ledger.version, 3_000, leads)
-    moves = [(record, record.left("900", None, 3_000).given_back()) for record in records]
+    moves = [(record, record.external("900", None, 3_000).given_back()) for record in records]
     store.give_back(ROTA, entry, replace(returned, version=2), moves)
     assert store.read([ROTA], []).ledgers[ROTA] == replace(returned, version=2)
     assert store.journal(ROTA, 2) == entry
@@ -293,7 +293,7 @@ def test_a_lead_whose_turn_stays_spent_keeps_its_booking(store: Store) -> None:
     store.move([(the(store, "1"), handed)])
     returned, came_back = give_back(ledger, [(claim.bookings()[handed.key], True)])
     assert (returned, came_back) == (ledger, (False,))
-    taken = handed.left("900", "somebody else chose the owner", 3_000).stays_spent()
+    taken = handed.external("900", "somebody else chose the owner", 3_000).stays_spent()
     entry = GivingBack(1, 3_000, (Returned(handed.key, 1, is_regret=True),))
     store.give_back(ROTA, entry, replace(returned, version=2), [(handed, taken)])
     assert the(store, "1") == taken
@@ -332,19 +332,19 @@ def test_waiting_leads_are_found_by_their_lane_the_most_urgent_first(store: Stor
 
 
 def test_what_is_still_to_be_done_about_a_lead_says_in_which_lane_it_is_due(store: Store) -> None:
-    owned = new("2").left("900", None, 5)
+    owned = new("2").external("900", None, 5)
     store.move(
         [
             (new("1"), replace(new("1"), occurred_at=3).waiting("comes from a bulk source", 5)),
             (new("2"), owned),
             (new("3"), new("3").refused("no", 7)),
-            (new("4"), new("4").left("900", None, 5)),
+            (new("4"), new("4").external("900", None, 5)),
             (new("5"), new("5").closed(None, 5)),
             (new("6"), new("6").gone("deleted", 5)),
             (new("7"), new("7").erased(5)),
         ]
     )
-    store.move([(owned, owned.cleared(6))])
+    store.move([(owned, owned.unowned(6))])
     due = {lane: [id_ for _, id_ in store.due(lane, 9)] for lane in (HELD_BACK, UNOWNED, REFUSED, UNSEEN)}
     assert due == {HELD_BACK: ["1"], UNOWNED: ["2"], REFUSED: ["3"], UNSEEN: []}
 
@@ -458,13 +458,13 @@ def test_a_finished_record_expires_and_one_that_is_open_or_in_a_load_does_not(
     store: Store, dynamodb: DynamoDBClient
 ) -> None:
     at = 1_700_000_000_000
-    owned = new("1").left("7", None, at - 9)
+    owned = new("1").external("7", None, at - 9)
     store.move([(new("1"), owned)])
     store.move(
         [
-            (owned, owned.cleared(at)),
+            (owned, owned.unowned(at)),
             (new("2"), placed(new("2")).waiting("full", at)),
-            (new("3"), new("3").left("7", None, at)),
+            (new("3"), new("3").external("7", None, at)),
             (new("4"), new("4").closed(None, at)),
             (new("5"), new("5").gone("deleted", at)),
             (new("6"), new("6").erased(at)),
@@ -657,7 +657,7 @@ def held(*ids: str) -> list[tuple[Record, Record]]:
 
 
 def counted(brake: Brake, leads: int) -> Brake:
-    return count(brake, leads, 600_000, FLOOD, policy=1)
+    return register(brake, leads, 600_000, FLOOD, policy=1)
 
 
 def test_leads_are_held_back_and_counted_as_one(store: Store) -> None:
@@ -665,11 +665,11 @@ def test_leads_are_held_back_and_counted_as_one(store: Store) -> None:
     first = counted(Brake(), 2)
     store.hold_back(Brake(), first, held("1", "2"))
     assert store.brake() == first
-    assert not first.pulled(1)
+    assert not first.is_pulled(1)
     second = counted(first, 2)
     store.hold_back(first, second, held("3", "4"))
     assert store.brake() == second
-    assert second.pulled(1)
+    assert second.is_pulled(1)
     assert store.due(HELD_BACK, 9) == [("contact", id_) for id_ in "1234"]
     assert store.loads() == {}
 

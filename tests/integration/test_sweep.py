@@ -157,7 +157,7 @@ def test_a_waiting_lead_is_read_and_routed_anew(world: World) -> None:
     )
     world.sweep.run()
     assert (record(world, moved).state, record(world, moved).rota) == (State.HANDED, "west")
-    assert (record(world, owned).state, record(world, owned).rep) == (State.ELSEWHERE, two)
+    assert (record(world, owned).state, record(world, owned).rep) == (State.EXTERNAL, two)
     assert (record(world, ignored).state, record(world, ignored).reason) == (State.CLOSED, "no buyer")
     assert record(world, closed_).state is State.CLOSED
     assert record(world, deleted).state is State.GONE
@@ -605,7 +605,7 @@ def test_a_claim_is_finished_when_somebody_else_has_one_of_its_leads_and_hubspot
 
     world.crm.read = meanwhile  # type: ignore[assignment]
     world.take([taken, refused, third])
-    assert world.states([taken, refused, third]) == {"elsewhere": 1, "refused": 1, "handed": 1}
+    assert world.states([taken, refused, third]) == {"external": 1, "refused": 1, "handed": 1}
     assert unfinished(world) == []
 
 
@@ -666,7 +666,7 @@ def test_a_claim_whose_lead_is_claimed_anew_by_another_is_finished_and_leaves_it
     change(world, reps={**dict.fromkeys(world.reps), away: {"capacity": 0}})
     claimed = record(world, lead)
     at = milliseconds(world.at)
-    world.claims(world.store).undo([Undoing(claimed, claimed.waiting("it is undone", at))])
+    world.claimer(world.store).undo([Undoing(claimed, claimed.waiting("it is undone", at))])
     world.later(50)
     change(world)
     assert stuck_again(world, lead) == 3  # the second version gave the first one's turn back
@@ -756,7 +756,7 @@ def test_a_late_claim_is_undone_where_somebody_else_has_the_lead_by_now(world: W
     world.portal.change(lead, {"hubspot_owner_id": world.reps[2]})
     world.later(901)
     world.sweep.run()
-    assert (record(world, lead).state, record(world, lead).rep) == (State.ELSEWHERE, world.reps[2])
+    assert (record(world, lead).state, record(world, lead).rep) == (State.EXTERNAL, world.reps[2])
     assert world.balances() == before
     world.check([lead])
 

@@ -110,7 +110,7 @@ def test_a_lead_that_a_person_takes_over_counts_for_the_taker_and_the_turn_stays
     own(world, lead, taker)
     assert world.follow(lead) == []
     after = record(world, lead)
-    assert (after.state, after.rep, after.reason) == (State.ELSEWHERE, taker, "somebody else chose the owner")
+    assert (after.state, after.rep, after.reason) == (State.EXTERNAL, taker, "somebody else chose the owner")
     assert world.loads() == {taker: 1}
     assert world.balances() == balances
 
@@ -318,7 +318,7 @@ def test_a_lead_that_is_closed_counts_no_more_and_one_that_is_open_again_does(wo
     assert world.loads() == {}
     world.portal.change(lead, {"hs_lead_status": "OPEN"})
     world.follow(lead)
-    assert record(world, lead).state is State.ELSEWHERE
+    assert record(world, lead).state is State.EXTERNAL
     assert world.loads() == {rep: 1}
     assert world.balances() == balances
 
@@ -366,7 +366,7 @@ def test_an_owner_on_a_record_that_we_do_not_know_is_written_down_and_stops_a_cl
     assert world.assign.take(batch) == batch  # the record moved meanwhile
     assert world.assign.take(batch) == []
     after = record(world, lead)
-    assert (after.state, after.rep) == (State.ELSEWHERE, world.reps[2])
+    assert (after.state, after.rep) == (State.EXTERNAL, world.reps[2])
     assert world.owner(lead) == world.reps[2]
     assert world.loads() == {world.reps[2]: 1}
 
@@ -602,7 +602,7 @@ def test_a_restored_lead_counts_again_for_its_owner(world: World) -> None:
     assert world.loads() == {}
     world.portal.restore(lead)
     world.follow(lead, kind=Kind.RESTORE, source="CRM_UI_BULK_ACTION")
-    assert record(world, lead).state is State.ELSEWHERE
+    assert record(world, lead).state is State.EXTERNAL
     assert world.loads() == {rep: 1}
 
 
@@ -812,7 +812,7 @@ def test_a_new_contact_merged_into_an_old_one_leaves_that_to_its_owner_though_no
     assert world.assign.take(world.passed_on()) == []
     assert world.believe(told) == []
     assert world.assign.take(world.passed_on()) == []
-    assert (record(world, survivor).state, record(world, survivor).rep) == (State.ELSEWHERE, world.reps[0])
+    assert (record(world, survivor).state, record(world, survivor).rep) == (State.EXTERNAL, world.reps[0])
     assert world.owner(survivor) == world.reps[0]
 
 
@@ -825,7 +825,7 @@ def test_an_old_contact_that_is_restored_counts_for_its_owner_though_no_owner_is
     world.portal.restore(old)
     assert world.follow(old, kind=Kind.RESTORE) == []
     assert world.passed_on() == []
-    assert (record(world, old).state, record(world, old).rep) == (State.ELSEWHERE, world.reps[0])
+    assert (record(world, old).state, record(world, old).rep) == (State.EXTERNAL, world.reps[0])
 
 
 def test_a_restored_contact_without_an_owner_is_a_new_lead(world: World) -> None:
@@ -875,9 +875,9 @@ def test_a_merge_that_was_followed_but_not_passed_on_is_passed_on_the_next_time(
     world.later(CAUGHT_UP)
     send = world.leads.send
 
-    def failing(letters: Any, deadline: Any = None) -> None:  # noqa: ARG001
+    def failing(messages: Any, deadline: Any = None) -> None:  # noqa: ARG001
         world.leads.send = send  # type: ignore[method-assign]
-        raise QueueUnavailable(f"{len(letters)} not taken")
+        raise QueueUnavailable(f"{len(messages)} not taken")
 
     world.leads.send = failing  # type: ignore[method-assign]
     assert world.track.take(told) == told
@@ -963,7 +963,7 @@ def test_a_change_waits_for_a_claim_that_is_under_way(world: World) -> None:
     assert world.assign.take(batch) == []
     assert world.believe(told) == []
     after = record(world, lead)
-    assert (after.state, after.rep) == (State.ELSEWHERE, world.reps[2])
+    assert (after.state, after.rep) == (State.EXTERNAL, world.reps[2])
     assert all(not units for row in world.balances().values() for units in row.values())
 
 
@@ -982,7 +982,7 @@ def test_a_choice_made_between_our_read_and_our_write_is_restored_once(world: Wo
     world.follow(lead, ago=1)
     assert world.owner(lead) == chosen
     after = record(world, lead)
-    assert (after.state, after.rep) == (State.ELSEWHERE, chosen)
+    assert (after.state, after.rep) == (State.EXTERNAL, chosen)
     assert world.balances() == before
     assert world.loads() == {chosen: 1}
     shown = world.portal.contact(lead).properties
@@ -1193,7 +1193,7 @@ def test_a_lead_from_a_bulk_source_is_counted_once_however_often_its_message_fai
         world.track.take(told)
     world.leads.send = send  # type: ignore[method-assign]
     assert sum(world.store.brake().minutes.values()) == 4
-    assert not world.store.brake().pulled(world.version)
+    assert not world.store.brake().is_pulled(world.version)
     world.sweep.run()  # what could not be passed on waits, and is not lost
     assert world.states(leads) == {"handed": 4}
 
@@ -1249,7 +1249,7 @@ def test_while_hubspot_is_down_a_change_is_put_back_and_nothing_moves(world: Wor
     assert record(world, lead).state is State.HANDED
     world.later(61)
     assert world.believe(told) == []
-    assert record(world, lead).state is State.ELSEWHERE
+    assert record(world, lead).state is State.EXTERNAL
 
 
 def test_a_message_that_cannot_be_read_is_dead_lettered_alone(world: World) -> None:
@@ -1259,7 +1259,7 @@ def test_a_message_that_cannot_be_read_is_dead_lettered_alone(world: World) -> N
     assert world.believe([bad, *world.told(lead)]) == []
     (letter,) = world.dead_letters()
     assert (letter["body"], letter["stage"]) == ('{"v":2}', "track")
-    assert record(world, lead).state is State.ELSEWHERE
+    assert record(world, lead).state is State.EXTERNAL
 
 
 def test_a_lead_that_comes_back_while_there_is_no_policy_is_dead_lettered_and_not_forgotten(world: World) -> None:
@@ -1341,7 +1341,7 @@ def test_a_record_that_moves_under_our_hands_is_looked_at_again(world: World) ->
 
     def meanwhile(*arguments: Any) -> Any:
         world.store.give_back = give_back  # type: ignore[method-assign]
-        world.store.move([(before, before.left(world.reps[0], None, milliseconds(world.at)))])
+        world.store.move([(before, before.external(world.reps[0], None, milliseconds(world.at)))])
         return give_back(*arguments)
 
     world.store.give_back = meanwhile  # type: ignore[assignment]

@@ -17,14 +17,14 @@ from fairturn.assign import Assign
 from fairturn.deadline import Deadline
 from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.in_force import InForce
-from fairturn.edges.queues import Letter, Queue, Received
+from fairturn.edges.queues import Incoming, Outgoing, Queue
 from fairturn.edges.store import Store
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.explain import PROPERTIES
 from fairturn.rules.record import READS_LAG, milliseconds
 from fairturn.rules.roster import Owner
 from fairturn.steps.audit import Audit
-from fairturn.steps.claim import Claims
+from fairturn.steps.claim import Claimer
 from fairturn.steps.consumer import Consumer
 from fairturn.steps.handover import Handover
 from fairturn.steps.reconcile import Reconciliation
@@ -56,9 +56,9 @@ class Worker:
     consumer: Consumer
     service: Assign | Track
 
-    def take(self, batch: Sequence[Received], seconds: float = 30) -> list[Received]:
+    def take(self, batch: Sequence[Incoming], seconds: float = 30) -> list[Incoming]:
         """Bring the messages as far as they go within so many seconds; what must stay in the queue comes back."""
-        return self.consumer.take(batch, self.service.settle, deadline(seconds))
+        return self.consumer.take(batch, self.service.process, deadline(seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class World:
             store=store,
             in_force=InForce(store, clock=self.clock),
             crm=crm or self.crm,
-            claims=self.claims(store),
+            claimer=self.claimer(store),
             leads=queues.get("leads", self.leads),
             bulk=queues.get("bulk", queues.get("leads", self.leads)),  # assign takes both alike
             now=lambda: self.at,
@@ -169,21 +169,21 @@ class World:
         return Reconciliation(store, terms, crm or self.crm, changes, lambda: self.at)
 
     def _assign(self, store: Store, crm: HubSpot | None, *, gives_up: bool, **queues: Any) -> Assign:
-        crm, claims = crm or self.crm, self.claims(store)
+        crm, claimer = crm or self.crm, self.claimer(store)
         return Assign(
             store=store,
             in_force=InForce(store, clock=self.clock),
             crm=crm,
-            claims=claims,
-            handover=Handover(store, crm, claims, now=lambda: self.at, gives_up=gives_up),
+            claimer=claimer,
+            handover=Handover(store, crm, claimer, now=lambda: self.at, gives_up=gives_up),
             leads=queues.get("leads", self.leads),
             changes=queues.get("changes", self.changes),
             now=lambda: self.at,
         )
 
-    def claims(self, store: Store) -> Claims:
+    def claimer(self, store: Store) -> Claimer:
         worker = f"worker {next(self._workers)}"
-        return Claims(store, worker, now=lambda: self.at, jitter=lambda: 0.5, sleep=lambda _: None)
+        return Claimer(store, worker, now=lambda: self.at, jitter=lambda: 0.5, sleep=lambda _: None)
 
     def consumer(self, store: Store, queue: Queue, stage: str, dead_letters: Any = None) -> Consumer:
         return Consumer(
@@ -218,7 +218,7 @@ class World:
 
     def received(
         self, ids: Iterable[str], *, receipts: int = 1, source: str = "FORM", ago: float = 1
-    ) -> list[Received]:
+    ) -> list[Incoming]:
         """The messages that intake would have queued about these contacts."""
         at = int((self.at - timedelta(seconds=ago)).timestamp() * 1000)
         return [
@@ -229,12 +229,12 @@ class World:
             for id_ in ids
         ]
 
-    def queued(self, body: str, *, receipts: int = 1, queue: str = "leads") -> Received:
+    def queued(self, body: str, *, receipts: int = 1, queue: str = "leads") -> Incoming:
         """One message, as it comes out of the queue."""
         url = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
-        Queue(self.sqs, url).send([Letter(body)])
+        Queue(self.sqs, url).send([Outgoing(body)])
         (message,) = self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1)["Messages"]
-        return Received(message["MessageId"], message["ReceiptHandle"], body, receipts, milliseconds(self.at))
+        return Incoming(message["MessageId"], message["ReceiptHandle"], body, receipts, milliseconds(self.at))
 
     def told(
         self,
@@ -245,7 +245,7 @@ class World:
         merged: Iterable[str] = (),
         echo: str | None = None,
         receipts: int = 1,
-    ) -> list[Received]:
+    ) -> list[Incoming]:
         """The messages that intake would have queued about changes of these contacts."""
         at = int((self.at - timedelta(seconds=ago)).timestamp() * 1000)
         return [
@@ -264,12 +264,12 @@ class World:
             for id_ in ids
         ]
 
-    def follow(self, *ids: str, **how: Any) -> list[Received]:
+    def follow(self, *ids: str, **how: Any) -> list[Incoming]:
         """Let track take messages about these contacts until HubSpot's answers can be believed; what must stay in the
         queue comes back."""
         return self.believe(self.told(*ids, **how))
 
-    def believe(self, told: list[Received]) -> list[Received]:
+    def believe(self, told: list[Incoming]) -> list[Incoming]:
         """Let track take messages, and those that are put off once more, when HubSpot's reads have caught up."""
         left = self.track.take(told)
         if left:
@@ -277,17 +277,17 @@ class World:
             left = self.track.take(left)
         return left
 
-    def passed_on(self, queue: str = "leads") -> list[Received]:
+    def passed_on(self, queue: str = "leads") -> list[Incoming]:
         """What was sent to a queue meanwhile, as assign or track gets it."""
         url = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         received = []
         while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
             at = milliseconds(self.at)
-            received += [Received(each["MessageId"], each["ReceiptHandle"], each["Body"], 1, at) for each in messages]
+            received += [Incoming(each["MessageId"], each["ReceiptHandle"], each["Body"], 1, at) for each in messages]
         Queue(self.sqs, url).delete(received)
         return received
 
-    def take(self, ids: Iterable[str], **how: Any) -> list[Received]:
+    def take(self, ids: Iterable[str], **how: Any) -> list[Incoming]:
         """Let assign take messages about these contacts; what must stay in the queue comes back."""
         received = self.received(ids, **how)
         left = self.assign.take(received)

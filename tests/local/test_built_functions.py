@@ -279,7 +279,7 @@ def test_a_person_whom_somebody_chooses_before_a_lead_is_assigned_keeps_it(house
     assert house.invoke("AssignFunction", events.load("lead-queued")) == DONE
     record = house.record()
     assert record is not None
-    assert (record.state, record.rep, house.owner()) == (State.ELSEWHERE, chosen, chosen)
+    assert (record.state, record.rep, house.owner()) == (State.EXTERNAL, chosen, chosen)
 
 
 def test_a_waiting_lead_gets_an_owner_at_the_next_tick(house: House) -> None:

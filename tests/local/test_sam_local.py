@@ -68,7 +68,7 @@ def test_a_persons_choice_is_followed_and_a_waiting_lead_gets_an_owner(tmp_path:
         portal.change(CONTACT, {OWNER: chosen})
         assert invoke("TrackFunction", events.load("change-queued"), variables) == DONE
         record = store.records([("contact", CONTACT)]).of(CONTACT)
-        assert (record.state, record.rep) == (State.ELSEWHERE, chosen)
+        assert (record.state, record.rep) == (State.EXTERNAL, chosen)
         lead = portal.create_contact({"email": "waiting@example.net"})
         store.move([waiting(lead, "any@0")])
         assert invoke("SweepFunction", events.load("sweep"), variables) is None

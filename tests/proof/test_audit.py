@@ -46,7 +46,7 @@ def test_leads_that_flow_are_no_finding_and_hide_none(
     store.put_policy(1, written.read(running.policy), 1)
     if planted:  # the stranger's load is too high from the start
         gone = [new(str(n)) for n in range(planted)]
-        store.move([(record, record.left(STRANGER, None, 1)) for record in gone])
+        store.move([(record, record.external(STRANGER, None, 1)) for record in gone])
         for record in gone:
             key = {"pk": {"S": f"LEAD#{record.key}"}, "sk": {"S": "RECORD"}}
             dynamodb.delete_item(TableName=table, Key=key)

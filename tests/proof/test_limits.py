@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from fairturn.edges.items import HELD_BACK
 from fairturn.edges.refusals import ClaimRefused, RecordsMoved
 from fairturn.edges.store import MAX_RECORDS
-from fairturn.rules.brake import Brake, count
+from fairturn.rules.brake import Brake, register
 from fairturn.rules.ledger import (
     ANY,
     MOST_GRACE,
@@ -29,9 +29,9 @@ from fairturn.rules.ledger import (
     Member,
     Offer,
     Returned,
+    align,
     allot,
     give_back,
-    settle,
 )
 from fairturn.rules.policy import Flood, Policy, Priority
 from fairturn.rules.record import MAX_REASON, MOST_OWNERS, Record, new
@@ -71,7 +71,7 @@ def claim_of(
 ) -> tuple[Claim, Ledger, Moves]:
     """A claim of contacts, spread over the lanes; each of them had these owners before."""
     offers = [Offer(lanes[n % len(lanes)], had) for n in range(len(leads))]
-    allotment = allot(settle(ledger, members, lanes), offers, members, lanes)
+    allotment = allot(align(ledger, members, lanes), offers, members, lanes)
     given = tuple(
         Given(f"contact#{id_}", offer.lane, booking.winner, had)
         for id_, offer, booking in zip(leads, offers, allotment.bookings, strict=True)
@@ -214,7 +214,8 @@ def test_97_leads_of_97_reps_go_back_to_97_others_in_one(store: Store) -> None:
     records = [record for _, record in moves]
     takers = [f"5{rep}" for rep in REPS[:MAX_RECORDS]]
     back: Moves = [
-        (record, record.left(taker, None, 2_000).given_back()) for record, taker in zip(records, takers, strict=True)
+        (record, record.external(taker, None, 2_000).given_back())
+        for record, taker in zip(records, takers, strict=True)
     ]
     returned, _ = give_back(ledger, [(booking, True) for booking in journal.bookings().values()])
     after = replace(returned, version=2)
@@ -233,10 +234,12 @@ def test_97_leads_of_97_reps_go_back_to_97_others_in_one(store: Store) -> None:
 
 def test_99_records_move_from_99_reps_to_99_others_in_one(store: Store) -> None:
     leads = ids(MAX_MOVES)
-    first: Moves = [(new(id_), new(id_).left(rep, None, 1)) for id_, rep in zip(leads, REPS, strict=False)]
+    first: Moves = [(new(id_), new(id_).external(rep, None, 1)) for id_, rep in zip(leads, REPS, strict=False)]
     store.move(first)
     takers = [f"5{rep}" for rep in REPS[:MAX_MOVES]]
-    second: Moves = [(record, record.left(taker, None, 2)) for (_, record), taker in zip(first, takers, strict=True)]
+    second: Moves = [
+        (record, record.external(taker, None, 2)) for (_, record), taker in zip(first, takers, strict=True)
+    ]
     store.move(second)
     assert store.read([], []).loads == dict.fromkeys(REPS[:MAX_MOVES], 0) | dict.fromkeys(takers, 1)
     with pytest.raises(RecordsMoved) as refused:
@@ -268,12 +271,12 @@ def test_97_leads_from_bulk_sources_are_held_back_and_counted_in_one(store: Stor
     leads = ids(MAX_RECORDS)
     moves: Moves = [(new(id_), new(id_).unrouted(None).waiting("x" * MAX_REASON, 1)) for id_ in leads]
     flood = Flood(leads=1_000, minutes=10)
-    after = count(Brake(), len(moves), 600_000, flood, 1)
+    after = register(Brake(), len(moves), 600_000, flood, 1)
     store.hold_back(Brake(), after, moves)
     assert store.brake() == after
     assert store.backlog(HELD_BACK).leads == MAX_RECORDS
     with pytest.raises(RecordsMoved) as refused:
-        store.hold_back(after, count(after, len(moves), 600_000, flood, 1), moves)
+        store.hold_back(after, register(after, len(moves), 600_000, flood, 1), moves)
     assert refused.value.records == {record.key: record for _, record in moves}
     assert store.brake() == after
 

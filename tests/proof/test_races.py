@@ -22,7 +22,7 @@ from fairturn.rules.record import State
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route
 from fairturn.rules.terms import Terms
-from fairturn.steps.claim import Candidate, Claims, Undoing
+from fairturn.steps.claim import Candidate, Claimer, Undoing
 from fairturn.steps.moves import write_moves
 from fairturn_console.policy import written
 from fairturn_console.recount import correct_loads
@@ -105,7 +105,7 @@ def work(race: Race, share: Sequence[str], number: int) -> Tally:
     store.tally = Tally()
     owners = {rep: Owner(rep, f"rep{rep}@example.com", archived=False) for rep in race.policy["reps"]}
     terms = Terms(1, written.read(race.policy), owners)
-    claims = Claims(store, f"worker {number}", now=_now, jitter=random.random)
+    claimer = Claimer(store, f"worker {number}", now=_now, jitter=random.random)
     left = list(share)
     while left:
         size = random.randint(1, 12)
@@ -114,7 +114,7 @@ def work(race: Race, share: Sequence[str], number: int) -> Tally:
         left = [lead for lead in left if lead not in batch]
         for _ in range(TRIES):
             try:
-                _bring(race, rota, batch, store, claims, terms, random)
+                _bring(race, rota, batch, store, claimer, terms, random)
             except Contended:
                 store.tally.tired += 1
                 continue
@@ -125,7 +125,7 @@ def work(race: Race, share: Sequence[str], number: int) -> Tally:
 
 
 def _bring(
-    race: Race, rota: str, batch: Sequence[str], store: Store, claims: Claims, terms: Terms, random: Random
+    race: Race, rota: str, batch: Sequence[str], store: Store, claimer: Claimer, terms: Terms, random: Random
 ) -> None:
     snapshot = store.read([rota], [("contact", lead) for lead in batch])
     candidates: list[Candidate] = []
@@ -136,7 +136,7 @@ def _bring(
             claimed_before.append(record)
         elif record.may_start(1):
             candidates.append(_candidate(record, rota, race.leads[lead][1]))
-    claimed = claims.claim(rota, candidates, terms, snapshot.ledgers[rota], snapshot.loads)
+    claimed = claimer.claim(rota, candidates, terms, snapshot.ledgers[rota], snapshot.loads)
     write_moves(store, [(each.record, each.routed.waiting("full", 2)) for each in claimed.waiting])
     if race.undoing:
         records = claimed_before + [record for record, _ in claimed.bookings]
@@ -144,19 +144,19 @@ def _bring(
         for record in records:
             match random.randrange(6):
                 case 0:
-                    undone.append(Undoing(record, record.left(STRANGER, None, 3)))
+                    undone.append(Undoing(record, record.external(STRANGER, None, 3)))
                 case 1:
                     undone.append(Undoing(record, record.waiting("refused", 3)))
                 case 2:
                     undone.append(Undoing(record, record.gone("deleted", 3)))
         chosen = {each.record.key for each in undone}
-        claims.undo(undone)
+        claimer.undo(undone)
         rest = [record for record in records if record.key not in chosen]
         handed = write_moves(store, [(record, record.handed(3)) for record in rest])
         at_once = [record for record in handed if record.rep in UNLUCKY]
-        claims.undo([Undoing(record, record.left(STRANGER, "chosen", 4), is_regret=True) for record in at_once])
+        claimer.undo([Undoing(record, record.external(STRANGER, "chosen", 4), is_regret=True) for record in at_once])
         later = [record for record in handed if record.rep not in UNLUCKY and random.random() < 0.3]
-        write_moves(store, [(record, record.left(STRANGER, "chosen", 4)) for record in later])
+        write_moves(store, [(record, record.external(STRANGER, "chosen", 4)) for record in later])
 
 
 def _candidate(record: Record, rota: str, lane: str) -> Candidate:
@@ -241,7 +241,7 @@ def test_four_workers_on_two_rotas_that_share_reps_exceed_no_capacity_while_clai
     audit(after)
     assert len(after.records) == LEADS
     states = Counter(record.state for record in after.records.values())
-    assert states.keys() <= {State.HANDED, State.WAITING, State.ELSEWHERE, State.GONE}
+    assert states.keys() <= {State.HANDED, State.WAITING, State.EXTERNAL, State.GONE}
     assert all(load <= capacities[rep] for rep, load in after.loads.items() if rep != STRANGER)
     regretted = [
         each
@@ -253,7 +253,7 @@ def test_four_workers_on_two_rotas_that_share_reps_exceed_no_capacity_while_clai
     ]
     spent = [record for record in after.records.values() if record.spent]
     assert 0 < len(spent) < len(regretted), "nobody's grace was put to test"
-    assert {record.state for record in spent} == {State.ELSEWHERE}
+    assert {record.state for record in spent} == {State.EXTERNAL}
     assert all(record.owners[-2] in UNLUCKY for record in spent)
     assert any(after.loads.get(rep) == capacity for rep, capacity in capacities.items()), "no capacity was put to test"
 

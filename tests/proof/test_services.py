@@ -17,11 +17,11 @@ import pytest
 from moto import mock_aws
 
 from fairturn.edges.hubspot.client import HubSpot
-from fairturn.edges.queues import Letter, Received
+from fairturn.edges.queues import Incoming, Outgoing
 from fairturn.edges.store import Store
 from fairturn.rules.events import Kind, Message, lead_key, read_event, sort_events
 from fairturn.rules.record import State
-from fairturn.steps.claim import Claims
+from fairturn.steps.claim import Claimer
 from fairturn_sandbox.portal import OWNER
 from fairturn_sandbox.webhooks import DEFAULT_SUBSCRIPTIONS, Webhooks
 from tests.integration.audit import audit, read
@@ -54,7 +54,7 @@ class Shared:
     def __init__(self, random: Random) -> None:
         self._random = random
         self._lock = Lock()
-        self._waiting: deque[Received] = deque()
+        self._waiting: deque[Incoming] = deque()
         self._numbers = count()
         self._under_way = 0
 
@@ -63,33 +63,33 @@ class Shared:
         with self._lock:
             return not self._waiting and not self._under_way
 
-    def receive(self, most: int) -> list[Received]:
+    def receive(self, most: int) -> list[Incoming]:
         with self._lock:
             batch = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
             self._under_way += len(batch)
             at = int(time.time() * 1000)
             return [replace(each, receipts=each.receipts + 1, first_at=each.first_at or at) for each in batch]
 
-    def answered(self, batch: Sequence[Received], left: Sequence[Received]) -> None:
+    def answered(self, batch: Sequence[Incoming], left: Sequence[Incoming]) -> None:
         """Let those that are left come again, and some of the others as well."""
         with self._lock:
             self._under_way -= len(batch)
             self._waiting.extend(each for each in batch if each in left or self._random.random() < 0.1)
 
-    def send(self, letters: Sequence[Letter], deadline: Deadline | None = None) -> None:  # noqa: ARG002
+    def send(self, messages: Sequence[Outgoing], deadline: Deadline | None = None) -> None:  # noqa: ARG002
         with self._lock:
-            for letter in letters:
+            for letter in messages:
                 id_ = f"m{next(self._numbers)}"
-                self._waiting.append(Received(id_, id_, letter.body, 0))
+                self._waiting.append(Incoming(id_, id_, letter.body, 0))
 
     def length(self) -> int:
         with self._lock:
             return len(self._waiting) + self._under_way
 
-    def put_back(self, delays: Sequence[tuple[Received, int]], deadline: Deadline | None = None) -> None:
+    def put_back(self, delays: Sequence[tuple[Incoming, int]], deadline: Deadline | None = None) -> None:
         """Time is not told here."""
 
-    def delete(self, received: Sequence[Received], deadline: Deadline | None = None) -> None:
+    def delete(self, received: Sequence[Incoming], deadline: Deadline | None = None) -> None:
         """`answered` knows."""
 
 
@@ -115,9 +115,9 @@ class City(World):
             subscriptions=DEFAULT_SUBSCRIPTIONS,
         )
 
-    def claims(self, store: Store) -> Claims:
+    def claimer(self, store: Store) -> Claimer:
         worker = f"worker {next(self._workers)}"
-        return Claims(store, worker, now=lambda: self.at, jitter=Random().random)
+        return Claimer(store, worker, now=lambda: self.at, jitter=Random().random)
 
     def hubspot(self) -> HubSpot:
         return HubSpot(lambda _: "pat", self.portal.url, sleep=lambda _: None)
@@ -132,9 +132,9 @@ class City(World):
         for _ in range(SWEEPING):
             yield self._thread(self.sweeper(crm=self.hubspot()).run)
 
-    def serve(self, take: Callable[[Sequence[Received]], list[Received]], queue: Any, random: Random) -> None:
+    def serve(self, take: Callable[[Sequence[Incoming]], list[Incoming]], queue: Any, random: Random) -> None:
         batch = queue.receive(random.randint(1, 12))
-        left: Sequence[Received] = batch
+        left: Sequence[Incoming] = batch
         try:
             left = take(batch) if batch else []
         finally:
@@ -161,8 +161,8 @@ class City(World):
             again = [event for event in events if self.random.random() < 0.2]
             for part in (events, again):
                 leads, changes = sort_events(part)
-                self.leads.send([Letter(message.body()) for message in leads])
-                self.changes.send([Letter(message.body()) for message in changes])
+                self.leads.send([Outgoing(message.body()) for message in leads])
+                self.changes.send([Outgoing(message.body()) for message in changes])
             return 200
 
         self.portal.deliver(post)
@@ -235,7 +235,7 @@ def test_all_services_at_once_lead_each_record_to_where_hubspot_ends(
         kinds = (Kind.PROPERTY_CHANGE,)
         ids = {*contacts, *city.portal.records["contacts"]}
         told = [Message(id=id_, kinds=kinds, occurred_at=at, change_source="CRM_UI") for id_ in sorted(ids)]
-        city.changes.send([Letter(message.body()) for message in told])
+        city.changes.send([Outgoing(message.body()) for message in told])
         city.come_to_rest(until)
     finally:
         city.done.set()
@@ -248,7 +248,7 @@ def test_all_services_at_once_lead_each_record_to_where_hubspot_ends(
     after = read(dynamodb, table, city.store)
     audit(after)
     assert after.unfinished == set()
-    assert city.graveyard.letters == []
+    assert city.graveyard.messages == []
     rounds = [record.round for record in after.records.values()]
     assert max(rounds) > 1, "nothing came back: that was no race"
     for found in city.portal.records["contacts"].values():
@@ -256,4 +256,4 @@ def test_all_services_at_once_lead_each_record_to_where_hubspot_ends(
         open_ = not found.archived and found.properties.get(STATUS) != CLOSED
         owner = found.properties.get(OWNER) if open_ else None
         assert (record.holder if record is not None else None) == (owner or None)
-        assert not open_ or (record is not None and record.state in {State.HANDED, State.ELSEWHERE})
+        assert not open_ or (record is not None and record.state in {State.HANDED, State.EXTERNAL})

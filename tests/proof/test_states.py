@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from fairturn.edges.refusals import BrakeMoved, ClaimRefused, RecordsMoved
 from fairturn.edges.store import Snapshot, Store
-from fairturn.rules.brake import Brake, count
+from fairturn.rules.brake import Brake, register
 from fairturn.rules.ledger import (
     ANY,
     Claim,
@@ -23,9 +23,9 @@ from fairturn.rules.ledger import (
     Member,
     Offer,
     Returned,
+    align,
     allot,
     give_back,
-    settle,
 )
 from fairturn.rules.policy import Flood, Priority
 from fairturn.rules.record import MOVES, Move, Record, State, load_changes, new
@@ -54,8 +54,8 @@ MADE: Final[Mapping[Move, Callable[[Record, str, int], Record]]] = {
     Move.RELEASE: lambda record, _, at: record.released(at),
     Move.HAND_OVER: lambda record, _, at: record.handed(at),
     Move.OBSERVE: lambda record, rep, at: record.observed(rep, at),
-    Move.LEAVE: lambda record, rep, at: record.left(rep, "chosen", at),
-    Move.CLEAR: lambda record, _, at: record.cleared(at),
+    Move.TAKE_OVER: lambda record, rep, at: record.external(rep, "chosen", at),
+    Move.CLEAR: lambda record, _, at: record.unowned(at),
     Move.CLOSE: lambda record, _, at: record.closed(None, at),
     Move.REFUSE: lambda record, _, at: record.refused("no", at),
     Move.LOSE: lambda record, _, at: record.gone("not shown", at, unseen_at=at),
@@ -66,7 +66,7 @@ KEEPS_CLAIM = (Move.RESUME, Move.RELEASE, Move.HAND_OVER)
 """What may become of a claim without its turn going back."""
 ENDS_CLAIM = tuple(what for what in MADE if (State.CLAIMED, what) in MOVES and what not in KEEPS_CLAIM)
 """How a claim may end that was never handed over."""
-TAKEN_AWAY = (Move.LEAVE, Move.CLEAR)
+TAKEN_AWAY = (Move.TAKE_OVER, Move.CLEAR)
 """What may become of a lead that was handed over so that its turn goes back, if the rep has the grace for it."""
 
 
@@ -146,7 +146,7 @@ class Machine(RuleBasedStateMachine):
             due=set(),
             weights=[1] * len(REPS),
             handed=True,
-            ends=[Move.LEAVE],
+            ends=[Move.TAKE_OVER],
         )
         assert self.model.ledgers[ROTAS[0]].grace == {REPS[0]: 0}
         return self._read()
@@ -205,7 +205,7 @@ class Machine(RuleBasedStateMachine):
         ]
         before = snapshot.ledgers[rota]
         offers = [Offer(lane, record.owners, record.state is State.WAITING) for record, lane in wanted]
-        allotment = allot(settle(before, members, LANES), offers, members, LANES)
+        allotment = allot(align(before, members, LANES), offers, members, LANES)
         booked = [(record, booking) for (record, _), booking in zip(wanted, allotment.bookings, strict=True) if booking]
         if not booked:
             return snapshot
@@ -340,7 +340,7 @@ class Machine(RuleBasedStateMachine):
         if heir is None or there.state is not State.NEW:
             return snapshot
         at = self._time()
-        moves = [(there, heir.under(into).noted(at)), (heir, heir.merged(into, at).given_back())]
+        moves = [(there, heir.carried_to(into).touched(at)), (heir, heir.merged(into, at).given_back())]
         return self._written(snapshot, moves)
 
     def _written(self, snapshot: Snapshot, moves: Moves) -> Snapshot:
@@ -373,7 +373,7 @@ class Machine(RuleBasedStateMachine):
             for record in known
             if (record.state, Move.WAIT) in MOVES and record.state is not State.CLAIMED
         ]
-        after = count(before, len(moves), self.at, FLOOD, policy) if moves else before
+        after = register(before, len(moves), self.at, FLOOD, policy) if moves else before
         if after is before:
             return before
         records = self.model.moved_records(moves)

@@ -17,7 +17,7 @@ from bench.lone_lead import Way
 from bench.page import Findings, Machine, draw, goals, write
 from bench.stack import Queue, most_within, sources
 from bench.webhook import Answers
-from fairturn.edges.queues import Letter
+from fairturn.edges.queues import Outgoing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ def found(*, built: bool) -> Findings:
 
 def test_a_message_comes_again_until_it_is_deleted_and_no_more_often_than_it_may() -> None:
     queue = Queue(hidden=0, most=2)
-    queue.send([Letter("lead")])
+    queue.send([Outgoing("lead")])
     received = [queue.receive(10, 0, patience=0) for _ in range(3)]
     assert [[message.receipts for message in batch] for batch in received] == [[1], [2], []]
     assert queue.given_up == ["lead"]
@@ -59,7 +59,7 @@ def test_a_message_comes_again_until_it_is_deleted_and_no_more_often_than_it_may
 
 def test_a_message_that_is_deleted_or_put_back_does_not_come() -> None:
     queue = Queue(hidden=0)
-    queue.send([Letter("done"), Letter("later")])
+    queue.send([Outgoing("done"), Outgoing("later")])
     done, later = queue.receive(10, 0, patience=0)
     queue.delete([done])
     queue.put_back([(later, 60)])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairturn.rules.brake import Brake, count
+from fairturn.rules.brake import Brake, register
 from fairturn.rules.policy import Flood
 
 MINUTE = 60_000
@@ -21,13 +21,13 @@ def after(arrivals: list[Arrival], flood: Flood = FLOOD, policy: int = 1, brake:
     brakes: list[Brake] = []
     brake = brake or Brake()
     for at, leads in arrivals:
-        brake = count(brake, leads, at, flood, policy)
+        brake = register(brake, leads, at, flood, policy)
         brakes.append(brake)
     return brakes
 
 
 def pulled(arrivals: list[Arrival], flood: Flood = FLOOD) -> list[bool]:
-    return [brake.pulled(1) for brake in after(arrivals, flood)]
+    return [brake.is_pulled(1) for brake in after(arrivals, flood)]
 
 
 def most(arrivals: list[Arrival], span: int) -> int:
@@ -50,7 +50,7 @@ floods = st.builds(Flood, leads=st.integers(1, 12), minutes=st.integers(1, 5))
 
 
 def test_a_brake_that_was_never_pulled_holds_nobody_back() -> None:
-    assert not Brake().pulled(1)
+    assert not Brake().is_pulled(1)
 
 
 def test_as_many_as_allowed_are_let_by_and_one_more_pulls_the_brake() -> None:
@@ -84,33 +84,33 @@ def test_each_count_is_one_write() -> None:
 
 def test_a_brake_is_not_changed_by_counting_on_from_it() -> None:
     before = Brake(minutes={NOON // MINUTE: 1})
-    count(before, 1, NOON, FLOOD, 1)
+    register(before, 1, NOON, FLOOD, 1)
     assert before == Brake(minutes={NOON // MINUTE: 1})
 
 
 def test_while_pulled_nothing_is_counted_and_nothing_written() -> None:
-    brake = count(Brake(), 6, NOON, FLOOD, 4)
-    assert count(brake, 1, NOON + 90 * MINUTE, FLOOD, 4) is brake
+    brake = register(Brake(), 6, NOON, FLOOD, 4)
+    assert register(brake, 1, NOON + 90 * MINUTE, FLOOD, 4) is brake
 
 
 @pytest.mark.parametrize(("policy", "holds"), [(3, True), (4, True), (5, False)])
 def test_only_a_newer_policy_than_the_one_it_was_pulled_under_releases(policy: int, *, holds: bool) -> None:
-    brake = count(Brake(), 6, NOON, FLOOD, 4)
-    assert brake.pulled(policy) is holds
-    assert (count(brake, 1, NOON, FLOOD, policy) is brake) is holds
+    brake = register(Brake(), 6, NOON, FLOOD, 4)
+    assert brake.is_pulled(policy) is holds
+    assert (register(brake, 1, NOON, FLOOD, policy) is brake) is holds
 
 
 def test_once_released_it_counts_from_nothing_and_can_be_pulled_again() -> None:
-    brake = count(Brake(), 6, NOON, FLOOD, 1)
+    brake = register(Brake(), 6, NOON, FLOOD, 1)
     let_by, held = after([(NOON, 5), (NOON, 1)], policy=2, brake=brake)
-    assert not let_by.pulled(2)
-    assert let_by.pulled(1), "a function that has not heard of the release yet"
-    assert held.pulled(2)
+    assert not let_by.is_pulled(2)
+    assert let_by.is_pulled(1), "a function that has not heard of the release yet"
+    assert held.is_pulled(2)
 
 
 def test_a_newer_policy_keeps_the_count_of_a_brake_that_was_not_pulled() -> None:
-    brake = count(Brake(), 5, NOON, FLOOD, 1)
-    assert count(brake, 1, NOON, FLOOD, 2).pulled(2)
+    brake = register(Brake(), 5, NOON, FLOOD, 1)
+    assert register(brake, 1, NOON, FLOOD, 2).is_pulled(2)
 
 
 @given(histories(), floods)
@@ -152,11 +152,11 @@ def test_whatever_comes_it_stays_small_and_goes_forward(steps: list[tuple[int, i
     """Clocks that disagree, floods that change, functions with an older policy."""
     brake = Brake()
     for at, leads, flood, policy in steps:
-        before, brake = brake, count(brake, leads, at, flood, policy)
-        assert (brake is before) is before.pulled(policy)
+        before, brake = brake, register(brake, leads, at, flood, policy)
+        assert (brake is before) is before.is_pulled(policy)
         if brake is not before:
             assert brake.rev == before.rev + 1
             assert len(brake.minutes) <= flood.minutes
             assert sum(brake.minutes.values()) <= flood.leads
         assert brake.pulled_under >= before.pulled_under
-        assert not brake.pulled(5), "newer than all"
+        assert not brake.is_pulled(5), "newer than all"

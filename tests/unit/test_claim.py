@@ -18,14 +18,14 @@ from fairturn.rules.record import Records, new
 from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route
 from fairturn.rules.terms import Terms
-from fairturn.steps.claim import ATTEMPTS, LONGEST_PAUSE, Candidate, Claims, Pace
+from fairturn.steps.claim import ATTEMPTS, LONGEST_PAUSE, Candidate, Claimer, Pace
 from fairturn.steps.consumer import RESERVE
 from fairturn_console.policy import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from fairturn.steps.claim import Claimed
+    from fairturn.steps.claim import ClaimResult
 
 ROTA = "inbound"
 POLICY = written.read(
@@ -57,9 +57,9 @@ class Busy:
         self.reads += 1
         return Snapshot(dict.fromkeys(rotas, FRESH), {"101": 5}, Records({}, {}))
 
-    def claims(self, jitter: float = 1.0) -> Claims:
+    def claimer(self, jitter: float = 1.0) -> Claimer:
         store: Any = self
-        return Claims(
+        return Claimer(
             store,
             "me",
             now=lambda: datetime(2026, 3, 2, 10, tzinfo=UTC),
@@ -69,16 +69,16 @@ class Busy:
         )
 
 
-def claim(claims: Claims, *ids: str) -> Claimed:
+def claim(claimer: Claimer, *ids: str) -> ClaimResult:
     route = Route(ROTA, ANY, Priority.NORMAL, "otherwise", "")
     leads = [Lead(Message(id=id_, kinds=(Kind.CREATION,), occurred_at=1, change_source="FORM"), {}) for id_ in ids]
     candidates = [Candidate(new(lead.message.id), lead, route, 1, {}) for lead in leads]
-    return claims.claim(ROTA, candidates, TERMS, STALE, {"101": 1})
+    return claimer.claim(ROTA, candidates, TERMS, STALE, {"101": 1})
 
 
 def test_whoever_finds_others_at_the_ledger_pauses_and_decides_on_what_is_there_then() -> None:
     busy = Busy([ClaimRefused(ledger=Ledger(version=2))])
-    assert len(claim(busy.claims(), "1").bookings) == 1
+    assert len(claim(busy.claimer(), "1").bookings) == 1
     assert busy.tried == [(1, {"101": 1}), (7, {"101": 5})]
     assert (len(busy.pauses), busy.reads) == (1, 1)
 
@@ -86,7 +86,7 @@ def test_whoever_finds_others_at_the_ledger_pauses_and_decides_on_what_is_there_
 def test_whoever_finds_nobody_at_the_ledger_goes_on_at_once_with_what_was_brought_along() -> None:
     moved = new("1")
     busy = Busy([ClaimRefused(loads={"101": 3}), ClaimRefused(records={moved.key: moved})])
-    assert [record.id for record, _ in claim(busy.claims(), "1", "2").bookings] == ["2"]
+    assert [record.id for record, _ in claim(busy.claimer(), "1", "2").bookings] == ["2"]
     assert busy.tried == [(1, {"101": 1}), (1, {"101": 3}), (1, {"101": 3})]
     assert (busy.pauses, busy.reads) == ([], 0)
 
@@ -94,16 +94,16 @@ def test_whoever_finds_nobody_at_the_ledger_goes_on_at_once_with_what_was_brough
 def test_whoever_has_no_lead_left_to_claim_waits_for_nobody() -> None:
     moved = new("1")
     busy = Busy([ClaimRefused(ledger=Ledger(version=2), records={moved.key: moved})])
-    assert claim(busy.claims(), "1").moved == [moved]
+    assert claim(busy.claimer(), "1").moved == [moved]
     assert (busy.pauses, busy.reads) == ([], 0)
 
 
 @pytest.mark.parametrize("takes", [0.002, 0.02])
 def test_pauses_grow_with_the_attempts_in_proportion_to_what_a_transaction_takes(takes: float) -> None:
     busy = Busy([ClaimRefused(ledger=Ledger(version=2))] * 3, takes)
-    claims = busy.claims(jitter=0.5)
-    claims.pace.usual = takes
-    claim(claims, "1")
+    claimer = busy.claimer(jitter=0.5)
+    claimer.pace.usual = takes
+    claim(claimer, "1")
     longest = [min(takes * times, LONGEST_PAUSE) for times in (4, 16, 64)]
     assert busy.pauses == pytest.approx([0.5 * seconds for seconds in longest])
 
@@ -111,7 +111,7 @@ def test_pauses_grow_with_the_attempts_in_proportion_to_what_a_transaction_takes
 def test_a_claim_that_is_refused_for_ever_is_given_up_in_bounded_time_and_does_not_pause_for_nothing() -> None:
     busy = Busy([ClaimRefused(ledger=Ledger(version=2))] * 99, takes=60.0)
     with pytest.raises(Contended):
-        claim(busy.claims(), "1")
+        claim(busy.claimer(), "1")
     assert len(busy.tried) == ATTEMPTS
     assert busy.pauses == [LONGEST_PAUSE] * (ATTEMPTS - 1)
     assert sum(busy.pauses) < RESERVE

@@ -13,12 +13,12 @@ from fairturn.errors import EventRejected, MessageRejected
 from fairturn.rules.events import (
     BULK_SOURCES,
     DATED,
+    EVENT_ONLY,
     RETURNS,
-    TOLD_ONCE,
     Event,
     Kind,
     Message,
-    brings_back,
+    is_return,
     is_test,
     read_event,
     sort_events,
@@ -420,8 +420,8 @@ def test_a_merge_of_many_is_split_and_loses_none() -> None:
     assert len(changes) == 5
     assert sorted(id_ for each in changes for id_ in each.merged) == sorted(merged)
     assert all(len(each.body().encode()) <= 1_024 for each in leads + changes)
-    assert {each.kinds for each in leads} == {tuple(sorted(set(Kind) - TOLD_ONCE))}
-    assert {each.kinds for each in changes} == {tuple(sorted(TOLD_ONCE - DATED)), (Kind.DELETION,)}
+    assert {each.kinds for each in leads} == {tuple(sorted(set(Kind) - EVENT_ONLY))}
+    assert {each.kinds for each in changes} == {tuple(sorted(EVENT_ONLY - DATED)), (Kind.DELETION,)}
 
 
 @pytest.mark.parametrize(
@@ -501,7 +501,7 @@ def test_a_deletion_or_restore_has_a_message_of_its_own_and_no_kind_is_lost_but_
         dated = [each for each in change if DATED & set(each.kinds)]
         assert all(len(each.kinds) == 1 for each in dated)
         assert len(dated) == any(one.kind in DATED for one in own)
-        rest = any(one.kind in TOLD_ONCE - DATED or (not lead and one.kind not in DATED) for one in own)
+        rest = any(one.kind in EVENT_ONLY - DATED or (not lead and one.kind not in DATED) for one in own)
         assert len(change) == len(dated) + rest
         told = [kind for each in lead + change for kind in each.kinds]
         assert sorted(told) == sorted({one.kind for one in own} - superseded(own))
@@ -520,15 +520,15 @@ def test_events_that_come_twice_change_nothing(some: list[Event]) -> None:
 
 
 def test_a_restore_a_merge_or_a_find_brings_a_contact_that_may_be_older() -> None:
-    assert {kind for kind in Kind if brings_back({kind})} == RETURNS == {Kind.RESTORE, Kind.MERGE, Kind.FOUND}
-    assert brings_back({Kind.PROPERTY_CHANGE, Kind.MERGE})
-    assert not brings_back(set())
+    assert {kind for kind in Kind if is_return({kind})} == RETURNS == {Kind.RESTORE, Kind.MERGE, Kind.FOUND}
+    assert is_return({Kind.PROPERTY_CHANGE, Kind.MERGE})
+    assert not is_return(set())
 
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_what_was_just_created_is_not_brought_back(kind: Kind) -> None:
-    assert not brings_back({Kind.CREATION, kind})
-    assert not message(kinds=tuple({Kind.CREATION, kind})).returns
+    assert not is_return({Kind.CREATION, kind})
+    assert not message(kinds=tuple({Kind.CREATION, kind})).is_return
 
 
 # Messages

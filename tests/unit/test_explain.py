@@ -299,7 +299,7 @@ def test_the_story_of_a_lead_that_asks_for_no_skill_tells_its_worth_alone() -> N
 
 
 def test_the_story_of_a_lead_that_was_taken_away_says_when_its_turn_stays_spent() -> None:
-    taken = RECORD.left("900", "somebody else chose the owner", RECORD.changed_at + 60_000)
+    taken = RECORD.external("900", "somebody else chose the owner", RECORD.changed_at + 60_000)
     told = story(taken, CLAIM, POLICY, {})
     assert story(taken.stays_spent(), CLAIM, POLICY, {}) == [
         *told,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fairturn.rules import ledger as ledger_module
-from fairturn.rules.ledger import ANY, PAST, TURN, Booking, Ledger, Member, Offer, allot, give_back, settle
+from fairturn.rules.ledger import ANY, PAST, TURN, Booking, Ledger, Member, Offer, align, allot, give_back
 from fairturn.rules.verdict import Code, Source, Verdict
 from tests.unit.test_adversary import LONGER
 
@@ -39,7 +39,7 @@ class Office:
     worst_in_lane: float = 0
 
     def give(self, lane: str = ANY) -> str | None:
-        allotment = allot(settle(self.ledger, self.rota, self.lanes), [Offer(lane)], self.rota, self.lanes)
+        allotment = allot(align(self.ledger, self.rota, self.lanes), [Offer(lane)], self.rota, self.lanes)
         self.ledger = allotment.ledger
         (booking,) = allotment.bookings
         self.winners.append(booking.winner if booking else None)
@@ -244,7 +244,7 @@ def first_offers(leads: int, *, lag: int = 0, batch: int = 1, loses: float = 1.0
     ledger, taken_away = Ledger(), list[tuple[int, Booking]]()
     while given.total() < leads:
         size = min(batch, leads - given.total())
-        allotment = allot(settle(ledger, office, [ANY]), [Offer(ANY)] * size, office, [ANY])
+        allotment = allot(align(ledger, office, [ANY]), [Offer(ANY)] * size, office, [ANY])
         ledger = allotment.ledger
         for booking in filter(None, allotment.bookings):
             given[booking.winner] += 1
@@ -342,7 +342,7 @@ def a_morning(ledger: Ledger, order: Sequence[str]) -> tuple[Counter[str], Ledge
                 )
                 for rep in "1234"
             }
-            allotment = allot(settle(ledger, rota, [ANY]), waiting, rota, [ANY])
+            allotment = allot(align(ledger, rota, [ANY]), waiting, rota, [ANY])
             ledger = allotment.ledger
             given.update(booking.winner for booking in allotment.bookings if booking)
             waiting = [lead for lead, booking in zip(waiting, allotment.bookings, strict=True) if booking is None]
@@ -364,7 +364,7 @@ def test_mornings_stay_even_when_everybody_is_sometimes_away() -> None:
     for _ in range(30):
         for _ in range(20):
             rota = {rep: Member(verdict=ON if dice.random() < 0.8 else OFF) for rep in "1234"}
-            ledger = allot(settle(ledger, rota, [ANY]), [Offer(ANY)], rota, [ANY]).ledger
+            ledger = allot(align(ledger, rota, [ANY]), [Offer(ANY)], rota, [ANY]).ledger
         given, ledger = a_morning(ledger, dice.sample("1234", 4))
         assert all(abs(given[rep] - 75) <= 1 for rep in "1234")
 

@@ -14,9 +14,9 @@ from fairturn.rules.findings import (
     AUDIT_EVERY,
     LATE_AFTER,
     Bookings,
+    Checkpoint,
     Drift,
     Finding,
-    Mark,
     Tally,
     What,
     drifts,
@@ -54,7 +54,7 @@ def lives(draw: st.DrawFn) -> list[Record | None]:
                 )
             case _:
                 record = draw(
-                    st.sampled_from([record.left(draw(rep), None, 1), record.cleared(1), record.closed(None, 1)])
+                    st.sampled_from([record.external(draw(rep), None, 1), record.unowned(1), record.closed(None, 1)])
                 )
         life.append(record)
     return life
@@ -97,7 +97,7 @@ def held(rep: str, rev: int = 2, state: State = State.HANDED, claim: int = 1) ->
         (None, held("1"), {"1": Drift(0, 1), "2": Drift(0, 0)}),  # claimed and handed over: nobody else had it
         (held("1"), None, {"1": Drift(0, 1), "2": Drift(0, 0)}),
         (held("1"), held("2", 3), {"1": Drift(0, 1), "2": Drift(-1, 0)}),
-        (held("1"), held("1", 4, State.ELSEWHERE), {"1": Drift(0, 1), "2": Drift(-1, 0)}),  # somebody else in between?
+        (held("1"), held("1", 4, State.EXTERNAL), {"1": Drift(0, 1), "2": Drift(-1, 0)}),  # somebody else in between?
         (held("1", 9), held("2", 1, State.CLAIMED), {"1": Drift(0, 1), "2": Drift(-1, 0)}),  # expired, and new again
     ],
 )
@@ -169,19 +169,19 @@ def test_bookings_from_before_a_record_expired_do_not_count(pause: int, found: i
 
 
 def test_an_audit_follows_the_one_before_after_a_day_and_goes_on_from_its_claims() -> None:
-    mark = Mark(100, done=True, upto={"west": 7}, since={"west": 3}, counted=True, tries=2)
+    mark = Checkpoint(100, done=True, upto={"west": 7}, since={"west": 3}, counted=True, tries=2)
     assert not mark.is_over(99 + AUDIT_EVERY)
     assert mark.is_over(100 + AUDIT_EVERY)
     assert not replace(mark, done=False).is_over(100 + AUDIT_EVERY)
-    assert mark.next(500, ["east"]) == Mark(500, left=("east", "west"), upto={"west": 7})
+    assert mark.next(500, ["east"]) == Checkpoint(500, left=("east", "west"), upto={"west": 7})
 
 
 def test_an_audit_is_late_after_two_days_and_then_every_two_days() -> None:
-    mark = Mark(100)
+    mark = Checkpoint(100)
     assert not mark.is_late(99 + LATE_AFTER)
     assert mark.is_late(100 + LATE_AFTER)
-    assert not replace(mark, told_at=100 + LATE_AFTER).is_late(99 + 2 * LATE_AFTER)
-    assert replace(mark, told_at=100 + LATE_AFTER).is_late(100 + 2 * LATE_AFTER)
+    assert not replace(mark, late_logged_at=100 + LATE_AFTER).is_late(99 + 2 * LATE_AFTER)
+    assert replace(mark, late_logged_at=100 + LATE_AFTER).is_late(100 + 2 * LATE_AFTER)
 
 
 @pytest.mark.parametrize("what", What)

@@ -25,9 +25,9 @@ from fairturn.rules.ledger import (
     Ledger,
     Member,
     Offer,
+    align,
     allot,
     give_back,
-    settle,
     share_out,
 )
 from fairturn.rules.verdict import Code, Source, Verdict
@@ -79,7 +79,7 @@ def members(*, skills: bool = True, leavers: bool = True) -> st.SearchStrategy[d
 def take(ledger: Ledger, rota: Mapping[str, Member], *leads: str | Offer, lanes: Iterable[str] = LANES) -> Allotment:
     named = frozenset(lanes)
     offered = [Offer(lead) if isinstance(lead, str) else lead for lead in leads]
-    return allot(settle(ledger, rota, named), offered, rota, named)
+    return allot(align(ledger, rota, named), offered, rota, named)
 
 
 def booked(allotment: Allotment) -> list[Booking]:
@@ -113,15 +113,15 @@ def test_the_books_of_a_rep_sum_to_exactly_their_total(
         ledger = take(ledger, rota, *(lead for lead in leads if lead.lane in named), lanes=named).ledger
         # Whoever is left can take every lead now, so a booking in each lane shows all books.
         able = {rep: Member(skills=SKILLS[3]) for rep, member in rota.items() if not member.verdict.has_left}
-        settled = settle(ledger, able, named)
+        aligned = align(ledger, able, named)
         books: Counter[str] = Counter()
         for lane in named if able else ():
-            (booking,) = booked(allot(settled, [Offer(lane)], able, named))
+            (booking,) = booked(allot(aligned, [Offer(lane)], able, named))
             assert booking.lanes == len(named)
             for rep, book in booking.books.items():
                 books[rep] += book - booking.lanes * booking.shares[rep]
-                assert booking.totals[rep] - booking.shares[rep] == settled.total(rep)
-        assert all(books[rep] == len(named) * settled.total(rep) for rep in able)
+                assert booking.totals[rep] - booking.shares[rep] == aligned.total(rep)
+        assert all(books[rep] == len(named) * aligned.total(rep) for rep in able)
 
 
 @given(st.integers(1, 12), st.integers(1, 60))
@@ -174,11 +174,11 @@ def test_overlapping_lanes_stay_within_the_proven_bound_whatever_happens(
     ledger, ways = Ledger(), {lane: Way() for lane in LANES}
     named = frozenset(LANES)
     for rota, renamed, leads, returned, is_regret in history:
-        settled = settle(ledger, rota, renamed)
+        aligned = align(ledger, rota, renamed)
         for lane, way in ways.items():
-            way.widened += moved(books(ledger, lane, named), books(settled, lane, renamed))
+            way.widened += moved(books(ledger, lane, named), books(aligned, lane, renamed))
         named = renamed
-        allotment = take(settled, rota, *(lead for lead in leads if lead.lane in named), lanes=named)
+        allotment = take(aligned, rota, *(lead for lead in leads if lead.lane in named), lanes=named)
         back = [(booking, is_regret) for booking in booked(allotment)[:returned]]
         ledger, came_back = give_back(allotment.ledger, back)
         for (booking, _), is_back in zip(back, came_back, strict=True):
@@ -228,7 +228,7 @@ def test_allotting_many_at_once_gives_what_allotting_one_by_one_gives(
 ) -> None:
     ledger = replace(take(Ledger(), rota, *earlier).ledger, grace=grace)
     at_once = take(ledger, rota, *leads)
-    ledger = settle(ledger, rota, LANES)
+    ledger = align(ledger, rota, LANES)
     one_by_one: list[Booking | None] = []
     for lead in leads:
         allotment = take(ledger, rota, lead)
@@ -333,12 +333,12 @@ def test_settling_keeps_every_balance_of_those_who_stay_as_they_were(
     before: dict[str, Member], after: dict[str, Member], leads: list[str]
 ) -> None:
     ledger = take(Ledger(), before, *leads).ledger
-    assert settle(ledger, before, LANES) == ledger
-    settled = settle(ledger, after, LANES)
-    assert settle(settled, after, LANES) == settled
+    assert align(ledger, before, LANES) == ledger
+    aligned = align(ledger, after, LANES)
+    assert align(aligned, after, LANES) == aligned
     staying = {rep for rep, member in after.items() if not member.verdict.has_left}
     if staying:
-        assert settled.reps() <= staying
+        assert aligned.reps() <= staying
 
 
 @given(members(), lanes, graces, offers(), members())
@@ -415,30 +415,30 @@ def test_a_joiner_starts_level_and_is_neither_flooded_nor_starved() -> None:
 def test_a_leaver_leaves_what_they_were_owed_to_the_others_by_weight() -> None:
     ledger = Ledger(balances={"fr": {"1": TURN, "2": -TURN // 2, "3": -TURN // 2}})
     staying = {"2": Member(weight=3, skills=frozenset({"fr"})), "3": Member(skills=frozenset({"fr"}))}
-    settled = settle(ledger, staying, ["fr"])
-    assert settled.balances == {"fr": {"2": TURN // 4, "3": -TURN // 4}}
+    aligned = align(ledger, staying, ["fr"])
+    assert aligned.balances == {"fr": {"2": TURN // 4, "3": -TURN // 4}}
 
 
 def test_who_loses_the_last_skill_of_a_lane_keeps_what_they_are_owed_in_the_past() -> None:
     ledger = Ledger(balances={"fr": {"1": TURN, "2": -TURN}})
-    settled = settle(ledger, {"1": Member(), "2": Member()}, ["fr", ANY])
-    assert settled.balances == {PAST: {"1": TURN, "2": -TURN}}
-    assert settled.total("1") == TURN
+    aligned = align(ledger, {"1": Member(), "2": Member()}, ["fr", ANY])
+    assert aligned.balances == {PAST: {"1": TURN, "2": -TURN}}
+    assert aligned.total("1") == TURN
 
 
 def test_a_lane_that_no_rule_names_is_folded_into_the_past_and_still_counts() -> None:
     french = {"1": Member(skills=frozenset({"fr"})), "2": Member(skills=frozenset({"fr"}))}
     ledger = Ledger(balances={"fr": {"1": TURN // 3, "2": -TURN // 3}})
-    settled = settle(ledger, french, [ANY])
-    assert settled.balances == {PAST: {"1": TURN // 3, "2": -TURN // 3}}
-    assert [b.winner for b in booked(allot(settled, [Offer(ANY)], french, [ANY]))] == ["1"]
+    aligned = align(ledger, french, [ANY])
+    assert aligned.balances == {PAST: {"1": TURN // 3, "2": -TURN // 3}}
+    assert [b.winner for b in booked(allot(aligned, [Offer(ANY)], french, [ANY]))] == ["1"]
 
 
 def test_who_has_left_hubspot_is_owed_nothing_any_more_and_returns_level() -> None:
     ledger = Ledger(balances={ANY: {"1": 2 * TURN, "2": -TURN, "3": -TURN}}, last={"1": 9}, grace={"1": 3})
     rota = {"1": Member(verdict=GONE), "2": Member(weight=3), "3": Member()}
-    settled = settle(ledger, rota, [ANY])
-    assert settled == Ledger(balances={ANY: {"2": TURN // 2, "3": -TURN // 2}})
+    aligned = align(ledger, rota, [ANY])
+    assert aligned == Ledger(balances={ANY: {"2": TURN // 2, "3": -TURN // 2}})
 
 
 def test_a_debt_of_a_lane_that_is_gone_counts_in_each_remaining_lane_in_equal_parts() -> None:
@@ -478,7 +478,7 @@ def test_a_rep_may_regret_five_leads_at_once_and_earns_one_more_with_every_four(
 
 def test_a_weight_change_counts_from_the_next_lead_and_judges_nothing_past() -> None:
     before = take(Ledger(), rota_of(1, 1), ANY).ledger
-    assert settle(before, rota_of(9, 1), LANES).balances == before.balances
+    assert align(before, rota_of(9, 1), LANES).balances == before.balances
 
 
 @settings(max_examples=25)

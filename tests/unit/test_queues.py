@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.deadline import Deadline
-from fairturn.edges.queues import MAX_BATCH_BYTES, Letter, Queue, Received, growing_delay
+from fairturn.edges.queues import MAX_BATCH_BYTES, Incoming, Outgoing, Queue, growing_delay
 from fairturn.errors import QueueUnavailable
 
 if TYPE_CHECKING:
@@ -92,12 +92,12 @@ def queue(sqs: Sqs) -> Queue:
     return Queue(cast("SQSClient", sqs), URL)
 
 
-def letters(count: int) -> list[Letter]:
-    return [Letter(f"letter-{n}") for n in range(count)]
+def letters(count: int) -> list[Outgoing]:
+    return [Outgoing(f"letter-{n}") for n in range(count)]
 
 
-def received(count: int) -> list[Received]:
-    return [Received(f"id-{n}", f"handle-{n}", "{}", 1) for n in range(count)]
+def received(count: int) -> list[Incoming]:
+    return [Incoming(f"id-{n}", f"handle-{n}", "{}", 1) for n in range(count)]
 
 
 def ask(act: str, sqs: Sqs, count: int, deadline: Deadline | None = None) -> None:
@@ -135,7 +135,7 @@ def test_ten_at_a_time_and_nothing_for_nothing(count: int, sizes: list[int]) -> 
 
 def test_attributes_are_strings() -> None:
     sqs = Sqs()
-    queue(sqs).send([Letter("letter-0", {"reason": "no such owner", "stage": "assign"})])
+    queue(sqs).send([Outgoing("letter-0", {"reason": "no such owner", "stage": "assign"})])
     assert sqs.entries[0]["MessageAttributes"] == {
         "reason": {"DataType": "String", "StringValue": "no such owner"},
         "stage": {"DataType": "String", "StringValue": "assign"},
@@ -146,7 +146,8 @@ def test_attributes_are_strings() -> None:
 def test_no_request_is_larger_than_sqs_takes(some: list[tuple[str, int]]) -> None:
     sqs = Sqs()
     sent = [
-        Letter(f"{(text or 'x') * times}-{n}", {"reason": text} if text else {}) for n, (text, times) in enumerate(some)
+        Outgoing(f"{(text or 'x') * times}-{n}", {"reason": text} if text else {})
+        for n, (text, times) in enumerate(some)
     ]
     queue(sqs).send(sent)
     assert [entry["MessageBody"] for entry in sqs.entries] == [each.body for each in sent]
@@ -164,7 +165,7 @@ def test_letters_that_fill_a_request_to_the_byte_share_it() -> None:
     half = 131_072
     for size, sizes in ((half, [2, 2]), (half + 1, [1, 1, 1, 1])):
         sqs = Sqs()
-        queue(sqs).send([Letter(f"{'x' * (size - 2)}-{n}") for n in range(4)])
+        queue(sqs).send([Outgoing(f"{'x' * (size - 2)}-{n}") for n in range(4)])
         assert sqs.sizes == sizes
 
 
@@ -172,7 +173,7 @@ def test_names_types_and_values_of_attributes_count_as_well() -> None:
     half = 131_072 - len("reasonStringé".encode())
     for size, sizes in ((half, [2]), (half + 1, [1, 1])):
         sqs = Sqs()
-        queue(sqs).send([Letter(f"{'x' * (size - 2)}-{n}", {"reason": "é"}) for n in range(2)])
+        queue(sqs).send([Outgoing(f"{'x' * (size - 2)}-{n}", {"reason": "é"}) for n in range(2)])
         assert sqs.sizes == sizes
 
 
@@ -324,9 +325,9 @@ def test_a_record_of_lambdas_event_is_read() -> None:
         '{"messageId":"m-1","receiptHandle":"h-1","body":"{}","attributes":{"ApproximateReceiveCount":"3",'
         '"SentTimestamp":"1793527199400"},"messageAttributes":{},"eventSource":"aws:sqs"}'
     )
-    assert Received.from_record(record) == Received("m-1", "h-1", "{}", 3)
+    assert Incoming.from_record(record) == Incoming("m-1", "h-1", "{}", 3)
     record["attributes"]["ApproximateFirstReceiveTimestamp"] = "1793527205117"
-    assert Received.from_record(record) == Received("m-1", "h-1", "{}", 3, first_at=1_793_527_205_117)
+    assert Incoming.from_record(record) == Incoming("m-1", "h-1", "{}", 3, first_at=1_793_527_205_117)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from fairturn.rules.events import Kind, Message
 from fairturn.rules.policy import Priority
 from fairturn.rules.record import (
     ENDED,
-    GIVEN,
     HELD,
     KEPT_FOR,
     LOOK_AFTER,
     MAX_REASON,
     MOVES,
+    TRACKED,
     Move,
     MoveImpossible,
     Record,
@@ -104,7 +104,7 @@ class Written:
 
 def had(one: Record) -> tuple[str, ...]:
     """Who had the full record, once it is somebody else's: 7 is among them if it ever was theirs in HubSpot."""
-    return ("3", "4", "7") if one.state in {*GIVEN, State.GONE} else ("3", "4")
+    return ("3", "4", "7") if one.state in {*TRACKED, State.GONE} else ("3", "4")
 
 
 NO_TURN: Final[Mapping[str, Any]] = {"claim": None, "booked_as": None}
@@ -136,8 +136,8 @@ METHODS: Final = {
     "released": Written(Move.RELEASE, lambda one: one.released(AT)),
     "handed": Written(Move.HAND_OVER, lambda one: one.handed(AT), handed_at=AT),
     "observed": Written(Move.OBSERVE, lambda one: one.observed("8", AT), rep="8", waited=True, reason=None),
-    "left": Written(Move.LEAVE, lambda one: one.left("8", "chosen", AT), rep="8", had=had, reason="chosen"),
-    "cleared": Written(Move.CLEAR, lambda one: one.cleared(AT), rep=None, had=had, reason="the owner was taken away"),
+    "left": Written(Move.TAKE_OVER, lambda one: one.external("8", "chosen", AT), rep="8", had=had, reason="chosen"),
+    "cleared": Written(Move.CLEAR, lambda one: one.unowned(AT), rep=None, had=had, reason="the owner was taken away"),
     "closed": Written(Move.CLOSE, lambda one: one.closed(None, AT), reason=None),
     "closed by a rule": Written(
         Move.CLOSE, lambda one: one.closed("a rival", AT, rule="rivals"), reason="a rival", rule="rivals"
@@ -224,7 +224,7 @@ def test_nothing_is_handed_over_that_was_not_claimed() -> None:
 
 
 def test_an_owner_is_taken_away_only_from_a_lead_that_has_one_in_hubspot() -> None:
-    assert {state for state, what in MOVES if what is Move.CLEAR} == {State.HANDED, State.ELSEWHERE}
+    assert {state for state, what in MOVES if what is Move.CLEAR} == {State.HANDED, State.EXTERNAL}
 
 
 def test_nothing_is_ever_new_again() -> None:
@@ -282,7 +282,7 @@ def test_the_message_that_began_a_round_does_not_begin_the_next_one() -> None:
     again = closed.claimed("8", 9, "worker 2", AT)
     assert closed.may_start(again.round)
     assert not again.handed(AT).closed(None, AT).may_start(again.round)
-    assert not again.handed(AT).cleared(AT).may_start(again.round)
+    assert not again.handed(AT).unowned(AT).may_start(again.round)
 
 
 @pytest.mark.parametrize("state", State)
@@ -305,31 +305,31 @@ def test_what_comes_back_is_not_merged_into_anything_any_more() -> None:
     assert merged.merged_into == "9"
     assert merged.gone("deleted", AT).merged_into == "9"
     assert merged.erased(AT).merged_into is None
-    assert merged.left("8", None, AT).merged_into is None
+    assert merged.external("8", None, AT).merged_into is None
     assert merged.waiting("full", AT).merged_into is None
 
 
 def test_what_hubspot_did_not_show_is_looked_for_again_after_an_hour_and_a_day() -> None:
     since = 1_700_000_000_000
     first = record(State.WAITING).gone("not shown", since, unseen_at=since)
-    assert first.look_at == since + HOUR == since + 3_600_000
+    assert first.look_again_at == since + HOUR == since + 3_600_000
     second = first.gone("not shown", since + HOUR + 5, unseen_at=first.unseen_at)
-    assert second.look_at == since + DAY == since + 86_400_000
+    assert second.look_again_at == since + DAY == since + 86_400_000
     third = second.gone("not shown", since + DAY + 5, unseen_at=second.unseen_at)
-    assert third.look_at is None
+    assert third.look_again_at is None
     late = first.gone("not shown", since + DAY + 5, unseen_at=first.unseen_at)
-    assert late.look_at is None
+    assert late.look_again_at is None
 
 
 @pytest.mark.parametrize("state", State)
 def test_what_is_known_to_be_gone_and_what_is_not_gone_is_not_looked_for(state: State) -> None:
-    assert replace(record(state), unseen_at=None).look_at is None
-    assert (replace(record(state), unseen_at=AT).look_at is not None) is (state is State.GONE)
+    assert replace(record(state), unseen_at=None).look_again_at is None
+    assert (replace(record(state), unseen_at=AT).look_again_at is not None) is (state is State.GONE)
 
 
 def test_what_comes_back_and_ends_again_is_not_looked_for() -> None:
     unseen = record(State.WAITING).gone("not shown", AT, unseen_at=AT)
-    assert unseen.left("8", None, AT).gone("deleted", AT).look_at is None
+    assert unseen.external("8", None, AT).gone("deleted", AT).look_again_at is None
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_what_comes_back_and_ends_again_is_not_looked_for() -> None:
 def test_a_lead_is_deleted_if_that_was_told_last_and_not_before_what_brings_it(
     deleted_at: int, restored_at: int, since: int, *, is_deleted: bool
 ) -> None:
-    told = new("1").told(deleted_at=deleted_at, restored_at=restored_at)
+    told = new("1").with_deletion_times(deleted_at=deleted_at, restored_at=restored_at)
     assert told.is_deleted(since) is is_deleted
 
 
@@ -356,7 +356,7 @@ def test_deletions_and_restores_may_be_told_in_any_order(told: list[tuple[str, i
     def after(events: list[tuple[str, int]]) -> Record:
         known = new("1")
         for name, at in events:
-            known = known.told(**{name: at})
+            known = known.with_deletion_times(**{name: at})
         return known
 
     shuffled = random.sample(told, len(told))
@@ -373,22 +373,22 @@ def message(**fields: Any) -> Message:
 
 
 def test_a_lead_arrives_with_the_time_and_the_source_of_its_message() -> None:
-    arrived = new("1").arrived(message())
+    arrived = new("1").brought_by(message())
     assert arrived == replace(new("1"), occurred_at=1_500, source="API")
     assert arrived.came
 
 
 @pytest.mark.parametrize(("kind", "restored_at"), [(Kind.RESTORE, 1_500), (Kind.CREATION, 0), (Kind.MERGE, 0)])
 def test_a_lead_that_arrives_by_a_restore_is_deleted_no_more(kind: Kind, restored_at: int) -> None:
-    deleted = new("1").told(deleted_at=1_200)
-    arrived = deleted.arrived(message(kinds=(kind,)))
+    deleted = new("1").with_deletion_times(deleted_at=1_200)
+    arrived = deleted.brought_by(message(kinds=(kind,)))
     assert arrived.restored_at == restored_at
     assert arrived.is_deleted(0) is not (kind is Kind.RESTORE)
 
 
 def test_an_older_restore_takes_no_later_one_back() -> None:
-    restored = new("1").told(restored_at=1_800)
-    assert restored.arrived(message(kinds=(Kind.RESTORE,))).restored_at == 1_800
+    restored = new("1").with_deletion_times(restored_at=1_800)
+    assert restored.brought_by(message(kinds=(Kind.RESTORE,))).restored_at == 1_800
 
 
 def test_a_lead_is_routed_to_a_place_and_may_lose_it_again() -> None:
@@ -405,7 +405,7 @@ def test_a_lead_is_routed_to_a_place_and_may_lose_it_again() -> None:
 
 def test_what_is_only_noted_moves_nothing_and_counts_as_a_write() -> None:
     known = full(State.HANDED)
-    assert known.noted(AT) == replace(known, rev=5, changed_at=AT)
+    assert known.touched(AT) == replace(known, rev=5, changed_at=AT)
 
 
 @pytest.mark.parametrize("make", [Record.waiting, Record.refused])
@@ -425,10 +425,10 @@ def test_a_record_names_its_booking_by_the_id_that_it_had_then() -> None:
 
 def test_a_lead_under_another_id_keeps_its_booking_and_is_written_anew() -> None:
     handed = replace(record(State.HANDED), claim=3)
-    under = handed.under("9")
+    under = handed.carried_to("9")
     assert (under.key, under.rev, under.state) == ("contact#9", 0, State.HANDED)
-    assert under.booking == under.under("11").booking == ("contact#1", 3)
-    assert record(State.WAITING).under("9").booked_as is None
+    assert under.booking == under.carried_to("11").booking == ("contact#1", 3)
+    assert record(State.WAITING).carried_to("9").booked_as is None
 
 
 def test_a_turn_that_has_gone_back_leaves_no_booking() -> None:
@@ -438,16 +438,18 @@ def test_a_turn_that_has_gone_back_leaves_no_booking() -> None:
         _ = back.booking
 
 
-@pytest.mark.parametrize("state", [State.ELSEWHERE, State.UNOWNED])
+@pytest.mark.parametrize("state", [State.EXTERNAL, State.UNOWNED])
 def test_a_turn_that_stays_spent_leaves_the_booking_and_says_so(state: State) -> None:
-    taken = full(State.HANDED).left("8", "chosen", AT) if state is State.ELSEWHERE else full(State.HANDED).cleared(AT)
+    taken = (
+        full(State.HANDED).external("8", "chosen", AT) if state is State.EXTERNAL else full(State.HANDED).unowned(AT)
+    )
     spent = replace(taken, spent=False).stays_spent()
     assert spent == replace(taken, spent=True, reason=f"{taken.reason}; the turn stays spent")
     assert spent.booking == ("contact#2", 6)
 
 
 def test_a_turn_is_spent_until_the_next_claim() -> None:
-    spent = full(State.HANDED).cleared(AT).stays_spent()
+    spent = full(State.HANDED).unowned(AT).stays_spent()
     assert spent.waiting("full", AT).spent
     assert not spent.claimed("8", 9, "worker 2", AT).spent
 
@@ -488,7 +490,7 @@ def through(hands: Iterable[str]) -> Record:
     """A lead that was given to each of these, and taken away from each."""
     known = new("1")
     for number, rep in enumerate(hands):
-        known = known.claimed(rep, number + 1, "worker 1", AT).handed(AT).cleared(AT)
+        known = known.claimed(rep, number + 1, "worker 1", AT).handed(AT).unowned(AT)
     return known
 
 
@@ -505,7 +507,7 @@ def test_the_owners_of_a_lead_are_its_last_five_each_once_and_the_latest_last(ha
 
 @pytest.mark.parametrize("state", State)
 def test_whoever_has_the_lead_or_had_it_last_is_the_latest_of_its_owners_but_not_by_a_mere_claim(state: State) -> None:
-    theirs = state in {State.HANDED, State.ELSEWHERE, State.CLOSED, State.UNOWNED, State.GONE}
+    theirs = state in {State.HANDED, State.EXTERNAL, State.CLOSED, State.UNOWNED, State.GONE}
     assert full(state).owners == (("3", "4", "7") if theirs else ("3", "4"))
     assert replace(full(state), rep=None).owners == ("3", "4")
     assert replace(full(state), rep="3").owners == (("4", "3") if theirs else ("3", "4"))
@@ -516,19 +518,19 @@ def test_a_claim_that_was_never_handed_over_makes_nobody_an_owner() -> None:
     assert claimed.owners == ("3", "4")
     assert claimed.waiting("HubSpot refuses the owner", AT).claimed("8", 10, "worker 2", AT).had == ("3", "4")
     assert claimed.refused("no", AT).owners == ("3", "4")
-    chosen = claimed.left("9", "somebody else chose the owner", AT)
+    chosen = claimed.external("9", "somebody else chose the owner", AT)
     assert (chosen.had, chosen.owners) == (("3", "4"), ("3", "4", "9"))
 
 
 def test_while_somebody_has_the_lead_those_before_them_are_kept_apart() -> None:
     handed = through("34").claimed("7", 9, "worker 2", AT).handed(AT)
     assert (handed.had, handed.owners) == (("3", "4"), ("3", "4", "7"))
-    chosen = handed.left("8", None, AT)
+    chosen = handed.external("8", None, AT)
     assert (chosen.had, chosen.owners) == (("3", "4", "7"), ("3", "4", "7", "8"))
 
 
 def test_whoever_gets_the_lead_again_moves_to_the_end() -> None:
-    chosen = through("347").left("3", None, AT)
+    chosen = through("347").external("3", None, AT)
     assert (chosen.had, chosen.owners) == (("4", "7"), ("4", "7", "3"))
     again = through("347").claimed("3", 9, "worker 2", AT).handed(AT)
     assert again.owners == ("4", "7", "3")
@@ -545,7 +547,7 @@ def test_a_lead_that_ended_was_its_last_reps_when_it_comes_again(name: str) -> N
 
 def test_a_merge_keeps_who_had_the_lead() -> None:
     handed = through("34").claimed("7", 9, "worker 2", AT).handed(AT)
-    under = handed.under("9").noted(AT)
+    under = handed.carried_to("9").touched(AT)
     assert (under.had, under.owners) == (handed.had, handed.owners) == (("3", "4"), ("3", "4", "7"))
     assert handed.merged("9", AT).owners == ("3", "4", "7")
 
@@ -568,7 +570,7 @@ def test_a_record_that_has_followed_calls_for_no_other_move_and_counts_for_whom_
     assert after.rev == before.rev + (after is not before)
 
 
-@pytest.mark.parametrize(("state", "after"), [(State.HANDED, State.UNOWNED), (State.ELSEWHERE, State.UNOWNED)])
+@pytest.mark.parametrize(("state", "after"), [(State.HANDED, State.UNOWNED), (State.EXTERNAL, State.UNOWNED)])
 def test_a_lead_whose_owner_is_taken_away_is_left_without_one(state: State, after: State) -> None:
     followed = follow(record(state), OPEN[None], AT)
     assert followed is not None
@@ -586,14 +588,14 @@ def test_the_owner_who_was_found_is_nobodys_choice(state: State) -> None:
     assert follow(found, OPEN["8"], AT) is None
     chosen = follow(found, OPEN["7"], AT)
     assert chosen is not None
-    assert (chosen.state, chosen.rep) == (State.ELSEWHERE, "7")
+    assert (chosen.state, chosen.rep) == (State.EXTERNAL, "7")
 
 
 def test_a_claim_under_way_fits_until_hubspot_shows_what_it_would_overwrite() -> None:
     claimed = replace(record(State.CLAIMED), found_owner="9")
     for owner in (None, "7", "9"):  # not told yet, told already, as it was found
         assert follow(claimed, Seen(owner, closed=False), AT) is None
-    assert follow(claimed, OPEN["8"], AT) == claimed.left("8", "somebody else chose the owner", AT)
+    assert follow(claimed, OPEN["8"], AT) == claimed.external("8", "somebody else chose the owner", AT)
     assert follow(claimed, CLOSED[0], AT) == claimed.closed(None, AT)
 
 
@@ -632,8 +634,8 @@ def test_a_lead_counts_in_loads_unless_it_is_new_or_was_only_observed(state: Sta
 
 
 def test_what_somebody_has_or_had_is_given_and_what_is_in_a_load_is_among_it_once_it_is_handed() -> None:
-    assert HELD - {State.CLAIMED} <= GIVEN
-    assert not GIVEN & {State.NEW, State.WAITING, State.GONE, State.ERASED}
+    assert HELD - {State.CLAIMED} <= TRACKED
+    assert not TRACKED & {State.NEW, State.WAITING, State.GONE, State.ERASED}
 
 
 # How long

@@ -41,7 +41,7 @@ def test_workers_that_start_from_one_snapshot_have_names_of_their_own(monkeypatc
         monkeypatch.setenv(name, "none")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     started = Wiring(Settings("table", "l", "b", "c", "ld", "cd", "https://example.com", "ws", "ts", 1))
-    workers = [copy(started).assign.claims.worker for _ in range(3)]
+    workers = [copy(started).assign.claimer.worker for _ in range(3)]
     assert len(set(workers)) == 3
 
 

@@ -123,7 +123,7 @@ class Some:
 
 
 Formula = Claim | Every | Some
-Claims = dict[str | None, tuple[Claim, ...]]
+Claimer = dict[str | None, tuple[Claim, ...]]
 
 
 def formula(conditions: Iterable[Condition]) -> Every:
@@ -233,7 +233,7 @@ def _one_of(values: Iterable[Value]) -> OneOf:
 
 def can_hold(*formulas: Formula) -> bool:
     """Tell whether all of these may hold of one lead. False is certain."""
-    worlds: list[tuple[Sequence[Formula], Claims]] = [(formulas, {})]
+    worlds: list[tuple[Sequence[Formula], Claimer]] = [(formulas, {})]
     for _ in range(MAX_STEPS):
         if not worlds:
             return False
@@ -248,7 +248,7 @@ def can_hold(*formulas: Formula) -> bool:
     return True
 
 
-def _opened(formulas: Sequence[Formula], known: Claims) -> tuple[Claims | None, list[Some]]:
+def _opened(formulas: Sequence[Formula], known: Claimer) -> tuple[Claimer | None, list[Some]]:
     """Add all that is said for certain to the claims; None if they contradict each other. Choices are left over."""
     claims, choices, closed = dict(known), [], list(formulas)
     while closed:

@@ -14,7 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from fairturn.edges.queues import Letter
+from fairturn.edges.queues import Outgoing
 from fairturn.errors import (
     ContactUnseen,
     Contended,
@@ -26,14 +26,14 @@ from fairturn.errors import (
     RecordUnreadable,
     Unavailable,
 )
-from fairturn.rules.events import BRINGS, CONTACT, Kind
-from fairturn.rules.ledger import allot, settle
+from fairturn.rules.events import ARRIVALS, CONTACT, Kind
+from fairturn.rules.ledger import align, allot
 from fairturn.rules.policy import Mode
 from fairturn.rules.record import (
     ENDED,
-    GIVEN,
     MOST_UNSEEN,
     READS_LAG,
+    TRACKED,
     UNSEEN_FOR,
     Record,
     Seen,
@@ -43,8 +43,8 @@ from fairturn.rules.record import (
 )
 from fairturn.rules.roster import duty
 from fairturn.rules.routing import Ignored, Lead, Route, is_closed, lacking, route
-from fairturn.steps.claim import Candidate, Undoing, seat
-from fairturn.steps.consumer import Settled
+from fairturn.steps.claim import Candidate, Undoing, members_of
+from fairturn.steps.consumer import Outcome
 from fairturn.steps.moves import write_moves
 from fairturn.telemetry import Metric, count, logger
 
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from fairturn.edges.store import Snapshot, Store
     from fairturn.rules.events import Message
     from fairturn.rules.terms import Terms
-    from fairturn.steps.claim import Claimed, Claims
-    from fairturn.steps.handover import Handover, Outcome
+    from fairturn.steps.claim import Claimer, ClaimResult
+    from fairturn.steps.handover import Handover, HandoverResult
 
 ROUNDS: Final = 4
 """How often one batch is decided anew: a newer policy came into force, or HubSpot refused a rep."""
@@ -69,7 +69,7 @@ MAX_SHOWN: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Decision:
     """What is to be done about one lead; most of it is left out, as a rule."""
 
     candidate: Candidate | None = None
@@ -86,9 +86,9 @@ class Step:
     """Track is to look at it."""
     later: Unavailable | None = None
     """Now is too early."""
-    told: tuple[str, Mapping[str, object]] | None = None
+    log: tuple[str, Mapping[str, object]] | None = None
     """The line in the log once it is done, and what it names."""
-    counted: Metric | None = None
+    metric: Metric | None = None
     """What is counted then."""
 
 
@@ -119,7 +119,7 @@ class View:
         record = self.snapshot.records.known.get(message.key)
         if record is None:
             return message.key not in self.snapshot.records.unreadable
-        told = record.merged_into is not None or record.arrived(message).is_deleted(message.occurred_at)
+        told = record.merged_into is not None or record.brought_by(message).is_deleted(message.occurred_at)
         return not (told or record.unseen_at is not None or record.state is State.ERASED)
 
     def is_young(self, record: Record) -> bool:
@@ -134,7 +134,7 @@ class Assign:
     store: Store
     in_force: InForce
     crm: HubSpot
-    claims: Claims
+    claimer: Claimer
     handover: Handover
     leads: Queue
     """Takes what a merge has given a new id."""
@@ -143,7 +143,7 @@ class Assign:
     now: Callable[[], datetime]
     """An aware datetime."""
 
-    def settle(self, messages: Sequence[Message], deadline: Deadline) -> Settled:
+    def process(self, messages: Sequence[Message], deadline: Deadline) -> Outcome:
         """Bring each lead, at most 97, as far as it goes: handed over, waiting, or left to whoever has it.
 
         Raises Unavailable.
@@ -153,64 +153,70 @@ class Assign:
             first = latest.get(message.key, message).received_at
             received = [at for at in (first, message.received_at) if at is not None]
             latest[message.key] = replace(message, received_at=min(received, default=None))
-        settled = Settled()
+        outcome = Outcome()
         try:
             for _ in range(ROUNDS):
                 if not latest:
-                    return settled
+                    return outcome
                 part, again = self._round(list(latest.values()), deadline)
-                settled |= part
+                outcome |= part
                 latest = {key: latest[key] for key in again}
         except (PolicyMissing, PolicyInvalid) as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
-            return settled | self._refuse(latest.values(), str(error))
-        return settled | Settled(later=dict.fromkeys(latest, Contended(f"not settled in {ROUNDS} rounds")))
+            return outcome | self._refuse(latest.values(), str(error))
+        return outcome | Outcome(later=dict.fromkeys(latest, Contended(f"not settled in {ROUNDS} rounds")))
 
-    def _round(self, messages: Sequence[Message], deadline: Deadline) -> tuple[Settled, Sequence[str]]:
+    def _round(self, messages: Sequence[Message], deadline: Deadline) -> tuple[Outcome, Sequence[str]]:
         """Decide, claim and hand over, once. Gives also the names of the leads to be decided anew."""
-        view = self._look(messages, deadline)
-        steps: dict[str, Step] = {}
+        view = self._read(messages, deadline)
+        decisions: dict[str, Decision] = {}
         failed: dict[str, Mistake] = {}
         for message in messages:
             try:
-                steps[message.key] = self._step(message, view)
+                decisions[message.key] = self._decide(message, view)
             except RecordUnreadable as error:
                 failed[message.key] = Mistake(str(error))
-        if any(step.undone for step in steps.values()):
-            self._undo(steps.values())
-            return Settled(failed=failed), list(steps)  # the ledgers have moved, so everything is read again
-        self.leads.send([Letter(step.lead.body()) for step in steps.values() if step.lead is not None])
-        self.changes.send([Letter(step.change.body()) for step in steps.values() if step.change is not None])
-        candidates = sorted((each.candidate for each in steps.values() if each.candidate), key=lambda each: each.order)
+        if any(decision.undone for decision in decisions.values()):
+            self._undo(decisions.values())
+            return Outcome(failed=failed), list(decisions)  # the ledgers have moved, so everything is read again
+        self.leads.send(
+            [Outgoing(decision.lead.body()) for decision in decisions.values() if decision.lead is not None]
+        )
+        self.changes.send(
+            [Outgoing(decision.change.body()) for decision in decisions.values() if decision.change is not None]
+        )
+        candidates = sorted(
+            (each.candidate for each in decisions.values() if each.candidate), key=lambda each: each.order
+        )
         try:
             claimed, waiting = self._allot(candidates, view)
         except PolicySuperseded as newer:
             logger.info("policy superseded", extra={"reason": str(newer)})
-            self.in_force.forget()
-            return Settled(failed=failed), list(steps)
-        moves = [step.move for step in (*steps.values(), *waiting) if step.move is not None]
+            self.in_force.expire()
+            return Outcome(failed=failed), list(decisions)
+        moves = [decision.move for decision in (*decisions.values(), *waiting) if decision.move is not None]
         written = {record.key for record in write_moves(self.store, moves)}
         missed = {record.key for record, _ in moves} - written
-        for step in (*steps.values(), *waiting):
-            if step.move is None or step.move[0].key not in missed:
-                _tell(step)
-        outcome = self.handover.hand_over(
+        for decision in (*decisions.values(), *waiting):
+            if decision.move is None or decision.move[0].key not in missed:
+                _log(decision)
+        result = self.handover.hand_over(
             [booking for each in claimed for booking in each.bookings],
-            [step.resumed for step in steps.values() if step.resumed is not None],
+            [decision.resumed for decision in decisions.values() if decision.resumed is not None],
             {message.key: view.owner(message) for message in messages if message.key in view.routes},
             view.at,
             deadline,
         )
-        _tell_handed(outcome)
-        if outcome.again:
-            self.in_force.forget()
-        later = {key: step.later for key, step in steps.items() if step.later is not None}
+        _log_handed(result)
+        if result.again:
+            self.in_force.expire()
+        later = {key: decision.later for key, decision in decisions.items() if decision.later is not None}
         moved = {record.key: self._under_way(record) for each in claimed for record in each.moved}
         moved |= dict.fromkeys(missed, Contended("the record has moved"))
-        return Settled(outcome.refused, {**later, **moved, **outcome.later}, failed), outcome.again
+        return Outcome(result.refused, {**later, **moved, **result.later}, failed), result.again
 
-    def _look(self, messages: Sequence[Message], deadline: Deadline) -> View:
+    def _read(self, messages: Sequence[Message], deadline: Deadline) -> View:
         """Ask HubSpot about the leads, then the table. All are of one type: contacts are the only one so far."""
         terms = self.in_force.current()
         at = milliseconds(self.now())
@@ -225,63 +231,63 @@ class Assign:
             raise HubSpotUnavailable(f"HubSpot shows none of {len(messages)} contacts")
         return view
 
-    def _undo(self, steps: Iterable[Step]) -> None:
+    def _undo(self, decisions: Iterable[Decision]) -> None:
         """Give back the turns of claims that can't be handed over."""
-        undone = [step for step in steps if step.undone is not None]
-        self.claims.undo(step.undone for step in undone if step.undone is not None)
-        self.in_force.forget()
-        for step in undone:
-            _tell(step)
+        undone = [decision for decision in decisions if decision.undone is not None]
+        self.claimer.undo(decision.undone for decision in undone if decision.undone is not None)
+        self.in_force.expire()
+        for decision in undone:
+            _log(decision)
 
-    def _allot(self, candidates: Sequence[Candidate], view: View) -> tuple[list[Claimed], list[Step]]:
+    def _allot(self, candidates: Sequence[Candidate], view: View) -> tuple[list[ClaimResult], list[Decision]]:
         """Claim, rota by rota, with the loads carried over; in `observe`, only decide. Gives also what becomes of those
         that nobody gets."""
         rotas: defaultdict[str, list[Candidate]] = defaultdict(list)
         for candidate in candidates:
             rotas[candidate.route.rota].append(candidate)
-        claimed: list[Claimed] = []
-        others: list[Step] = []
+        claimed: list[ClaimResult] = []
+        others: list[Decision] = []
         loads = view.snapshot.loads
         for rota, leads in sorted(rotas.items()):
             if view.terms.policy.mode is Mode.OBSERVE:
                 others += self._observe(rota, leads, view)
                 continue
-            result = self.claims.claim(rota, leads, view.terms, view.snapshot.ledgers[rota], loads)
+            result = self.claimer.claim(rota, leads, view.terms, view.snapshot.ledgers[rota], loads)
             claimed.append(result)
             loads = result.loads
             others += [_wait(each, "nobody can take it now", view.at) for each in result.waiting]
         return claimed, others
 
-    def _observe(self, rota: str, candidates: Sequence[Candidate], view: View) -> list[Step]:
+    def _observe(self, rota: str, candidates: Sequence[Candidate], view: View) -> list[Decision]:
         """What would be done: nothing but the records is written."""
         terms, now = view.terms, self.now()
-        members = seat(rota, terms, view.snapshot.loads, now)
+        members = members_of(rota, terms, view.snapshot.loads, now)
         lanes = terms.policy.lanes(rota)
-        ledger = settle(view.snapshot.ledgers[rota], members, lanes)
+        ledger = align(view.snapshot.ledgers[rota], members, lanes)
         bookings = allot(ledger, [each.offer(terms.policy.release) for each in candidates], members, lanes).bookings
         count(Metric.LEADS_OBSERVED, len(candidates))
-        steps = []
+        decisions = []
         for each, booking in zip(candidates, bookings, strict=True):
             rep = None if booking is None else booking.winner
             ids = {"lead": each.record.key, "rota": rota, "lane": each.route.lane, "rep": rep}
             # A lead that waits for a rep goes on waiting, and one that came to an end stays in its load.
             stays = each.record.state in ENDED or (each.record.state is State.WAITING and each.record.rota is not None)
-            after = each.record.noted(view.at) if stays else each.routed.observed(rep, milliseconds(now))
-            move = None if stays and each.record.look_at is None else (each.record, after)
-            steps.append(Step(move=move, told=("observed", ids)))
-        return steps
+            after = each.record.touched(view.at) if stays else each.routed.observed(rep, milliseconds(now))
+            move = None if stays and each.record.look_again_at is None else (each.record, after)
+            decisions.append(Decision(move=move, log=("observed", ids)))
+        return decisions
 
     # What is to be done about one lead
 
-    def _step(self, message: Message, view: View) -> Step:
+    def _decide(self, message: Message, view: View) -> Decision:
         """Judge a lead by what the table, HubSpot and the policy say of it. Raises RecordUnreadable."""
         record = view.snapshot.records.of(message.id)
         if (unread := view.found.unreadable.get(message.id)) is not None:
-            return Step(later=unread)
+            return Decision(later=unread)
         if record.state is State.ERASED:
             return _known(message)
-        if record.state is State.CLAIMED and self.claims.left_to(record) > 0:
-            return Step(later=self._under_way(record))
+        if record.state is State.CLAIMED and self.claimer.left_to(record) > 0:
+            return Decision(later=self._under_way(record))
         if message.id not in view.found.records or record.merged_into is not None:
             return self._missing(message, record, view)
         if record.state is State.CLAIMED:
@@ -289,101 +295,102 @@ class Assign:
         lead = view.lead(message)
         seen = Seen(lead.owner, is_closed(lead.properties, view.terms.policy))
         if not record.may_start(message.round):
-            tells_more = not BRINGS.issuperset(message.kinds)
+            tells_more = not ARRIVALS.issuperset(message.kinds)
             is_news = record.state in ENDED or follow(record, seen, view.at) is not None
             return _known(message, to_track=tells_more and is_news)
-        if record.arrived(message).is_deleted(message.occurred_at) and _is_early(message, view):
-            return Step(later=HubSpotUnavailable("HubSpot still shows what was deleted"))
-        record = record.told(restored_at=record.deleted_at)  # it is shown long after that, so it was restored
+        if record.brought_by(message).is_deleted(message.occurred_at) and _is_early(message, view):
+            return Decision(later=HubSpotUnavailable("HubSpot still shows what was deleted"))
+        # It is shown long after the deletion, so it was restored.
+        record = record.with_deletion_times(restored_at=record.deleted_at)
         if seen.closed or _is_kept(lead, record, view.terms):
             return self._leave(lead, record, seen, view)
         if record.state in {State.CLOSED, State.GONE} and view.is_young(record):
-            return Step(later=HubSpotUnavailable("HubSpot may show the lead as it was before"))
+            return Decision(later=HubSpotUnavailable("HubSpot may show the lead as it was before"))
         return self._start(lead, record, view)
 
-    def _leave(self, lead: Lead, record: Record, seen: Seen, view: View) -> Step:
+    def _leave(self, lead: Lead, record: Record, seen: Seen, view: View) -> Decision:
         """A lead that is closed, or somebody's: the record follows, unless the reading may be older than it. In
         `observe`, only what was counted before follows."""
         ids = {"lead": record.key, "reason": "closed already" if seen.closed else "has an owner", "owner": lead.owner}
-        done = Step(told=("dropped", ids), counted=Metric.LEADS_DROPPED)
+        done = Decision(log=("dropped", ids), metric=Metric.LEADS_DROPPED)
         if seen.closed and record.state is State.CLOSED:
             return done
         if record.rev and view.is_young(record):
-            return Step(later=HubSpotUnavailable("HubSpot may show the lead as it was before"))
+            return Decision(later=HubSpotUnavailable("HubSpot may show the lead as it was before"))
         if view.terms.policy.mode is Mode.OBSERVE and not record.is_counted:
             return done
-        arrived = record.arrived(lead.message)
+        arrived = record.brought_by(lead.message)
         if seen.closed or seen.owner is None:
             return replace(done, move=(record, arrived.closed(None, view.at)))
-        return replace(done, move=(record, arrived.left(seen.owner, None, view.at)))
+        return replace(done, move=(record, arrived.external(seen.owner, None, view.at)))
 
-    def _start(self, lead: Lead, record: Record, view: View) -> Step:
+    def _start(self, lead: Lead, record: Record, view: View) -> Decision:
         """A lead that is to be given to somebody, if a rule says so."""
         if record.state is State.NEW and (left := _settles_for(lead, view)) > 0:
             wants = ", ".join(lacking(lead, view.terms.policy))
-            return Step(later=Unavailable(f"it may still get a value of {wants}", retry_within=left))
-        decision = view.routes[record.key]
-        if isinstance(decision, Ignored):
-            ids = {"lead": record.key, "reason": decision.reason, "rule": decision.rule}
-            told = ("dropped", ids)
-            if record.state not in {State.WAITING, State.OBSERVED, State.REFUSED} and record.look_at is None:
-                return Step(told=told, counted=Metric.LEADS_DROPPED)  # it leaves no record of its own
-            closed = record.arrived(lead.message).closed(decision.reason, view.at, rule=decision.rule)
-            return Step(move=(record, closed), told=told, counted=Metric.LEADS_DROPPED)
+            return Decision(later=Unavailable(f"it may still get a value of {wants}", retry_within=left))
+        routed = view.routes[record.key]
+        if isinstance(routed, Ignored):
+            ids = {"lead": record.key, "reason": routed.reason, "rule": routed.rule}
+            log = ("dropped", ids)
+            if record.state not in {State.WAITING, State.OBSERVED, State.REFUSED} and record.look_again_at is None:
+                return Decision(log=log, metric=Metric.LEADS_DROPPED)  # it leaves no record of its own
+            closed = record.brought_by(lead.message).closed(routed.reason, view.at, rule=routed.rule)
+            return Decision(move=(record, closed), log=log, metric=Metric.LEADS_DROPPED)
         show = {name: lead.properties.get(name) for name in view.terms.policy.leads.show}
         shown = {name: _cut(value) for name, value in show.items() if value}
-        candidate = Candidate(record, lead, decision, view.terms.number, shown)
+        candidate = Candidate(record, lead, routed, view.terms.number, shown)
         if view.terms.policy.mode is Mode.PAUSE:
             return _wait(candidate, "paused", view.at)
-        return Step(candidate=candidate)
+        return Decision(candidate=candidate)
 
-    def _claimed_before(self, message: Message, record: Record, view: View) -> Step:
+    def _claimed_before(self, message: Message, record: Record, view: View) -> Decision:
         """A claim that nobody is at: it is handed over, unless its rep has left HubSpot meanwhile."""
         if view.owner(message) == record.rep:
-            return Step(resumed=record)  # HubSpot has been told already
+            return Decision(resumed=record)  # HubSpot has been told already
         rep = record.rep or ""
         rules, owner = view.terms.policy.reps.get(rep), view.terms.owners.get(rep)
         # Who has left the policy meanwhile had the lead before that.
         if view.terms.is_owner(rep) if rules is None else duty(rules, owner, self.now()).on_duty:
-            return Step(resumed=record)
-        return Step(undone=Undoing(record, record.waiting("the owner is away, or has left", view.at)))
+            return Decision(resumed=record)
+        return Decision(undone=Undoing(record, record.waiting("the owner is away, or has left", view.at)))
 
-    def _missing(self, message: Message, record: Record, view: View) -> Step:
+    def _missing(self, message: Message, record: Record, view: View) -> Decision:
         """A lead that HubSpot does not show: merged, deleted, or there all the same."""
         into = view.found.merged.get(message.id) or record.merged_into
-        settled = record.state in GIVEN and not record.may_start(message.round)
-        if settled:
+        is_followed = record.state in TRACKED and not record.may_start(message.round)
+        if is_followed:
             return _known(message, to_track=into is not None)
         if into is not None:
             return self._go_on(message, record, into, view)
-        if record.arrived(message).is_deleted(message.occurred_at) and record.state is not State.CLAIMED:
+        if record.brought_by(message).is_deleted(message.occurred_at) and record.state is not State.CLAIMED:
             ended = record.state is State.GONE
             return replace(_known(message), move=None if ended else (record, record.gone("deleted", view.at)))
         why = "HubSpot does not show the contact"
-        if record.look_at is not None and message.received_at is None:
-            return Step(move=(record, record.gone(why, view.at, unseen_at=record.unseen_at)))
+        if record.look_again_at is not None and message.received_at is None:
+            return Decision(move=(record, record.gone(why, view.at, unseen_at=record.unseen_at)))
         if _is_early(message, view):
-            return Step(later=ContactUnseen(why))
+            return Decision(later=ContactUnseen(why))
         if record.state is State.GONE:
             return _known(message)
-        after = record.arrived(message).gone(why, view.at, unseen_at=view.at)
-        done = Step(told=("gone", {"lead": record.key, "reason": why}), counted=Metric.LEADS_UNSEEN)
+        after = record.brought_by(message).gone(why, view.at, unseen_at=view.at)
+        done = Decision(log=("gone", {"lead": record.key, "reason": why}), metric=Metric.LEADS_UNSEEN)
         if record.state is State.CLAIMED:
             return replace(done, undone=Undoing(record, after))
         return replace(done, move=(record, after))
 
-    def _go_on(self, message: Message, record: Record, into: str, view: View) -> Step:
+    def _go_on(self, message: Message, record: Record, into: str, view: View) -> Decision:
         """A lead that a merge has taken along comes again under the id that it has now."""
         if record.state is State.CLAIMED:  # and is looked at again right away
-            return Step(undone=Undoing(record, record.waiting("its contact was merged", view.at)))
+            return Decision(undone=Undoing(record, record.waiting("its contact was merged", view.at)))
         on = replace(message, id=into, kinds=(Kind.MERGE,), round=1)
-        told = ("merged", {"lead": record.key, "merged_into": into})
+        log = ("merged", {"lead": record.key, "merged_into": into})
         known = record.state is State.NEW or record.merged_into is not None
-        return Step(lead=on, move=None if known else (record, record.merged(into, view.at)), told=told)
+        return Decision(lead=on, move=None if known else (record, record.merged(into, view.at)), log=log)
 
     # What can't be decided now
 
-    def _refuse(self, messages: Iterable[Message], why: str) -> Settled:
+    def _refuse(self, messages: Iterable[Message], why: str) -> Outcome:
         """Give up leads that can't even be decided, with the reason in their records; a claim stands and waits."""
         messages = list(messages)
         records = self.store.records((message.type, message.id) for message in messages)
@@ -403,12 +410,12 @@ class Assign:
             elif record.may_start(message.round):
                 refused[message.key] = why
                 if record.state not in ENDED and self.handover.gives_up:
-                    moves.append((record, record.arrived(message).refused(why, at)))
+                    moves.append((record, record.brought_by(message).refused(why, at)))
         write_moves(self.store, moves)
-        return Settled(refused, later, failed)
+        return Outcome(refused, later, failed)
 
     def _under_way(self, record: Record) -> Unavailable:
-        return Unavailable("its claim may be under way", retry_after=self.claims.left_to(record))
+        return Unavailable("its claim may be under way", retry_after=self.claimer.left_to(record))
 
 
 def _is_early(message: Message, view: View) -> bool:
@@ -430,47 +437,47 @@ def _is_kept(lead: Lead, record: Record, terms: Terms) -> bool:
     if lead.owner is None:
         return False
     return (
-        terms.policy.leads.keep_owner or lead.message.returns or (record.rev > 0 and lead.owner != record.found_owner)
+        terms.policy.leads.keep_owner or lead.message.is_return or (record.rev > 0 and lead.owner != record.found_owner)
     )
 
 
-def _known(message: Message, *, to_track: bool = False) -> Step:
-    """The lead is settled. One message tells all that one request says of a record, though: so what this one tells
-    besides the arrival may be news, and then it is track's."""
+def _known(message: Message, *, to_track: bool = False) -> Decision:
+    """The lead is taken care of. But one message tells all that one request says of a record: what it tells besides the
+    arrival may be news, and then it is track's."""
     change = message if to_track else None
-    return Step(change=change, told=("known already", {"lead": message.key}))
+    return Decision(change=change, log=("known already", {"lead": message.key}))
 
 
-def _wait(candidate: Candidate, reason: str, at: int) -> Step:
+def _wait(candidate: Candidate, reason: str, at: int) -> Decision:
     """Let a lead wait. For one that waits already, and as before, sweep writes nothing; a message is noted, because it
     may be a dead letter that was redriven."""
     record, routed = candidate.record, candidate.routed
     if record.state is State.WAITING and record.place == routed.place:
-        return Step() if candidate.lead.message.received_at is None else Step(move=(record, record.noted(at)))
+        return Decision() if candidate.lead.message.received_at is None else Decision(move=(record, record.touched(at)))
     ids = {"lead": record.key, "rota": routed.rota, "lane": routed.lane, "reason": reason}
     move = (record, routed.waiting(reason, at))
-    return Step(move=move, told=("waiting", ids), counted=Metric.LEADS_WAITING)
+    return Decision(move=move, log=("waiting", ids), metric=Metric.LEADS_WAITING)
 
 
-def _tell(step: Step) -> None:
-    """Log and count a step that is done."""
-    if step.told is not None:
-        what, ids = step.told
+def _log(decision: Decision) -> None:
+    """Log and count a decision that is done."""
+    if decision.log is not None:
+        what, ids = decision.log
         logger.info(what, extra=dict(ids))
-    if step.counted is not None:
-        count(step.counted)
+    if decision.metric is not None:
+        count(decision.metric)
 
 
-def _tell_handed(outcome: Outcome) -> None:
-    for record in outcome.handed:
+def _log_handed(result: HandoverResult) -> None:
+    for record in result.handed:
         took = ((record.handed_at or record.changed_at) - record.occurred_at) / 1000
         count(Metric.LEADS_ASSIGNED, rota=record.rota)
         metric = Metric.SECONDS_WAITED if record.waited else Metric.SECONDS_TO_OWNER
         count(metric, took, rota=record.rota, seconds=True)
         ids = {"lead": record.key, "rota": record.rota, "lane": record.lane, "rule": record.rule, "rep": record.rep}
         logger.info("assigned", extra={**ids, "claim": record.claim, "policy": record.policy})
-    if outcome.taken:
-        count(Metric.LEADS_TAKEN_BY_OTHERS, len(outcome.taken))
+    if result.taken:
+        count(Metric.LEADS_TAKEN_BY_OTHERS, len(result.taken))
 
 
 def _cut(value: str) -> str:

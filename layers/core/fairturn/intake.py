@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from fairturn.edges.queues import Letter, Queue
+from fairturn.edges.queues import Outgoing, Queue
 from fairturn.errors import BodyRejected, BodyTooLarge, EventRejected, SignatureRejected, Unavailable
 from fairturn.rules.events import (
     CONTACT,
@@ -139,7 +139,7 @@ class Intake:
         """Sort the events and queue all that somebody asked for; a test only shows that the way to us is open."""
         events: list[Event] = []
         rejected: list[tuple[Mapping[str, Any], str]] = []
-        tests = unasked = elsewhere = 0
+        tests = unasked = of_another_portal = 0
         for raw in raws:
             if is_test(raw):
                 tests += 1
@@ -152,13 +152,13 @@ class Intake:
             if event is None:
                 unasked += 1
             elif event.portal != self.portal:
-                elsewhere += 1
+                of_another_portal += 1
             else:
                 events.append(event)
         leads, changes = sort_events(events)
         queue = self.leads if len(leads) <= MOST_AT_ONCE else self.bulk
-        queue.send([Letter(message.body()) for message in leads], deadline)
-        self.changes.send([Letter(message.body()) for message in changes], deadline)
+        queue.send([Outgoing(message.body()) for message in leads], deadline)
+        self.changes.send([Outgoing(message.body()) for message in changes], deadline)
         self.dead_letters.send([_dead_letter(raw, reason) for raw, reason in rejected], deadline)
         logger.info(
             "webhook taken",
@@ -168,14 +168,14 @@ class Intake:
                 "changes": _ids(changes),
                 "tests": tests,
                 "unasked": unasked,
-                "of_another_portal": elsewhere,
+                "of_another_portal": of_another_portal,
                 "dead_lettered": len(rejected),
                 "reasons": sorted({reason for _, reason in rejected}),
             },
         )
         for metric, number in (
             (Metric.EVENTS_RECEIVED, len(raws)),
-            (Metric.OTHER_PORTAL, elsewhere),
+            (Metric.OTHER_PORTAL, of_another_portal),
             (Metric.DEAD_LETTERED, len(rejected)),
         ):
             if number:
@@ -200,10 +200,10 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _dead_letter(raw: Mapping[str, Any], reason: str) -> Letter:
+def _dead_letter(raw: Mapping[str, Any], reason: str) -> Outgoing:
     shown = {name: _shown(raw[name], words) for name, words in SHOWN.items() if name in raw}
     body = json.dumps(shown, separators=(",", ":"))
-    return Letter(body, {"reason": reason, "stage": "intake"})
+    return Outgoing(body, {"reason": reason, "stage": "intake"})
 
 
 def _shown(value: object, words: frozenset[str]) -> str | int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.batches import batched
 from fairturn.edges.items import HELD_BACK, UNSEEN, due_lane
-from fairturn.edges.queues import Letter
+from fairturn.edges.queues import Outgoing
 from fairturn.edges.refusals import RosterMoved
 from fairturn.edges.store import MAX_KEYS, MAX_RECORDS
 from fairturn.errors import (
@@ -29,12 +29,12 @@ from fairturn.errors import (
 )
 from fairturn.rules.events import UNKNOWN_SOURCE, Kind, Message, lead_key, lead_of
 from fairturn.rules.ledger import Claim
-from fairturn.rules.missed import OVERLAP, Cause, Look
+from fairturn.rules.missed import OVERLAP, Cause, Watermark
 from fairturn.rules.policy import Mode
 from fairturn.rules.record import UNSEEN_FOR, Record, State, milliseconds
 from fairturn.rules.roster import refreshed
-from fairturn.steps.claim import LONGEST_RUN, seat, standing
-from fairturn.steps.consumer import MOST_TRIES, settle_apart
+from fairturn.steps.claim import LONGEST_RUN, members_of, standing
+from fairturn.steps.consumer import MOST_TRIES, process_apart
 from fairturn.steps.moves import write_moves
 from fairturn.telemetry import Metric, count, count_held_up, logger
 
@@ -57,7 +57,7 @@ OWNERS_AFTER: Final = 5 * 60_000
 CLAIM_LATE_AFTER: Final = LONGEST_RUN * 1000 + 10_000
 """Milliseconds after which a claim that is not handed over is taken up: whoever was at it is not any more."""
 RESERVE: Final = 5.0
-"""Seconds kept at the end of a run for what could not be settled."""
+"""Seconds kept at the end of a run for what could not be processed."""
 TRIED_AGAIN_AFTER: Final = 24 * 3_600_000
 """Milliseconds after which a lead whose message was given up is brought again."""
 LEAST: Final = 5.0
@@ -95,7 +95,7 @@ class Sweep:
         the next run. The sign of life is given last, and only if nothing held any of them up."""
         self._empty.clear()
         try:
-            pointer, terms = self.in_force.anew()
+            pointer, terms = self.in_force.refresh()
         except (PolicyMissing, PolicyInvalid) as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
@@ -105,21 +105,21 @@ class Sweep:
             logger.warning("all is left for the next run", extra={"reason": str(error)})
             return
         works: Sequence[Callable[[Pointer, Terms, Deadline], None]] = (
-            self._tell_what_waits,
-            self._tell_how_fair,
+            self._count_what_waits,
+            self._measure_fairness,
             self._refresh_owners,
             self._finish_late_claims,
             self._look_for_the_unseen,
             self._allot_waiting,
             self._reconcile,
         )
-        done = [self._gone_through(work, pointer, terms, deadline.less(RESERVE)) for work in works]
+        done = [self._do(work, pointer, terms, deadline.less(RESERVE)) for work in works]
         if all(done):
             count(Metric.SWEPT)
         # After the sign of life: no lead depends on it, and it says itself when it comes to no end.
-        self._gone_through(self._audit, pointer, terms, deadline.less(RESERVE))
+        self._do(self._audit, pointer, terms, deadline.less(RESERVE))
 
-    def _gone_through(
+    def _do(
         self,
         work: Callable[[Pointer, Terms, Deadline], None],
         pointer: Pointer,
@@ -152,7 +152,7 @@ class Sweep:
             self.store.put_roster(owners, at, read_at=pointer.owners_at)
         except RosterMoved:
             return  # another run, or `policy apply`, was first
-        self.in_force.forget()
+        self.in_force.expire()
         logger.info("owners refreshed", extra={"owners": len(owners)})
 
     def _needed(self, pointer: Pointer, terms: Terms) -> set[str]:
@@ -184,11 +184,11 @@ class Sweep:
                 # Those that somebody has taken up, or tried in vain, a moment ago are not late.
                 due += [lead_of(key) for key, record in leads.known.items() if record.changed_at < late]
                 due += map(lead_of, leads.unreadable)
-            self._bring_all(due, State.CLAIMED, deadline)
+            self._process_all(due, State.CLAIMED, deadline)
 
     def _look_for_the_unseen(self, _pointer: Pointer, _terms: Terms, deadline: Deadline) -> None:
         due = self.store.due(UNSEEN, MAX_RECORDS * MAX_BATCHES, milliseconds(self.now()))
-        self._bring_all(due, State.GONE, deadline)
+        self._process_all(due, State.GONE, deadline)
 
     def _allot_waiting(self, pointer: Pointer, _terms: Terms, deadline: Deadline) -> None:
         terms = self.in_force.current()  # the owners may have been refreshed
@@ -197,26 +197,26 @@ class Sweep:
         for batch in islice(self._batches(pointer, terms), MAX_BATCHES):
             if deadline.left() < LEAST:
                 return  # the next run goes on
-            self._bring(batch, State.WAITING, deadline)
+            self._process(batch, State.WAITING, deadline)
 
     def _reconcile(self, _pointer: Pointer, _terms: Terms, deadline: Deadline) -> None:
-        """Look for what no webhook has told, every quarter of an hour; a long look is gone on with by the next run."""
+        """Look for what no webhook has told, every quarter of an hour; the next run goes on with a long look."""
         at = milliseconds(self.now())
-        look = self.store.last_look() or Look(began_at=at, since=at - OVERLAP)
-        look = look.next(at) if look.is_over(at) else look
-        if look.done:
+        watermark = self.store.watermark() or Watermark(began_at=at, since=at - OVERLAP)
+        watermark = watermark.next(at) if watermark.is_over(at) else watermark
+        if watermark.done:
             return
         leads, changes = self.leads.length() + self.bulk.length(), self.changes.length()
         if leads + changes > MOST_QUEUED:
             logger.info("no look at HubSpot", extra={"queued": leads + changes})
             return
-        look, found = self.reconciliation.look(look, deadline)
-        self.store.note_look(look)
+        watermark, found = self.reconciliation.look(watermark, deadline)
+        self.store.note_watermark(watermark)
         # As many as were queued may be among them.
         created = found.causes[Cause.CREATED]
         count(Metric.LEADS_FOUND, max(created - leads, 0))
         count(Metric.CHANGES_FOUND, max(found.causes.total() - created - changes, 0))
-        told = {"contacts": found.contacts, "found": found.causes, "done": look.done}
+        told = {"contacts": found.contacts, "found": found.causes, "done": watermark.done}
         if found.messages:
             ids = [message.id for message in found.messages]
             logger.warning("no webhook told of these", extra=told | {"contact_ids": ids})
@@ -227,11 +227,11 @@ class Sweep:
         """Once a day, hold ledgers, journals, loads, records and a sample of HubSpot against each other."""
         self.audit.run(terms, deadline)
 
-    def _bring_all(self, due: Sequence[tuple[str, str]], state: State, deadline: Deadline) -> None:
+    def _process_all(self, due: Sequence[tuple[str, str]], state: State, deadline: Deadline) -> None:
         for part in batched(due, MAX_RECORDS):
             if deadline.left() < LEAST:
                 return
-            self._bring(part, state, deadline)
+            self._process(part, state, deadline)
 
     def _batches(self, pointer: Pointer, terms: Terms) -> Iterator[list[tuple[str, str]]]:
         """The leads of the lanes in which there is something to do, at most 97 at a time.
@@ -267,15 +267,15 @@ class Sweep:
             return []
         loads, able = self.store.loads(), set()
         for rota in policy.rotas:
-            members = seat(rota, terms, loads, self.now()).values()
+            members = members_of(rota, terms, loads, self.now()).values()
             for lane in policy.lanes(rota):
                 if any(member.can_take(lane) for member in members):
                     able.add(due_lane(rota, lane))
-        if not self.store.brake().pulled(terms.number):
+        if not self.store.brake().is_pulled(terms.number):
             able.add(HELD_BACK)
         return sorted(due & (able | (pointer.lanes - named)))
 
-    def _bring(self, due: Sequence[tuple[str, str]], state: State, deadline: Deadline) -> None:
+    def _process(self, due: Sequence[tuple[str, str]], state: State, deadline: Deadline) -> None:
         """Bring leads that are still in this state as far as they go.
 
         What is refused, can't be read, fails or is not shown for long goes to the leads queue, unless its message has
@@ -299,32 +299,32 @@ class Sweep:
         if not messages:
             return
         logger.info("swept", extra={"leads": sorted(messages), "state": state})
-        settled = settle_apart(list(messages.values()), self.assign.settle, deadline)
+        outcome = process_apart(list(messages.values()), self.assign.process, deadline)
         unseen = [
-            known[lead] for lead, why in settled.later.items() if isinstance(why, ContactUnseen) and lead in known
+            known[lead] for lead, why in outcome.later.items() if isinstance(why, ContactUnseen) and lead in known
         ]
         long_unseen = [record for record in unseen if at - record.changed_at >= UNSEEN_FOR]
-        if left := settled.later.keys() - {record.key for record in long_unseen}:
-            reasons = sorted({str(settled.later[lead]) for lead in left})
+        if left := outcome.later.keys() - {record.key for record in long_unseen}:
+            reasons = sorted({str(outcome.later[lead]) for lead in left})
             logger.warning("left for the next run", extra={"leads": sorted(left), "reasons": reasons})
         # The record tells that a message is on its way, so that not every run sends another.
-        sent = write_moves(self.store, [(record, record.noted(at)) for record in long_unseen])
-        on = sorted(settled.refused.keys() | settled.failed.keys() | {record.key for record in sent})
-        self.leads.send([Letter(messages[lead].body()) for lead in on])
-        down = [why for why in settled.later.values() if isinstance(why, (HubSpotUnavailable, TableUnavailable))]
+        sent = write_moves(self.store, [(record, record.touched(at)) for record in long_unseen])
+        on = sorted(outcome.refused.keys() | outcome.failed.keys() | {record.key for record in sent})
+        self.leads.send([Outgoing(messages[lead].body()) for lead in on])
+        down = [why for why in outcome.later.values() if isinstance(why, (HubSpotUnavailable, TableUnavailable))]
         if len(down) == len(messages) and not unseen:
             raise down[0]
-        count_held_up(settled.later.values())
+        count_held_up(outcome.later.values())
 
     # What those who run it should know
 
-    def _tell_what_waits(self, pointer: Pointer, terms: Terms, deadline: Deadline) -> None:
+    def _count_what_waits(self, pointer: Pointer, terms: Terms, deadline: Deadline) -> None:
         """Count the leads that wait, at most 1,000 in each lane, say for how long, and what is paused."""
         if terms.policy.mode is Mode.PAUSE:
             count(Metric.POLICY_PAUSED)
         if terms.policy.mode is Mode.OBSERVE:
             count(Metric.POLICY_OBSERVING)
-        if self.store.brake().pulled(terms.number):
+        if self.store.brake().is_pulled(terms.number):
             count(Metric.BULK_PAUSED)
         lanes = {due_lane(rota, lane): rota for rota in terms.policy.rotas for lane in terms.policy.lanes(rota)}
         waiting: Counter[str] = Counter()
@@ -344,7 +344,7 @@ class Sweep:
             if rota and leads:
                 count(Metric.LEADS_DUE, leads, rota=rota)
 
-    def _tell_how_fair(self, _pointer: Pointer, terms: Terms, _deadline: Deadline) -> None:
+    def _measure_fairness(self, _pointer: Pointer, terms: Terms, _deadline: Deadline) -> None:
         """Tell how far anybody in each rota is from their fair share."""
         for rota, ledger in self.store.read(terms.policy.rotas, []).ledgers.items():
             count(Metric.LARGEST_GAP, ledger.gap(), rota=rota)

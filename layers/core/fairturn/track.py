@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fairturn.edges.hubspot.answers import ASSIGNED_AT, moment
-from fairturn.edges.queues import Letter
+from fairturn.edges.queues import Outgoing
 from fairturn.edges.refusals import RecordsMoved
 from fairturn.errors import (
     ContactUnseen,
@@ -25,7 +25,7 @@ from fairturn.errors import (
     Unavailable,
 )
 from fairturn.rules.conditions import Reached
-from fairturn.rules.events import BRINGS, BULK_SOURCES, CONTACT, Kind, Message
+from fairturn.rules.events import ARRIVALS, BULK_SOURCES, CONTACT, Kind, Message
 from fairturn.rules.policy import Cleared
 from fairturn.rules.record import (
     KEPT_FOR,
@@ -41,7 +41,7 @@ from fairturn.rules.record import (
 from fairturn.rules.routing import Ignored, Route, route
 from fairturn.steps.case import Case, Change, Resolution, gathered, put_off
 from fairturn.steps.claim import Undoing
-from fairturn.steps.consumer import Settled
+from fairturn.steps.consumer import Outcome
 from fairturn.steps.flood import BulkLead, hold_back
 from fairturn.steps.forgetting import forget
 from fairturn.steps.merging import merge
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from fairturn.edges.queues import Queue
     from fairturn.edges.store import Store
     from fairturn.rules.terms import Terms
-    from fairturn.steps.claim import Claims
+    from fairturn.steps.claim import Claimer
 
 ROUNDS: Final = 4
 """How often the records of one batch are looked at anew: they moved meanwhile, or were merged into others."""
@@ -77,7 +77,7 @@ class Track:
     store: Store
     in_force: InForce
     crm: HubSpot
-    claims: Claims
+    claimer: Claimer
     leads: Queue
     """Takes what has become a lead."""
     bulk: Queue
@@ -85,27 +85,27 @@ class Track:
     now: Callable[[], datetime]
     """An aware datetime."""
 
-    def settle(self, messages: Sequence[Message], deadline: Deadline) -> Settled:
+    def process(self, messages: Sequence[Message], deadline: Deadline) -> Outcome:
         """Follow what became of each message's record, at most 100. To forget who was erased or deleted takes neither
         HubSpot nor a policy. Raises Unavailable."""
-        settled, changes = forget(gathered(map(Change.of, messages)), self.store, self.claims, self.now)
+        outcome, changes = forget(gathered(map(Change.of, messages)), self.store, self.claimer, self.now)
         try:
             for _ in range(ROUNDS):
                 if not changes:
-                    return settled
+                    return outcome
                 part, again = self._round(changes, deadline)
-                settled |= part
+                outcome |= part
                 changes = gathered(again)
         except (PolicyMissing, PolicyInvalid) as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
-            return settled | Settled(refused={lead: str(error) for change in changes for lead in change.named})
-        return settled | put_off(changes, Contended("the record kept moving"))
+            return outcome | Outcome(refused={lead: str(error) for change in changes for lead in change.named})
+        return outcome | put_off(changes, Contended("the record kept moving"))
 
-    def _round(self, changes: Sequence[Change], deadline: Deadline) -> tuple[Settled, list[Change]]:
+    def _round(self, changes: Sequence[Change], deadline: Deadline) -> tuple[Outcome, list[Change]]:
         """Look at each record once and follow it. Gives also the changes to be looked at again."""
         terms = self.in_force.current()
-        cases, again, settled = self._look(changes, terms, deadline)
+        cases, again, outcome = self._read(changes, terms, deadline)
         resolutions: list[Resolution] = []
         touched: set[str] = set()
         for case in cases:
@@ -118,9 +118,9 @@ class Track:
             if resolution.later is None:
                 resolutions.append(resolution)
             if (why := resolution.later or resolution.again) is not None:
-                settled |= put_off([case.change], why)
+                outcome |= put_off([case.change], why)
         histories, late = read_histories(resolutions, self.crm, deadline)
-        settled |= put_off([each.case.change for each in late], Unavailable("too many histories at once"))
+        outcome |= put_off([each.case.change for each in late], Unavailable("too many histories at once"))
         to_do = [each for each in resolutions if each not in late]
         to_do, not_restored = restore_choices(to_do, histories, self.crm, self.now, deadline)
         written = self._write(to_do)
@@ -130,13 +130,13 @@ class Track:
         name_overwriters(done, histories, self.store, milliseconds(self.now()))
         self._pass_on([each.case for each in done], written, terms)
         missed = [each.case.change for each in to_do if not each.keys <= written.keys()]
-        return settled | not_restored, [*again, *missed]
+        return outcome | not_restored, [*again, *missed]
 
     # What there is
 
-    def _look(
+    def _read(
         self, changes: Sequence[Change], terms: Terms, deadline: Deadline
-    ) -> tuple[list[Case], list[Change], Settled]:
+    ) -> tuple[list[Case], list[Change], Outcome]:
         """Read the table, then HubSpot. Gives the cases, the changes to be looked at under another id, and those of
         which nothing can be said."""
         ids = sorted({record for change in changes for record in (change.id, *change.merged)})
@@ -148,29 +148,29 @@ class Track:
         found = self.crm.read(CONTACT, [change.id for change in changes], wanted, deadline)
         cases: list[Case] = []
         again: list[Change] = []
-        settled = Settled()
+        outcome = Outcome()
         for change in changes:
             stored = records.known.get(change.key)
             if change.id in found.unreadable:
-                settled |= put_off([change], found.unreadable[change.id])
+                outcome |= put_off([change], found.unreadable[change.id])
             elif into := found.merged.get(change.id) or (stored and stored.merged_into):
                 again.append(change.carried_to(into))
             else:
                 try:
                     cases.append(Case.of(change, records, found.records.get(change.id), terms.policy, at))
                 except RecordUnreadable as error:
-                    settled |= Settled(failed=dict.fromkeys(change.named, Mistake(str(error))))
+                    outcome |= Outcome(failed=dict.fromkeys(change.named, Mistake(str(error))))
         unexplained = [case for case in cases if case.seen is None and not case.is_explained]
         if not found.records and len(unexplained) > MOST_UNSEEN:
             raise HubSpotUnavailable(f"HubSpot shows none of {len(changes)} contacts")
-        return cases, again, settled
+        return cases, again, outcome
 
     # What is to be done about one record
 
     def _resolve(self, case: Case, terms: Terms) -> Resolution:
         """Judge a record by what the table, HubSpot and the events say of it."""
         record, at = case.record, milliseconds(self.now())
-        if any(each.state is State.CLAIMED and self.claims.left_to(each) > 0 for each in case.records):
+        if any(each.state is State.CLAIMED and self.claimer.left_to(each) > 0 for each in case.records):
             return Resolution(case, later=Unavailable("a claim is under way"))
         if record.state is State.ERASED:
             return _ending(case, None, at)
@@ -206,7 +206,7 @@ class Track:
         if not case.is_ours_to_follow(record, terms.policy):
             logger.info("not followed", extra={"lead": record.key, "state": after.state})
             return Resolution(case, again=again)
-        if after.state in {State.ELSEWHERE, State.UNOWNED} and self._is_regretted(case, seen, terms):
+        if after.state in {State.EXTERNAL, State.UNOWNED} and self._is_regretted(case, seen, terms):
             by_app = any(each.source not in BY_HAND for each in case.change.occurrences)
             undone = [Undoing(record, after, is_regret=True)]
             return Resolution(case, undone=undone, is_overwritten=by_app, again=again)
@@ -219,9 +219,9 @@ class Track:
         if case.would_be_a_lead(terms.policy):
             return [(record, case.brought(record.closed(None, at)))]
         if record.is_deleted(0):  # it was shown long after that, so it was restored
-            record = record.told(restored_at=record.deleted_at + 1)
+            record = record.with_deletion_times(restored_at=record.deleted_at + 1)
         is_news = (record.deleted_at, record.restored_at) != (case.stored.deleted_at, case.stored.restored_at)
-        return [(record, record.noted(at))] if is_news and record.rev else []
+        return [(record, record.touched(at))] if is_news and record.rev else []
 
     def _is_regretted(self, case: Case, seen: Seen, terms: Terms) -> bool:
         """Whether somebody else changed the owner so soon after the handover that the rep's turn goes back."""
@@ -251,7 +251,7 @@ class Track:
         if case.absorbed:
             return merge(case, terms.policy, at)
         record = case.record
-        if record.state is State.NEW and case.change.kinds & BRINGS:  # sweep looks for it again, as for any lead
+        if record.state is State.NEW and case.change.kinds & ARRIVALS:  # sweep looks for it again, as for any lead
             gone = record.gone("HubSpot does not show the contact", at, unseen_at=at)
             return Resolution(case, [(record, case.brought(gone))])
         return Resolution(case)
@@ -262,7 +262,7 @@ class Track:
         """Make the moves; gives the records as written. What has moved meanwhile is missing."""
         undone = [undoing for each in resolutions for undoing in each.undone]
         moves = [pair for each in resolutions for pair in each.moves]
-        written = [*self.claims.undo(undone), *write_moves(self.store, moves)]
+        written = [*self.claimer.undo(undone), *write_moves(self.store, moves)]
         for each in resolutions:
             if each.inheritance:
                 try:
@@ -290,15 +290,15 @@ class Track:
                 found.add(message.key)
             if message.change_source in BULK_SOURCES and record.state is not State.WAITING:
                 owner = None if case.seen is None else case.seen.owner
-                held = record.arrived(message).unrouted(owner)
+                held = record.brought_by(message).unrouted(owner)
                 bulk.append((record, held.waiting("comes from a bulk source", milliseconds(self.now())), message))
             else:
                 sent.append(message)
         sent += hold_back(bulk, terms, self.store, self.now)
         if sent:
             in_numbers = [message for message in sent if message.change_source in BULK_SOURCES or message.key in found]
-            self.leads.send([Letter(message.body()) for message in sent if message not in in_numbers])
-            self.bulk.send([Letter(message.body()) for message in in_numbers])
+            self.leads.send([Outgoing(message.body()) for message in sent if message not in in_numbers])
+            self.bulk.send([Outgoing(message.body()) for message in in_numbers])
             logger.info("passed on", extra={"leads": [message.key for message in sent]})
 
 
@@ -330,8 +330,8 @@ def _wants_an_owner(case: Case, record: Record, terms: Terms) -> bool:
     if case.seen is None or case.seen.closed:
         return False
     if record.state is State.NEW:
-        is_new = bool(change.kinds & BRINGS) or isinstance(leads.when, Reached) or case.was_ours
-        return is_new and (case.seen.owner is None or not (leads.keep_owner or change.returns))
+        is_new = bool(change.kinds & ARRIVALS) or isinstance(leads.when, Reached) or case.was_ours
+        return is_new and (case.seen.owner is None or not (leads.keep_owner or change.is_return))
     if record.state is State.WAITING:
         return record.rota is not None  # what is held back is the sweep's
     if case.seen.owner is not None:

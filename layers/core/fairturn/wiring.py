@@ -19,7 +19,7 @@ from fairturn.edges.in_force import InForce
 from fairturn.edges.queues import Queue
 from fairturn.edges.store import Store
 from fairturn.steps.audit import Audit
-from fairturn.steps.claim import Claims
+from fairturn.steps.claim import Claimer
 from fairturn.steps.consumer import Consumer
 from fairturn.steps.handover import Handover
 from fairturn.steps.reconcile import Reconciliation
@@ -51,8 +51,8 @@ class Wiring:
         self._crm = HubSpot(lambda refresh: credentials.hubspot_token(refresh=refresh), settings.hubspot_url)
 
     @cached_property
-    def _claims(self) -> Claims:
-        return Claims(self._store, worker=uuid4().hex[:8], now=_now, jitter=random.random)
+    def _claimer(self) -> Claimer:
+        return Claimer(self._store, worker=uuid4().hex[:8], now=_now, jitter=random.random)
 
     @cached_property
     def assign(self) -> Assign:
@@ -63,7 +63,7 @@ class Wiring:
     def track(self) -> Track:
         """What follows the records."""
         leads, bulk = self._queue(self._settings.leads_queue), self._queue(self._settings.bulk_queue)
-        return Track(self._store, self._in_force, self._crm, self._claims, leads, bulk, _now)
+        return Track(self._store, self._in_force, self._crm, self._claimer, leads, bulk, _now)
 
     @cached_property
     def sweep(self) -> Sweep:
@@ -103,8 +103,8 @@ class Wiring:
             store=self._store,
             in_force=self._in_force,
             crm=self._crm,
-            claims=self._claims,
-            handover=Handover(self._store, self._crm, self._claims, _now, gives_up=gives_up),
+            claimer=self._claimer,
+            handover=Handover(self._store, self._crm, self._claimer, _now, gives_up=gives_up),
             leads=self._queue(self._settings.leads_queue),
             changes=self._queue(self._settings.changes_queue),
             now=_now,

@@ -34,10 +34,10 @@ class InForce:
     def current(self) -> Terms:
         """The terms to decide by. Raises PolicyMissing or PolicyInvalid."""
         if self._terms is None or self._clock() - self._read_at >= IN_FORCE_FOR:
-            return self.anew()[1]
+            return self.refresh()[1]
         return self._terms
 
-    def anew(self) -> tuple[Pointer, Terms]:
+    def refresh(self) -> tuple[Pointer, Terms]:
         """Read what is in force now, and decide by that from here on. Raises PolicyMissing or PolicyInvalid."""
         pointer = self._store.pointer()
         if self._terms is None or pointer.number != self._terms.number:
@@ -51,6 +51,6 @@ class InForce:
             logger.error("the policy names a rep whom HubSpot does not know or has archived", extra={"rep": rep})
         return pointer, self._terms
 
-    def forget(self) -> None:
+    def expire(self) -> None:
         """Read again at the next look: something has shown that there is a newer truth."""
         self._read_at = float("-inf")

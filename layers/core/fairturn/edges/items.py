@@ -12,7 +12,7 @@ POLICY              V#<number>         a version of the policy, who applied it, 
                                        another one is in force
 ROSTER              CURRENT            the owners as HubSpot knows them
 BRAKE               CURRENT            the leads from bulk sources of the last minutes
-LOOK                CURRENT            how far reconciliation has looked at HubSpot
+    WATERMARK           CURRENT            how far reconciliation has looked at HubSpot
 AUDIT               CURRENT            how far the daily audit has come
 OVERWRITES          <day>              one attribute per source: how often it took our choice back that day
 """
@@ -31,9 +31,9 @@ from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 from fairturn.errors import Mistake, RecordUnreadable, attempt
 from fairturn.rules.brake import Brake
 from fairturn.rules.events import lead_key
-from fairturn.rules.findings import Mark
+from fairturn.rules.findings import Checkpoint
 from fairturn.rules.ledger import Claim, Given, GivingBack, Ledger, Member, Returned
-from fairturn.rules.missed import Look
+from fairturn.rules.missed import Watermark
 from fairturn.rules.policy import Mode, Priority
 from fairturn.rules.record import Record, Records, State
 from fairturn.rules.roster import Owner
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 Item = dict[str, Any]
 
-CLAIMS: Final = "claims"
+UNFINISHED: Final = "claims"
 """The due lane of the claims of which some leads may not be handed over yet."""
 UNOWNED: Final = "unowned"
 """The due lane of the leads whose owner was taken away: nothing is to be done, but everybody can list them."""
@@ -61,7 +61,7 @@ CORRECTIONS: Final = "corrections"
 POINTER: Final = {"pk": "POLICY", "sk": "CURRENT"}
 ROSTER: Final = {"pk": "ROSTER", "sk": "CURRENT"}
 BRAKE: Final = {"pk": "BRAKE", "sk": "CURRENT"}
-LOOK: Final = {"pk": "LOOK", "sk": "CURRENT"}
+WATERMARK: Final = {"pk": "WATERMARK", "sk": "CURRENT"}
 AUDIT: Final = {"pk": "AUDIT", "sk": "CURRENT"}
 
 # Keys
@@ -125,8 +125,8 @@ def record_item(record: Record) -> Item:
         item |= by_due(REFUSED, record.changed_at)
     elif record.state is State.UNOWNED:
         item |= by_due(UNOWNED, record.changed_at)
-    elif record.look_at is not None:
-        item |= by_due(UNSEEN, record.look_at)
+    elif record.look_again_at is not None:
+        item |= by_due(UNSEEN, record.look_again_at)
     item["ttl"] = record.expires_at
     item["had"] = list(record.had)
     return {name: value for name, value in item.items() if value not in (None, {}, [], 0)}
@@ -317,25 +317,25 @@ def to_brake(item: Item) -> Brake:
     return Brake(item["rev"], minutes, item["pulled_under"])
 
 
-def look_item(look: Look) -> Item:
+def watermark_item(watermark: Watermark) -> Item:
     """How far reconciliation has come."""
-    return {**LOOK, **asdict(look)}
+    return {**WATERMARK, **asdict(watermark)}
 
 
-def to_look(item: Item) -> Look:
+def to_watermark(item: Item) -> Watermark:
     """How far reconciliation has come."""
-    return Look(item["began_at"], item["since"], item["beyond"], item["done"])
+    return Watermark(item["began_at"], item["since"], item["beyond"], item["done"])
 
 
-def mark_item(mark: Mark) -> Item:
+def checkpoint_item(checkpoint: Checkpoint) -> Item:
     """How far the daily audit has come."""
-    return {**AUDIT, **asdict(mark)}
+    return {**AUDIT, **asdict(checkpoint)}
 
 
-def to_mark(item: Item) -> Mark:
+def to_checkpoint(item: Item) -> Checkpoint:
     """How far the daily audit has come."""
-    facts = {each.name: item[each.name] for each in fields(Mark)}
-    return Mark(**facts | {"left": tuple(item["left"]), "sample": tuple(item["sample"])})
+    facts = {each.name: item[each.name] for each in fields(Checkpoint)}
+    return Checkpoint(**facts | {"left": tuple(item["left"]), "sample": tuple(item["sample"])})
 
 
 # Values

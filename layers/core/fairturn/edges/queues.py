@@ -37,7 +37,7 @@ _HANDLE_GONE: Final = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValu
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Outgoing:
     """What we send: a body, and string attributes that say something about it."""
 
     body: str
@@ -51,7 +51,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class Incoming:
     """What Lambda got from a queue."""
 
     id: str
@@ -63,7 +63,7 @@ class Received:
     """When it was received first, epoch milliseconds, as SQS says; None where it doesn't say."""
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Received:
+    def from_record(cls, record: Mapping[str, Any]) -> Incoming:
         """Read one entry of `Records` in the event that Lambda makes of a queue's messages."""
         attributes = record["attributes"]
         receipts = int(attributes["ApproximateReceiveCount"])
@@ -87,7 +87,7 @@ def growing_delay(receipts: int, jitter: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class _BatchResult:
     """What became of one request."""
 
     done: int = 0
@@ -111,20 +111,20 @@ class Queue:
         self._client = client
         self._url = url
 
-    def send(self, letters: Sequence[Letter], deadline: Deadline | None = None) -> None:
-        """Put letters into the queue."""
+    def send(self, messages: Sequence[Outgoing], deadline: Deadline | None = None) -> None:
+        """Put messages into the queue."""
 
-        def request(batch: Sequence[Letter]) -> Sequence[BatchResultErrorEntryTypeDef]:
+        def request(batch: Sequence[Outgoing]) -> Sequence[BatchResultErrorEntryTypeDef]:
             answer = self._client.send_message_batch(
                 QueueUrl=self._url,
                 Entries=[
-                    {"Id": str(n), "MessageBody": letter.body, "MessageAttributes": _attributes(letter)}
-                    for n, letter in enumerate(batch)
+                    {"Id": str(n), "MessageBody": message.body, "MessageAttributes": _attributes(message)}
+                    for n, message in enumerate(batch)
                 ],
             )
             return answer.get("Failed", [])
 
-        self._all("send", list(_parcels(letters)), request, deadline)
+        self._all("send", list(_in_batches(messages)), request, deadline)
 
     def length(self) -> int:
         """About how many messages it has: at hand, being worked on, or put back."""
@@ -135,13 +135,13 @@ class Queue:
             raise QueueUnavailable(f"could not tell its length: {type(error).__name__}") from error
         return sum(map(int, answer["Attributes"].values()))
 
-    def put_back(self, delays: Sequence[tuple[Received, int]], deadline: Deadline | None = None) -> None:
+    def put_back(self, delays: Sequence[tuple[Incoming, int]], deadline: Deadline | None = None) -> None:
         """Let messages be received again after so many seconds each, 0 to 42,000; more is cut to that.
 
         A message that isn't ours any more (its receipt handle has expired) is only logged.
         """
 
-        def request(batch: Sequence[tuple[Received, int]]) -> Sequence[BatchResultErrorEntryTypeDef]:
+        def request(batch: Sequence[tuple[Incoming, int]]) -> Sequence[BatchResultErrorEntryTypeDef]:
             answer = self._client.change_message_visibility_batch(
                 QueueUrl=self._url,
                 Entries=[
@@ -162,10 +162,10 @@ class Queue:
 
         self._all("put back", list(batched(delays, MAX_BATCH)), request, deadline)
 
-    def delete(self, received: Sequence[Received], deadline: Deadline | None = None) -> None:
+    def delete(self, received: Sequence[Incoming], deadline: Deadline | None = None) -> None:
         """Take messages out of the queue for good."""
 
-        def request(batch: Sequence[Received]) -> Sequence[BatchResultErrorEntryTypeDef]:
+        def request(batch: Sequence[Incoming]) -> Sequence[BatchResultErrorEntryTypeDef]:
             answer = self._client.delete_message_batch(
                 QueueUrl=self._url,
                 Entries=[{"Id": str(n), "ReceiptHandle": message.handle} for n, message in enumerate(batch)],
@@ -183,15 +183,15 @@ class Queue:
     ) -> None:
         ended = Event()
 
-        def outcome(batch: Sequence[T]) -> _Outcome:
+        def outcome(batch: Sequence[T]) -> _BatchResult:
             if ended.is_set():
-                return _Outcome()
+                return _BatchResult()
             try:
                 failed = request(batch)
             except (ClientError, BotoCoreError) as error:
                 ended.set()
-                return _Outcome(error=error)
-            return _Outcome(len(batch) - len(failed), frozenset(failure["Code"] for failure in failed))
+                return _BatchResult(error=error)
+            return _BatchResult(len(batch) - len(failed), frozenset(failure["Code"] for failure in failed))
 
         count = sum(len(batch) for batch in batches)
         in_time = True
@@ -215,8 +215,8 @@ class Queue:
 
 
 def _side_by_side(
-    outcome: Callable[[Sequence[T]], _Outcome], batches: Sequence[Sequence[T]], deadline: Deadline | None
-) -> list[_Outcome]:
+    outcome: Callable[[Sequence[T]], _BatchResult], batches: Sequence[Sequence[T]], deadline: Deadline | None
+) -> list[_BatchResult]:
     """Give the outcomes that are there by the deadline, in the order of the batches."""
     left = None if deadline is None else deadline.left()
     if left is not None and left <= 0:
@@ -231,19 +231,19 @@ def _side_by_side(
     return [future.result() for future in futures if future.done() and not future.cancelled()]
 
 
-def _attributes(letter: Letter) -> dict[str, MessageAttributeValueTypeDef]:
-    return {name: {"DataType": "String", "StringValue": value} for name, value in letter.attributes.items()}
+def _attributes(message: Outgoing) -> dict[str, MessageAttributeValueTypeDef]:
+    return {name: {"DataType": "String", "StringValue": value} for name, value in message.attributes.items()}
 
 
-def _parcels(letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
-    """At most ten letters each, and no more bytes than one request may have."""
-    parcel: list[Letter] = []
+def _in_batches(messages: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
+    """At most ten messages each, and no more bytes than one request may have."""
+    batch: list[Outgoing] = []
     size = 0
-    for letter in letters:
-        if parcel and (len(parcel) == MAX_BATCH or size + letter.size > MAX_BATCH_BYTES):
-            yield parcel
-            parcel, size = [], 0
-        parcel.append(letter)
-        size += letter.size
-    if parcel:
-        yield parcel
+    for message in messages:
+        if batch and (len(batch) == MAX_BATCH or size + message.size > MAX_BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += message.size
+    if batch:
+        yield batch

@@ -26,15 +26,16 @@ from fairturn.batches import batched
 from fairturn.edges.items import (
     AUDIT,
     BRAKE,
-    CLAIMS,
     CORRECTIONS,
     LOADS,
-    LOOK,
     POINTER,
     ROSTER,
+    UNFINISHED,
+    WATERMARK,
     Item,
     brake_item,
     by_due,
+    checkpoint_item,
     claim_item,
     deserialize,
     due_lane,
@@ -43,25 +44,24 @@ from fairturn.edges.items import (
     key_of,
     ledger_item,
     ledger_key,
-    look_item,
-    mark_item,
     policy_key,
     record_item,
     record_key,
     roster_item,
     serialize,
     to_brake,
+    to_checkpoint,
     to_entry,
     to_journal,
     to_ledger,
     to_loads,
-    to_look,
-    to_mark,
     to_pointer,
     to_record,
     to_records,
     to_version,
+    to_watermark,
     tries_key,
+    watermark_item,
 )
 from fairturn.edges.refusals import BrakeMoved, ClaimRefused, LoadsCorrected, PolicyMoved, RecordsMoved, RosterMoved
 from fairturn.errors import Contended, PolicyMissing, TableUnavailable
@@ -76,8 +76,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
-    from fairturn.rules.findings import Mark
-    from fairturn.rules.missed import Look
+    from fairturn.rules.findings import Checkpoint
+    from fairturn.rules.missed import Watermark
     from fairturn.rules.roster import Owner
 
 Moves = Sequence[tuple[Record, Record]]
@@ -210,7 +210,7 @@ class Store:
         self._write(
             [
                 self._put_ledger(rota, claim.before.version, after),
-                self._put_journal(rota, claim.version, claim_item(claim) | by_due(CLAIMS, claim.at)),
+                self._put_journal(rota, claim.version, claim_item(claim) | by_due(UNFINISHED, claim.at)),
                 *self._add_loads(load_changes(moves), limits=limits, seen=loads),
                 *(self._put_record(before, record) for before, record in moves),
             ],
@@ -302,7 +302,7 @@ class Store:
 
         `before`, epoch milliseconds, leaves out what is younger. The index lags behind here, too.
         """
-        keys = self._due_keys(CLAIMS, most, before)
+        keys = self._due_keys(UNFINISHED, most, before)
         return [(pk.partition("#")[2], int(sk.partition("#")[2])) for pk, sk in keys]
 
     def backlog(self, lane: str) -> Backlog:
@@ -474,15 +474,15 @@ class Store:
 
     # What no webhook told
 
-    def last_look(self) -> Look | None:
+    def watermark(self) -> Watermark | None:
         """How far reconciliation has come; None if it never looked."""
-        item = self._item(LOOK)
-        return to_look(item) if item else None
+        item = self._item(WATERMARK)
+        return to_watermark(item) if item else None
 
-    def note_look(self, look: Look) -> None:
+    def note_watermark(self, watermark: Watermark) -> None:
         """Write down how far reconciliation has come. Of two runs that look at once, the later word counts: all that
         the other has found is sent."""
-        self._put(look_item(look), None)
+        self._put(watermark_item(watermark), None)
 
     # What an audit reads
 
@@ -540,15 +540,15 @@ class Store:
         items = self._items(keys)
         return {claim: (to_entry(item, claim[1]), "due_lane" in item) for claim, item in items.items()}
 
-    def last_audit(self) -> Mark | None:
+    def checkpoint(self) -> Checkpoint | None:
         """How far the daily audit has come; None if there never was one."""
         item = self._item(AUDIT)
-        return to_mark(item) if item else None
+        return to_checkpoint(item) if item else None
 
-    def note_audit(self, mark: Mark) -> None:
+    def note_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write down how far the daily audit has come. Of two runs that audit at once, the later word counts: both have
         told what they found."""
-        self._put(mark_item(mark), None)
+        self._put(checkpoint_item(checkpoint), None)
 
     # Mistakes of ours
 

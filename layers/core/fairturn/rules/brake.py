@@ -28,7 +28,7 @@ class Brake:
     pulled_under: int = 0
     """The version of the policy under which it was last pulled; versions count from 1, so 0 is never."""
 
-    def pulled(self, policy: int) -> bool:
+    def is_pulled(self, policy: int) -> bool:
         """Whether it holds the bulk sources back under this version of the policy.
 
         So it does under an older version than the one it was pulled under, by which a warm function may still decide;
@@ -37,7 +37,7 @@ class Brake:
         return policy <= self.pulled_under
 
 
-def count(brake: Brake, leads: int, at: int, flood: Flood, policy: int) -> Brake:
+def register(brake: Brake, leads: int, at: int, flood: Flood, policy: int) -> Brake:
     """The brake after `leads` more (1 or more) from bulk sources, at epoch milliseconds by our clock.
 
     It is pulled when more than `flood.leads` have come in the clock's minute of `at` and the `flood.minutes` - 1
@@ -45,7 +45,7 @@ def count(brake: Brake, leads: int, at: int, flood: Flood, policy: int) -> Brake
     always pulled as soon as a span that is one minute shorter has. A clock that is behind counts in the newest minute.
     While the brake is pulled nothing is counted and it stays as it is; once released it begins with no minutes.
     """
-    if brake.pulled(policy):
+    if brake.is_pulled(policy):
         return brake
     minute = max([at // MINUTE, *brake.minutes])
     lately = {past: number for past, number in brake.minutes.items() if past > minute - flood.minutes}

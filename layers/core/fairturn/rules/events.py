@@ -88,7 +88,7 @@ _KINDS: Final = {kind.value: kind for kind in Kind}
 EVENTS: Final = {kind.value: kind for kind in Kind if kind is not Kind.FOUND}
 """HubSpot's words for what happened → what it is."""
 
-BRINGS: Final = frozenset({Kind.CREATION, Kind.RESTORE})
+ARRIVALS: Final = frozenset({Kind.CREATION, Kind.RESTORE})
 """What brings a record into HubSpot."""
 
 RETURNS: Final = frozenset({Kind.RESTORE, Kind.MERGE, Kind.FOUND})
@@ -97,11 +97,11 @@ RETURNS: Final = frozenset({Kind.RESTORE, Kind.MERGE, Kind.FOUND})
 DATED: Final = frozenset({Kind.DELETION, Kind.RESTORE})
 """What goes by when it happened: it has a message of its own, which tells just that."""
 
-TOLD_ONCE: Final = frozenset({Kind.RESTORE, Kind.MERGE, Kind.DELETION, Kind.PRIVACY_DELETION})
+EVENT_ONLY: Final = frozenset({Kind.RESTORE, Kind.MERGE, Kind.DELETION, Kind.PRIVACY_DELETION})
 """What no reading of the record tells afterwards, only the event."""
 
 
-def brings_back(kinds: Collection[Kind]) -> bool:
+def is_return(kinds: Collection[Kind]) -> bool:
     """Tell whether what happened brings a contact that may be older, rather than a new one."""
     return Kind.CREATION not in kinds and not RETURNS.isdisjoint(kinds)
 
@@ -182,9 +182,9 @@ class Message:
         return lead_key(self.type, self.id)
 
     @property
-    def returns(self) -> bool:
+    def is_return(self) -> bool:
         """Whether it brings a contact that may be somebody's already, rather than a new one."""
-        return brings_back(self.kinds)
+        return is_return(self.kinds)
 
     def body(self) -> str:
         """The JSON that is queued."""
@@ -374,8 +374,8 @@ def sort_events(events: Iterable[Event]) -> tuple[list[Message], list[Message]]:
     for record in records.values():
         is_lead = any(event.makes_lead for event in record)
         if is_lead:
-            leads.extend(_messages([event for event in record if event.kind not in TOLD_ONCE]))
-        left = [event for event in record if event.kind in TOLD_ONCE or not is_lead]
+            leads.extend(_messages([event for event in record if event.kind not in EVENT_ONLY]))
+        left = [event for event in record if event.kind in EVENT_ONLY or not is_lead]
         changes.extend(_messages([event for event in left if event.kind not in DATED]))
         changes.extend(_messages(_last_of(left)))
     return sorted(leads, key=_age), sorted(changes, key=_age)
@@ -412,7 +412,7 @@ def _messages(record: list[Event]) -> Iterator[Message]:
 def _weight(event: Event) -> tuple[bool, bool, bool, int, str, str]:
     """How much an event says about where the record's messages come from."""
     by_others = event.change_source != BY_APP
-    return event.makes_lead, event.kind in BRINGS, by_others, event.occurred_at, event.kind, event.change_source
+    return event.makes_lead, event.kind in ARRIVALS, by_others, event.occurred_at, event.kind, event.change_source
 
 
 def _age(message: Message) -> tuple[int, int]:

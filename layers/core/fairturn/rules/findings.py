@@ -33,9 +33,9 @@ AUDIT_EVERY: Final = 24 * 3_600_000
 """Milliseconds from the beginning of one audit to that of the next."""
 LATE_AFTER: Final = 2 * AUDIT_EVERY
 """Milliseconds after the beginning of an audit in which it has to be over, and the next one begun."""
-SETTLED_AFTER: Final = 24 * 3_600_000
+AGREES_AFTER: Final = 24 * 3_600_000
 """Milliseconds without a change after which a record has to be what HubSpot shows."""
-TOLD_AFTER: Final = 3_600_000
+NOTICED_WITHIN: Final = 3_600_000
 """Milliseconds that webhooks and reconciliation have to tell of what has changed in HubSpot."""
 
 
@@ -106,7 +106,7 @@ holds if these have not moved since."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Checkpoint:
     """How far the daily audit has come. Times are epoch milliseconds."""
 
     began_at: int
@@ -123,20 +123,20 @@ class Mark:
     """How often that was begun."""
     sample: tuple[str, ...] = ()
     """Leads that are to be compared with HubSpot."""
-    told_at: int = 0
+    late_logged_at: int = 0
     """When it was last told that the audit is late."""
 
     def is_over(self, at: int) -> bool:
         """Whether it is done, and time for the next one."""
         return self.done and at >= self.began_at + AUDIT_EVERY
 
-    def next(self, at: int, rotas: Iterable[str]) -> Mark:
+    def next(self, at: int, rotas: Iterable[str]) -> Checkpoint:
         """The audit that is begun after this one, of these rotas and all that are known from before."""
-        return Mark(began_at=at, left=tuple(sorted({*rotas, *self.upto})), upto=self.upto)
+        return Checkpoint(began_at=at, left=tuple(sorted({*rotas, *self.upto})), upto=self.upto)
 
     def is_late(self, at: int) -> bool:
         """Whether it should be over, and has not been told to be late for as long again."""
-        return at >= max(self.began_at, self.told_at) + LATE_AFTER
+        return at >= max(self.began_at, self.late_logged_at) + LATE_AFTER
 
 
 # Ledgers
@@ -466,9 +466,9 @@ def differs(record: Record, properties: Mapping[str, str | None], policy: Policy
     return follow(record, Seen(properties.get(OWNER) or None, is_closed(properties, policy)), at) is not None
 
 
-def untold(record: Record, changed_at: Iterable[int], at: int) -> Finding | None:
+def stale(record: Record, changed_at: Iterable[int], at: int) -> Finding | None:
     """A finding about a record that differs from what HubSpot shows, if it has been so for long; `changed_at` is when
     HubSpot's side has changed, epoch milliseconds."""
-    if record.changed_at + SETTLED_AFTER > at or any(each + TOLD_AFTER > at for each in changed_at):
+    if record.changed_at + AGREES_AFTER > at or any(each + NOTICED_WITHIN > at for each in changed_at):
         return None
     return Finding(What.HUBSPOT, record.key, "the record is not what HubSpot shows, and nothing has told of it")

@@ -189,7 +189,7 @@ class Claim:
     def recompute(self) -> Allotment:
         """Decide everything once more, from nothing but the journal."""
         offers = [Offer(given.lane, given.had, given.is_patient) for given in self.leads]
-        allotment = allot(settle(self.before, self.members, self.lanes), offers, self.members, self.lanes)
+        allotment = allot(align(self.before, self.members, self.lanes), offers, self.members, self.lanes)
         return replace(allotment, ledger=replace(allotment.ledger, version=self.version, policy=self.policy))
 
     def bookings(self) -> dict[str, Booking]:
@@ -240,7 +240,7 @@ def allot(ledger: Ledger, offers: Sequence[Offer], members: Mapping[str, Member]
     return Allotment(books.closed(), bookings)
 
 
-def settle(ledger: Ledger, members: Mapping[str, Member], lanes: Iterable[str]) -> Ledger:
+def align(ledger: Ledger, members: Mapping[str, Member], lanes: Iterable[str]) -> Ledger:
     """Bring the ledger in line with a rota's present members and lanes; nothing changes where they agree.
 
     What is owed to somebody who left the rota or HubSpot, or lost a lane's skill, goes by weight to the lane's members.
@@ -272,7 +272,7 @@ def give_back(ledger: Ledger, returns: Iterable[tuple[Booking, bool]]) -> tuple[
 
     With each booking goes whether it is a regret. That comes back only to a winner who has four quarters of grace, and
     costs them those; else the turn stays spent. All others come back, and leave the grace alone. Somebody who has left
-    meanwhile gets a balance by it; the next `settle` passes that on.
+    meanwhile gets a balance by it; the next `align` passes that on.
     """
     balances = {lane: dict(row) for lane, row in ledger.balances.items()}
     grace = dict(ledger.grace)

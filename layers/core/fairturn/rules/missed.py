@@ -1,4 +1,4 @@
-"""Strays: what HubSpot shows of a contact, and no event has told of. Pure."""
+"""Missed changes: what HubSpot shows of a contact, although no event has told of it. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOOK_EVERY: Final = 15 * 60_000
 OVERLAP: Final = 30 * 60_000
 """Milliseconds by which a look goes back behind the beginning of the last one: so each change is looked at three times,
 and one that a search did not find yet, or lacked by mistake, is found by the next."""
-TOLD_WITHIN: Final = 5 * 60_000
+NOTICED_WITHIN: Final = 5 * 60_000
 """Milliseconds that a webhook has, and the functions behind it, before anything is missed."""
 
 
@@ -42,7 +42,7 @@ class Sighting:
 
 
 class Cause(StrEnum):
-    """What nobody has told us."""
+    """Which change was missed."""
 
     CREATED = "created"
     """A lead was there, without an owner, and we did not know it."""
@@ -54,8 +54,8 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """A look, as far as it has come. Times are epoch milliseconds."""
+class Watermark:
+    """How far a look at HubSpot has come. Times are epoch milliseconds."""
 
     began_at: int
     since: int
@@ -68,9 +68,9 @@ class Look:
         """Whether it is done, and time for the next one."""
         return self.done and at >= self.began_at + LOOK_EVERY
 
-    def next(self, at: int) -> Look:
+    def next(self, at: int) -> Watermark:
         """The look that is begun after this one."""
-        return Look(began_at=at, since=self.began_at - OVERLAP)
+        return Watermark(began_at=at, since=self.began_at - OVERLAP)
 
 
 def missed(

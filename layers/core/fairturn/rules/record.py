@@ -52,7 +52,7 @@ class State(StrEnum):
     """The rep's, in HubSpot too."""
     OBSERVED = "observed"
     """Decided in the mode `observe`: nothing was written anywhere else."""
-    ELSEWHERE = "elsewhere"
+    EXTERNAL = "external"
     """Its owner is somebody else's choice."""
     UNOWNED = "unowned"
     """Somebody took the owner away and named nobody."""
@@ -77,7 +77,7 @@ class Move(StrEnum):
     """A worker could not hand it over; the next one may."""
     HAND_OVER = "hand over"
     OBSERVE = "observe"
-    LEAVE = "leave"
+    TAKE_OVER = "take over"
     """Somebody else chose the owner; that choice stands."""
     CLEAR = "clear"
     """Somebody took the owner away."""
@@ -87,7 +87,7 @@ class Move(StrEnum):
     ERASE = "erase"
 
 
-_ANYWHERE: Final = {Move.LEAVE: State.ELSEWHERE, Move.CLOSE: State.CLOSED, Move.LOSE: State.GONE}
+_ANYWHERE: Final = {Move.TAKE_OVER: State.EXTERNAL, Move.CLOSE: State.CLOSED, Move.LOSE: State.GONE}
 _FREE: Final = {**_ANYWHERE, Move.WAIT: State.WAITING, Move.CLAIM: State.CLAIMED}
 
 MOVES: Mapping[tuple[State, Move], State] = {
@@ -99,7 +99,7 @@ MOVES: Mapping[tuple[State, Move], State] = {
     **{(state, move): result for state in (State.CLOSED, State.UNOWNED, State.GONE) for move, result in _FREE.items()},
     **{
         (state, move): result
-        for state in (State.HANDED, State.ELSEWHERE)
+        for state in (State.HANDED, State.EXTERNAL)
         for move, result in {**_ANYWHERE, Move.CLEAR: State.UNOWNED}.items()
     },
     (State.CLAIMED, Move.RESUME): State.CLAIMED,
@@ -114,10 +114,10 @@ MOVES: Mapping[tuple[State, Move], State] = {
 ENDED: Final = frozenset({State.CLOSED, State.UNOWNED, State.GONE})
 """From these a lead comes back in another round."""
 
-HELD: Final = frozenset({State.CLAIMED, State.HANDED, State.ELSEWHERE})
+HELD: Final = frozenset({State.CLAIMED, State.HANDED, State.EXTERNAL})
 """In these states the record counts in the load of its rep."""
 
-GIVEN: Final = frozenset({State.HANDED, State.ELSEWHERE, State.CLOSED, State.UNOWNED})
+TRACKED: Final = frozenset({State.HANDED, State.EXTERNAL, State.CLOSED, State.UNOWNED})
 """In these states somebody has, or had, the lead: what becomes of it is for track to follow."""
 
 
@@ -217,7 +217,7 @@ class Record:
     @property
     def owners(self) -> tuple[str, ...]:
         """Its last five owners, the latest last: a claim that was never handed over made nobody its owner."""
-        if self.rep is None or self.state not in {*GIVEN, State.GONE}:
+        if self.rep is None or self.state not in {*TRACKED, State.GONE}:
             return self.had
         return (*(rep for rep in self.had if rep != self.rep), self.rep)[-MOST_OWNERS:]
 
@@ -232,7 +232,7 @@ class Record:
         return self.occurred_at > 0
 
     @property
-    def look_at(self) -> int | None:
+    def look_again_at(self) -> int | None:
         """When a lead that HubSpot did not show is to be looked for again; None: not again."""
         if self.state is not State.GONE or self.unseen_at is None:
             return None
@@ -260,9 +260,9 @@ class Record:
 
     # What is told of it, before it moves
 
-    def arrived(self, message: Message) -> Record:
+    def brought_by(self, message: Message) -> Record:
         """With what the message tells that brought it."""
-        told = self.told(restored_at=message.occurred_at if Kind.RESTORE in message.kinds else 0)
+        told = self.with_deletion_times(restored_at=message.occurred_at if Kind.RESTORE in message.kinds else 0)
         says_source = message.change_source != UNKNOWN_SOURCE or not self.source
         source = message.change_source if says_source else self.source
         return replace(told, occurred_at=message.occurred_at, source=source)
@@ -286,14 +286,14 @@ class Record:
         """Without a place in any rota; `owner` is whom HubSpot has."""
         return replace(self, rota=None, lane=None, priority=None, rule=None, found_owner=owner)
 
-    def told(self, *, deleted_at: int = 0, restored_at: int = 0) -> Record:
+    def with_deletion_times(self, *, deleted_at: int = 0, restored_at: int = 0) -> Record:
         """With when it was deleted or restored. Only the later of the two is kept, and of two at the same moment the
         restore: so the order in which they are told makes no difference."""
         deleted_at, restored_at = max(self.deleted_at, deleted_at), max(self.restored_at, restored_at)
         is_back = restored_at >= deleted_at
         return replace(self, deleted_at=0 if is_back else deleted_at, restored_at=restored_at if is_back else 0)
 
-    def under(self, id: str) -> Record:  # noqa: A002 - HubSpot's word
+    def carried_to(self, id: str) -> Record:  # noqa: A002 - HubSpot's word
         """The same lead under the id that a merge has given it, of which there is no record yet."""
         booked_as = None if self.claim is None else self.booking[0]
         return replace(self, id=id, rev=0, booked_as=booked_as)
@@ -345,12 +345,12 @@ class Record:
         """Decided, and nothing else: it would have been this rep's, or nobody's."""
         return replace(self._moved(Move.OBSERVE, at), rep=rep, waited=True, reason=None)
 
-    def left(self, owner: str, reason: str | None, at: int) -> Record:
+    def external(self, owner: str, reason: str | None, at: int) -> Record:
         """To the owner whom somebody else chose."""
         had = tuple(rep for rep in self.owners if rep != owner)
-        return replace(self._moved(Move.LEAVE, at), rep=owner, had=had, reason=reason)
+        return replace(self._moved(Move.TAKE_OVER, at), rep=owner, had=had, reason=reason)
 
-    def cleared(self, at: int) -> Record:
+    def unowned(self, at: int) -> Record:
         """Without an owner, as somebody took it away."""
         return replace(self._moved(Move.CLEAR, at), rep=None, had=self.owners, reason="the owner was taken away")
 
@@ -381,11 +381,11 @@ class Record:
         after = self._moved(Move.ERASE, at)
         return Record(after.type, after.id, after.state, after.rev, after.changed_at, round=after.round)
 
-    def emptied(self) -> Record:
+    def without_values(self) -> Record:
         """Without any property's value."""
         return replace(self, shown={}, trace=None, worth=None)
 
-    def noted(self, at: int) -> Record:
+    def touched(self, at: int) -> Record:
         """In the same state, with what was told of it."""
         return replace(self, rev=self.rev + 1, changed_at=at)
 
@@ -421,7 +421,7 @@ class Record:
 
     def _ended(self, what: Move, at: int) -> Record:
         """What is no more keeps no property's value."""
-        return self._moved(what, at).emptied()
+        return self._moved(what, at).without_values()
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,7 +466,9 @@ def follow(record: Record, seen: Seen, at: int) -> Record | None:
         return None
     if seen.owner == record.holder:
         return None
-    return record.cleared(at) if seen.owner is None else record.left(seen.owner, "somebody else chose the owner", at)
+    return (
+        record.unowned(at) if seen.owner is None else record.external(seen.owner, "somebody else chose the owner", at)
+    )
 
 
 def load_changes(moves: Iterable[tuple[Record, Record]]) -> dict[str, int]:

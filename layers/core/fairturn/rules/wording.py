@@ -69,15 +69,15 @@ def _predicate(leaf: Leaf) -> tuple[str, str]:
         case FromSource():
             return "is", _either(leaf.sources)
         case Equals():
-            return "is", said(leaf.value)
+            return "is", as_text(leaf.value)
         case In():
             return "is", _either(leaf.value)
         case AtLeast():
-            return "is", f"at least {said(leaf.value)}"
+            return "is", f"at least {as_text(leaf.value)}"
         case AtMost():
-            return "is", f"at most {said(leaf.value)}"
+            return "is", f"at most {as_text(leaf.value)}"
         case Between():
-            return "is", f"from {said(leaf.value[0])} to {said(leaf.value[1])}"
+            return "is", f"from {as_text(leaf.value[0])} to {as_text(leaf.value[1])}"
         case Contains():
             return "contains", leaf.value
         case StartsWith():
@@ -89,11 +89,11 @@ def _predicate(leaf: Leaf) -> tuple[str, str]:
 
 
 def _either(values: Sequence[Value]) -> str:
-    words = [said(value) for value in values]
+    words = [as_text(value) for value in values]
     return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
 
 
-def said(value: Value) -> str:
+def as_text(value: Value) -> str:
     """A value of the policy as text."""
     match value:
         case bool():

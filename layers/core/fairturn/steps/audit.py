@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.batches import batched
 from fairturn.edges.hubspot.answers import ASSIGNED_AT, CHANGED_AT, moment
-from fairturn.edges.queues import Letter
+from fairturn.edges.queues import Outgoing
 from fairturn.edges.store import MAX_KEYS, MAX_RECORDS
 from fairturn.errors import OutOfTime
 from fairturn.rules.events import CONTACT, UNKNOWN_SOURCE, Kind, Message, lead_of
 from fairturn.rules.findings import (
     Bookings,
+    Checkpoint,
     Drift,
     Finding,
-    Mark,
     Replay,
     Tally,
     What,
@@ -39,7 +39,7 @@ from fairturn.rules.findings import (
     misbooked,
     misloaded,
     overbooked,
-    untold,
+    stale,
 )
 from fairturn.rules.ledger import Claim
 from fairturn.rules.record import Records, State, milliseconds
@@ -71,7 +71,7 @@ MOST_CLAIMS: Final = 2_000
 """Claims that records are held against in a daily audit, the latest ones."""
 MOST_SUSPECTS: Final = 500
 """Findings that rest on records and are looked at once more; with so many, the rest say nothing new."""
-MOST_TOLD: Final = 20
+MOST_LOGGED: Final = 20
 """Findings that one run logs. All are counted."""
 LEAST_READING: Final = 20.0
 """Seconds without which it is not begun to read all records."""
@@ -107,7 +107,7 @@ class Reading:
     """By how much each rep's load is too high; 0 where it is right. Transactions do not change it, so it is still true
     when the load has moved on."""
 
-    def tell(self, report: Report) -> None:
+    def add_to(self, report: Report) -> None:
         """Say of the loads, and of records that can't be read."""
         report.records += len(self.records.known)
         report.findings += misloaded(self.loads, self.drifts)
@@ -157,7 +157,7 @@ def audit_table(store: Store, at: int, deadline: Deadline) -> Report:
     """Look at the whole table, from the oldest journals that are kept. Raises TableUnavailable and OutOfTime."""
     report = Report()
     reading = read_loads(store, deadline)
-    reading.tell(report)
+    reading.add_to(report)
     records = reading.records.known
     named = {record.rota for record in records.values() if record.rota is not None}
     books: dict[str, Bookings] = {}
@@ -257,46 +257,46 @@ class Audit:
 
         Raises Unavailable if somebody can't be asked now.
         """
-        mark, at = self.store.last_audit(), milliseconds(self.now())
-        if mark is None:
-            self.store.note_audit(Mark(began_at=at, done=True))
+        checkpoint, at = self.store.checkpoint(), milliseconds(self.now())
+        if checkpoint is None:
+            self.store.note_checkpoint(Checkpoint(began_at=at, done=True))
             return
-        told = 0
-        if mark.is_late(at):
-            mark = replace(mark, told_at=at)
+        logged = 0
+        if checkpoint.is_late(at):
+            checkpoint = replace(checkpoint, late_logged_at=at)
             says = "it was not begun or not finished for two days"
-            told += _tell(Report([Finding(What.LATE, "the audit", says)]), MOST_TOLD)
-            self.store.note_audit(mark)
-        if mark.is_over(at):
+            logged += _log(Report([Finding(What.LATE, "the audit", says)]), MOST_LOGGED)
+            self.store.note_checkpoint(checkpoint)
+        if checkpoint.is_over(at):
             rotas = {*terms.policy.rotas, *_rotas(self.store)}
-            mark = mark.next(at, rotas)
-        while not mark.done and deadline.left() >= LEAST:
-            mark, report = self._go_on(mark, terms, deadline)
-            told += _tell(report, MOST_TOLD - told, done=mark.done)
-            self.store.note_audit(mark)
+            checkpoint = checkpoint.next(at, rotas)
+        while not checkpoint.done and deadline.left() >= LEAST:
+            checkpoint, report = self._go_on(checkpoint, terms, deadline)
+            logged += _log(report, MOST_LOGGED - logged, done=checkpoint.done)
+            self.store.note_checkpoint(checkpoint)
 
-    def _go_on(self, mark: Mark, terms: Terms, deadline: Deadline) -> tuple[Mark, Report]:
+    def _go_on(self, checkpoint: Checkpoint, terms: Terms, deadline: Deadline) -> tuple[Checkpoint, Report]:
         """Do the next step of an audit; gives how far it has come then, and what it found."""
         report = Report()
-        if mark.left:
-            mark = self._replay(mark, deadline, report)
-        elif not mark.counted:
-            mark = self._read_records(mark, deadline, report)
-        elif mark.sample:
-            mark = self._compare(mark, terms, deadline, report)
+        if checkpoint.left:
+            checkpoint = self._replay(checkpoint, deadline, report)
+        elif not checkpoint.counted:
+            checkpoint = self._check_records(checkpoint, deadline, report)
+        elif checkpoint.sample:
+            checkpoint = self._compare(checkpoint, terms, deadline, report)
         else:
-            mark = replace(mark, done=True)
-        return mark, report
+            checkpoint = replace(checkpoint, done=True)
+        return checkpoint, report
 
-    def _replay(self, mark: Mark, deadline: Deadline, report: Report) -> Mark:
+    def _replay(self, checkpoint: Checkpoint, deadline: Deadline, report: Report) -> Checkpoint:
         """Replay one rota, from the last claim that was replayed: so that the chain of journals has no gap."""
-        rota, *others = mark.left
-        at, first = milliseconds(self.now()), mark.upto.get(rota, 1)
+        rota, *others = checkpoint.left
+        at, first = milliseconds(self.now()), checkpoint.upto.get(rota, 1)
         replay, is_done = _replay(self.store, rota, first, at, deadline, report)
-        since = {rota: replay.bookings.since} | dict(mark.since) if replay.bookings.since else mark.since
-        upto = dict(mark.upto) | ({rota: replay.last_claim} if replay.last_claim else {})
+        since = {rota: replay.bookings.since} | dict(checkpoint.since) if replay.bookings.since else checkpoint.since
+        upto = dict(checkpoint.upto) | ({rota: replay.last_claim} if replay.last_claim else {})
         report.findings += self._not_given_back(rota, replay.bookings.returned)
-        return replace(mark, left=tuple(others) if is_done else mark.left, since=since, upto=upto)
+        return replace(checkpoint, left=tuple(others) if is_done else checkpoint.left, since=since, upto=upto)
 
     def _not_given_back(self, rota: str, returned: Iterable[tuple[str, int]]) -> list[Finding]:
         """Records that name a claim whose turn had gone back before they were read."""
@@ -310,7 +310,7 @@ class Audit:
             ]
         return found
 
-    def _read_records(self, mark: Mark, deadline: Deadline, report: Report) -> Mark:
+    def _check_records(self, checkpoint: Checkpoint, deadline: Deadline, report: Report) -> Checkpoint:
         """Hold all records against the loads, and against the claims that were replayed. That has to be done in one
         run, so it is not begun without a fair part of one, and given up for the day after a few tries."""
         deadline.check(LEAST_READING)
@@ -318,18 +318,18 @@ class Audit:
             reading = read_loads(self.store, deadline)
             records = reading.records.known.values()
             named = {(each.rota, each.claim) for each in records if each.rota is not None and each.claim is not None}
-            recent = [(rota, claim) for rota, claim in named if claim >= mark.since.get(rota, claim + 1)]
+            recent = [(rota, claim) for rota, claim in named if claim >= checkpoint.since.get(rota, claim + 1)]
             recent = sorted(recent, key=lambda each: each[1], reverse=True)[:MOST_CLAIMS]
             entries = _entries(self.store, {*recent, *_claimed(records)}, deadline)
         except OutOfTime:
-            mark = replace(mark, tries=mark.tries + 1)
-            if mark.tries < MOST_TRIES:
-                return mark
+            checkpoint = replace(checkpoint, tries=checkpoint.tries + 1)
+            if checkpoint.tries < MOST_TRIES:
+                return checkpoint
             report.findings.append(
                 Finding(What.LATE, "the audit", "all records can't be read twice in one run of sweep")
             )
-            return replace(mark, counted=True)
-        reading.tell(report)
+            return replace(checkpoint, counted=True)
+        reading.add_to(report)
         books: defaultdict[str, Bookings] = defaultdict(Bookings)
         for rota, claim in recent:
             book, (entry, _) = books[rota], entries.get((rota, claim), (None, False))
@@ -337,14 +337,14 @@ class Audit:
             if entry is not None:
                 book.given[claim] = {given.lead: given.winner for given in entry.leads}
         report.findings += _confirmed(self.store, misbooked(records, books, _unfinished(entries)))
-        held = sorted(each.key for each in records if each.state in {State.HANDED, State.ELSEWHERE})
+        held = sorted(each.key for each in records if each.state in {State.HANDED, State.EXTERNAL})
         chance = Random(f"{self.now():%Y-%m-%d}")  # noqa: S311 - a sample, no secret
-        return replace(mark, counted=True, sample=tuple(chance.sample(held, min(MAX_RECORDS, len(held)))))
+        return replace(checkpoint, counted=True, sample=tuple(chance.sample(held, min(MAX_RECORDS, len(held)))))
 
-    def _compare(self, mark: Mark, terms: Terms, deadline: Deadline, report: Report) -> Mark:
+    def _compare(self, checkpoint: Checkpoint, terms: Terms, deadline: Deadline, report: Report) -> Checkpoint:
         """Compare a sample of what reps hold with HubSpot. What differs goes to track."""
-        known = self.store.records(map(lead_of, mark.sample)).known.values()
-        held = [record for record in known if record.state in {State.HANDED, State.ELSEWHERE}]
+        known = self.store.records(map(lead_of, checkpoint.sample)).known.values()
+        held = [record for record in known if record.state in {State.HANDED, State.EXTERNAL}]
         wanted = [*terms.policy.properties(), ASSIGNED_AT, CHANGED_AT]
         found = self.crm.read(CONTACT, [record.id for record in held], wanted, deadline)
         at = milliseconds(self.now())
@@ -359,17 +359,17 @@ class Audit:
             elif record.id in found.merged or differs(record, shown, terms.policy, at):
                 moved.append(record)
                 changed_at = [moment(shown.get(CHANGED_AT)) or at, moment(shown.get(ASSIGNED_AT)) or 0]
-                finding = untold(record, changed_at, at)
+                finding = stale(record, changed_at, at)
                 report.findings += [] if finding is None else [finding]
         messages = [
             Message(id=record.id, kinds=(Kind.PROPERTY_CHANGE,), occurred_at=at, change_source=UNKNOWN_SOURCE)
             for record in moved
         ]
-        self.changes.send([Letter(message.body()) for message in messages])
-        return replace(mark, sample=())
+        self.changes.send([Outgoing(message.body()) for message in messages])
+        return replace(checkpoint, sample=())
 
 
-def _tell(report: Report, most: int, *, done: bool = False) -> int:
+def _log(report: Report, most: int, *, done: bool = False) -> int:
     """Count what was found, and log it, at most so many lines; gives how many."""
     if report.findings or done:
         count(Metric.AUDIT_FINDINGS, len(report.findings))
@@ -378,6 +378,6 @@ def _tell(report: Report, most: int, *, done: bool = False) -> int:
         told = {"what": finding.what, "where": finding.where, "says": finding.says, "do": finding.do}
         logger.error("found by the audit", extra=told)
     looked = {"rotas": report.rotas, "versions": report.versions, "records": report.records}
-    doubts = {"compared": report.compared, "undecided": report.undecided, "notes": report.notes[:MOST_TOLD]}
+    doubts = {"compared": report.compared, "undecided": report.undecided, "notes": report.notes[:MOST_LOGGED]}
     logger.info("audited", extra=looked | doubts | {"findings": len(report.findings), "done": done})
     return len(lines)

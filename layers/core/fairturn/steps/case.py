@@ -6,11 +6,11 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from fairturn.rules.events import BRINGS, BY_APP, CONTACT, OWNER, UNKNOWN_SOURCE, Kind, Message, brings_back, lead_key
+from fairturn.rules.events import ARRIVALS, BY_APP, CONTACT, OWNER, UNKNOWN_SOURCE, Kind, Message, is_return, lead_key
 from fairturn.rules.policy import Mode
 from fairturn.rules.record import ENDED, READS_LAG, Record, Seen, State
 from fairturn.rules.routing import Lead, Route, is_closed, route
-from fairturn.steps.consumer import Settled
+from fairturn.steps.consumer import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -77,7 +77,7 @@ class Change:
     @property
     def source(self) -> str:
         """The source of what brought the record, if that is among it; else rather somebody else's than an app's."""
-        return max(self.occurrences, key=lambda each: (each.kind in BRINGS, each.source != BY_APP, *each)).source
+        return max(self.occurrences, key=lambda each: (each.kind in ARRIVALS, each.source != BY_APP, *each)).source
 
     @property
     def keys(self) -> set[str]:
@@ -95,9 +95,9 @@ class Change:
         return self.is_erasure or Kind.DELETION in self.kinds
 
     @property
-    def returns(self) -> bool:
+    def is_return(self) -> bool:
         """Whether it brings a contact that may be older, rather than a new one."""
-        return bool(self.merged) or brings_back(self.kinds)
+        return bool(self.merged) or is_return(self.kinds)
 
     def is_echo_of(self, record: Record | None) -> bool:
         """Whether all that happened is our own handover of this record: then HubSpot has nothing to tell of it."""
@@ -157,9 +157,9 @@ def _together(same: Sequence[Change]) -> Change:
     )
 
 
-def put_off(changes: Iterable[Change], why: Unavailable) -> Settled:
+def put_off(changes: Iterable[Change], why: Unavailable) -> Outcome:
     """What becomes of changes that have to wait."""
-    return Settled(later={lead: why for change in changes for lead in change.named})
+    return Outcome(later={lead: why for change in changes for lead in change.named})
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,9 @@ class Case:
     def record(self) -> Record:
         """The record, with when the contact was deleted and restored, as far as anything told."""
         change = self.change
-        return self.stored.told(deleted_at=change.last(Kind.DELETION), restored_at=change.last(Kind.RESTORE))
+        return self.stored.with_deletion_times(
+            deleted_at=change.last(Kind.DELETION), restored_at=change.last(Kind.RESTORE)
+        )
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -232,7 +234,7 @@ class Case:
     def brought(self, after: Record) -> Record:
         """The record after a move, with what brought it where we didn't know it: who changes a record didn't bring
         it."""
-        if self.stored.rev or not self.change.kinds & BRINGS:
+        if self.stored.rev or not self.change.kinds & ARRIVALS:
             return after
         return replace(after, occurred_at=self.change.occurred_at, source=self.change.source)
 
@@ -247,14 +249,14 @@ class Case:
             return True
         if policy.mode is Mode.OBSERVE:
             return False
-        return record.state is not State.NEW or policy.leads.keep_owner or self.change.returns
+        return record.state is not State.NEW or policy.leads.keep_owner or self.change.is_return
 
     def would_be_a_lead(self, policy: Policy) -> bool:
         """Whether a record that comes to us closed would be a lead if it were open."""
         if self.stored.rev or self.seen is None or not self.seen.closed or policy.mode is Mode.OBSERVE:
             return False
         lead = self.lead(self.change.message(self.record))
-        return bool(self.change.kinds & BRINGS) and isinstance(route(lead, policy), Route)
+        return bool(self.change.kinds & ARRIVALS) and isinstance(route(lead, policy), Route)
 
 
 @dataclass(frozen=True, slots=True)

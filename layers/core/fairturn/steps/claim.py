@@ -15,7 +15,7 @@ from fairturn.edges.refusals import ClaimRefused
 from fairturn.edges.store import MAX_RECORDS
 from fairturn.errors import Contended, PolicySuperseded
 from fairturn.rules.events import lead_of
-from fairturn.rules.ledger import Claim, Given, GivingBack, Ledger, Member, Offer, Returned, allot, give_back, settle
+from fairturn.rules.ledger import Claim, Given, GivingBack, Ledger, Member, Offer, Returned, align, allot, give_back
 from fairturn.rules.policy import Priority
 from fairturn.rules.record import Record, Records, State, milliseconds
 from fairturn.rules.roster import comes_on_duty, duty
@@ -67,7 +67,7 @@ class Candidate:
     @property
     def routed(self) -> Record:
         """Its record with what the message tells and the route says, about to move."""
-        arrived = self.record.arrived(self.lead.message)
+        arrived = self.record.brought_by(self.lead.message)
         return arrived.routed(self.route, self.policy, self.lead.owner, self.shown)
 
 
@@ -82,7 +82,7 @@ class Undoing(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimResult:
     """What came of the candidates."""
 
     bookings: Sequence[tuple[Record, Booking]] = ()
@@ -112,7 +112,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Claims:
+class Claimer:
     """Makes claims and undoes them."""
 
     store: Store
@@ -129,7 +129,7 @@ class Claims:
 
     def claim(
         self, rota: str, candidates: Sequence[Candidate], terms: Terms, ledger: Ledger, loads: Mapping[str, int]
-    ) -> Claimed:
+    ) -> ClaimResult:
         """Allot the leads, at most 97, in this order, and make it true.
 
         Raises PolicySuperseded when the ledger has seen a newer policy, Contended when it keeps moving.
@@ -139,15 +139,15 @@ class Claims:
             if ledger.policy > terms.number:
                 raise PolicySuperseded(f"the rota {rota} has been allotted under version {ledger.policy}")
             now = self.now()
-            members = seat(rota, terms, loads, now)
+            members = members_of(rota, terms, loads, now)
             lanes = terms.policy.lanes(rota)
             offers = [each.offer(terms.policy.release) for each in candidates]
-            allotment = allot(settle(ledger, members, lanes), offers, members, lanes)
+            allotment = allot(align(ledger, members, lanes), offers, members, lanes)
             decided = list(zip(candidates, allotment.bookings, strict=True))
             booked = [(each, booking) for each, booking in decided if booking is not None]
             waiting = [each for each, booking in decided if booking is None]
             if not booked:
-                return Claimed((), moved, waiting, loads)
+                return ClaimResult((), moved, waiting, loads)
             at = milliseconds(now)
             journal = Claim(
                 before=ledger,
@@ -177,7 +177,7 @@ class Claims:
                     ledger, loads = self._let_others_go_first(rota, attempt)
                 continue
             won = [(record, booking) for (_, booking), (_, record) in zip(booked, moves, strict=True)]
-            return Claimed(won, moved, waiting, _after(loads, journal))
+            return ClaimResult(won, moved, waiting, _after(loads, journal))
         raise Contended(f"the ledger of the rota {rota} kept moving")
 
     def undo(self, undone: Iterable[Undoing]) -> list[Record]:
@@ -253,7 +253,7 @@ class Claims:
         return max(LONGEST_RUN - (milliseconds(self.now()) - record.changed_at) / 1000, 0.0)
 
 
-def seat(rota: str, terms: Terms, loads: Mapping[str, int], now: datetime) -> dict[str, Member]:
+def members_of(rota: str, terms: Terms, loads: Mapping[str, int], now: datetime) -> dict[str, Member]:
     """Every rep of the rota as they stand now: on duty or why not, their skills, load and capacity."""
     members = {}
     release = timedelta(minutes=terms.policy.release)

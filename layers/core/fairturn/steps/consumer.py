@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
-from fairturn.edges.queues import Letter, growing_delay
+from fairturn.edges.queues import Outgoing, growing_delay
 from fairturn.errors import MessageRejected, Mistake, OutOfTime, Unavailable, attempt
 from fairturn.rules.events import Message
 from fairturn.rules.record import MAX_REASON, milliseconds
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fairturn.deadline import Deadline
-    from fairturn.edges.queues import Queue, Received
+    from fairturn.edges.queues import Incoming, Queue
     from fairturn.edges.store import Store
 
 SUSPECT_FROM: Final = 3
@@ -26,8 +26,8 @@ SUSPECT_FROM: Final = 3
 MOST_TRIES: Final = 5
 """So many mistakes of ours with one lead, and its message is dead-lettered."""
 RESERVE: Final = 9.0
-"""Seconds kept at the end of a run for what comes after the settling, putting back and dead-lettering: as long as SQS
-may take to say nothing."""
+"""Seconds kept at the end of a run for what comes after the processing, such as putting back and dead-lettering: as
+long as SQS may take to say nothing."""
 LAST_WORDS: Final = 1.0
 """Seconds kept for the answer itself."""
 LEAST: Final = 2.0
@@ -35,7 +35,7 @@ LEAST: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Outcome:
     """What became of the leads of a batch, by their names. Those that are named nowhere are done."""
 
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -45,41 +45,41 @@ class Settled:
     failed: Mapping[str, Mistake] = field(default_factory=dict)
     """A mistake of ours: which."""
 
-    def __or__(self, other: Settled) -> Settled:
-        return Settled(
+    def __or__(self, other: Outcome) -> Outcome:
+        return Outcome(
             {**self.refused, **other.refused}, {**self.later, **other.later}, {**self.failed, **other.failed}
         )
 
 
-def settle_apart(
-    messages: Sequence[Message], settle: Callable[[Sequence[Message], Deadline], Settled], deadline: Deadline
-) -> Settled:
-    """Settle a batch so that one bad lead harms no other.
+def process_apart(
+    messages: Sequence[Message], process: Callable[[Sequence[Message], Deadline], Outcome], deadline: Deadline
+) -> Outcome:
+    """Process a batch so that one bad lead harms no other.
 
-    After a mistake of ours the leads are halved until the bad one is alone; the others are settled. What there is no
+    After a mistake of ours the leads are halved until the bad one is alone; the others are processed. What there is no
     time for, or what a neighbour holds up, is for later.
     """
     leads: defaultdict[str, list[Message]] = defaultdict(list)
     for message in messages:
         leads[message.key].append(message)
-    settled = Settled()
+    outcome = Outcome()
     parts = [list(leads)]
     while parts:
         part = parts.pop()
         try:
             deadline.check(LEAST)
-            result = attempt(lambda part=part: settle([each for lead in part for each in leads[lead]], deadline))  # type: ignore[misc]
+            result = attempt(lambda part=part: process([each for lead in part for each in leads[lead]], deadline))  # type: ignore[misc]
         except Unavailable as failure:
-            settled |= Settled(later=dict.fromkeys(part, failure))
+            outcome |= Outcome(later=dict.fromkeys(part, failure))
             continue
-        if isinstance(result, Settled):
-            settled |= result
+        if isinstance(result, Outcome):
+            outcome |= result
         elif len(part) > 1:
             half = len(part) // 2
             parts += [part[half:], part[:half]]
         else:
-            settled |= Settled(failed={part[0]: result})
-    return settled
+            outcome |= Outcome(failed={part[0]: result})
+    return outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +98,18 @@ class Consumer:
 
     def take(
         self,
-        batch: Sequence[Received],
-        settle: Callable[[Sequence[Message], Deadline], Settled],
+        batch: Sequence[Incoming],
+        process: Callable[[Sequence[Message], Deadline], Outcome],
         deadline: Deadline,
-    ) -> list[Received]:
+    ) -> list[Incoming]:
         """Bring each message as far as it goes; returns those that must stay in the queue."""
-        done: set[Received] = set()
-        messages: dict[Received, Message] = {}
+        done: set[Incoming] = set()
+        messages: dict[Incoming, Message] = {}
         for received in batch:
             try:
                 messages[received] = Message.read(received.body, received.first_at)
             except MessageRejected as error:
-                done |= self._bury({received: str(error)}, {}, deadline)
+                done |= self._dead_letter({received: str(error)}, {}, deadline)
         parts = self._parts(list(messages))
         for place, part in enumerate(parts):
             if deadline.left() < RESERVE:  # then nothing more is begun
@@ -117,12 +117,12 @@ class Consumer:
                 self._put_back(dict.fromkeys(rest, OutOfTime("no time is left in this run")), deadline)
                 break
             if place:  # a message that kills the process takes none of them along that are done
-                self._forget(done, deadline)
-            done |= self._bring({received: messages[received] for received in part}, settle, deadline)
+                self._delete(done, deadline)
+            done |= self._process({received: messages[received] for received in part}, process, deadline)
         return [received for received in batch if received not in done]
 
-    def _parts(self, batch: Sequence[Received]) -> list[list[Received]]:
-        """What is settled together: first all that is not suspect, then the suspects in parts that grow.
+    def _parts(self, batch: Sequence[Incoming]) -> list[list[Incoming]]:
+        """What is processed together: first all that is not suspect, then the suspects in parts that grow.
 
         Whatever has come back twice may be what kills the process, and may as well have met an outage. By parts of 1,
         2, 4 and so on, in any order, an outage costs a few more requests, and a message that kills holds up the others
@@ -137,29 +137,29 @@ class Consumer:
             size *= 2
         return [part for part in parts if part]
 
-    def _bring(
+    def _process(
         self,
-        messages: Mapping[Received, Message],
-        settle: Callable[[Sequence[Message], Deadline], Settled],
+        messages: Mapping[Incoming, Message],
+        process: Callable[[Sequence[Message], Deadline], Outcome],
         deadline: Deadline,
-    ) -> set[Received]:
-        """Settle messages, or put them back, or dead-letter them; returns those that are done."""
-        settled = settle_apart(list(messages.values()), settle, deadline.less(RESERVE))
-        again: dict[Received, Unavailable] = {}
-        buried: dict[Received, str] = {}
+    ) -> set[Incoming]:
+        """Process messages, or put them back, or dead-letter them; returns those that are done."""
+        outcome = process_apart(list(messages.values()), process, deadline.less(RESERVE))
+        again: dict[Incoming, Unavailable] = {}
+        given_up: dict[Incoming, str] = {}
         tried: dict[str, Unavailable | str] = {
             lead: self._note_try(next(each for each in messages.values() if each.key == lead), mistake)
-            for lead, mistake in settled.failed.items()
+            for lead, mistake in outcome.failed.items()
         }
         for received, message in messages.items():
-            fate = tried.get(message.key) or settled.later.get(message.key) or settled.refused.get(message.key)
+            fate = tried.get(message.key) or outcome.later.get(message.key) or outcome.refused.get(message.key)
             if isinstance(fate, Unavailable):
                 again[received] = fate
             elif fate is not None:
-                buried[received] = fate
+                given_up[received] = fate
         self._put_back(again, deadline)
-        taken = self._bury(buried, {received: messages[received].key for received in buried}, deadline)
-        return (messages.keys() - again.keys() - buried.keys()) | taken
+        taken = self._dead_letter(given_up, {received: messages[received].key for received in given_up}, deadline)
+        return (messages.keys() - again.keys() - given_up.keys()) | taken
 
     def _note_try(self, message: Message, mistake: Mistake) -> Unavailable | str:
         """Count a mistake of ours: the message comes again, or is dead-lettered with this reason."""
@@ -172,7 +172,7 @@ class Consumer:
             return f"failed {tries} times, last with {mistake.what}"
         return Unavailable(f"try {tries} failed: {mistake.what}")
 
-    def _put_back(self, messages: Mapping[Received, Unavailable], deadline: Deadline) -> None:
+    def _put_back(self, messages: Mapping[Incoming, Unavailable], deadline: Deadline) -> None:
         """Let messages be received again after growing delays."""
         if not messages:
             return
@@ -194,20 +194,20 @@ class Consumer:
         except Unavailable as down:  # they come back by themselves when their visibility ends
             logger.warning("delays not set", extra={"reason": str(down)})
 
-    def _delay(self, received: Received, error: Unavailable) -> int:
+    def _delay(self, received: Incoming, error: Unavailable) -> int:
         """Whole seconds until a message may come again."""
         delay = max(growing_delay(received.receipts, 0.8 + 0.2 * self.jitter()), ceil(error.retry_after))
         return delay if error.retry_within is None else min(delay, ceil(error.retry_within))
 
-    def _bury(
-        self, reasons: Mapping[Received, str], leads: Mapping[Received, str], deadline: Deadline
-    ) -> set[Received]:
+    def _dead_letter(
+        self, reasons: Mapping[Incoming, str], leads: Mapping[Incoming, str], deadline: Deadline
+    ) -> set[Incoming]:
         """Dead-letter messages, bodies unchanged; returns those that the queue took.
 
         `leads` names the lead of each message that could be read.
         """
-        letters = [
-            Letter(
+        messages = [
+            Outgoing(
                 received.body,
                 {
                     "reason": reason[:MAX_REASON],
@@ -219,9 +219,9 @@ class Consumer:
             for received, reason in reasons.items()
         ]
         try:
-            self.dead_letters.send(letters, deadline.less(LAST_WORDS))
+            self.dead_letters.send(messages, deadline.less(LAST_WORDS))
         except Unavailable as error:
-            logger.error("not dead-lettered", extra={"messages": len(letters), "reason": str(error)})
+            logger.error("not dead-lettered", extra={"messages": len(messages), "reason": str(error)})
             self._put_back(dict.fromkeys(reasons, error), deadline)
             return set()
         for received, reason in reasons.items():
@@ -231,7 +231,7 @@ class Consumer:
             )
         return set(reasons)
 
-    def _forget(self, done: Collection[Received], deadline: Deadline) -> None:
+    def _delete(self, done: Collection[Incoming], deadline: Deadline) -> None:
         try:
             self.queue.delete(list(done), deadline.less(LAST_WORDS))
         except Unavailable as error:  # they come again and are found done

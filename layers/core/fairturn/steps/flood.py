@@ -8,7 +8,7 @@ from fairturn.batches import batched
 from fairturn.edges.refusals import BrakeMoved, RecordsMoved
 from fairturn.edges.store import MAX_RECORDS
 from fairturn.errors import Contended
-from fairturn.rules.brake import count as count_bulk
+from fairturn.rules.brake import register
 from fairturn.rules.record import milliseconds
 from fairturn.telemetry import Metric, count, logger
 
@@ -41,7 +41,7 @@ def _hold_back(leads: Sequence[BulkLead], terms: Terms, store: Store, now: Calla
     for _ in range(ATTEMPTS):
         moves = [(record, held) for record, held, _ in leads]
         brake = store.brake()
-        after = count_bulk(brake, len(moves), milliseconds(now()), terms.policy.flood, terms.number)
+        after = register(brake, len(moves), milliseconds(now()), terms.policy.flood, terms.number)
         try:
             if after is brake:
                 store.move(moves)
@@ -54,7 +54,7 @@ def _hold_back(leads: Sequence[BulkLead], terms: Terms, store: Store, now: Calla
             if not leads:
                 return []
             continue
-        if not after.pulled(terms.number):
+        if not after.is_pulled(terms.number):
             return [message for *_, message in leads]
         logger.info("held back", extra={"leads": [record.key for record, *_ in leads]})
         if after is not brake:

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from fairturn.edges.hubspot.client import HubSpot, WriteResult
     from fairturn.edges.store import Store
     from fairturn.rules.ledger import Booking
-    from fairturn.steps.claim import Claims
+    from fairturn.steps.claim import Claimer
 
 OWNER_IS_FRESH_FOR: Final = 2_000
 """Milliseconds for which the owner that was read may be relied on; then it is read again before ours is written."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class HandoverResult:
     """What came of a handover."""
 
     handed: Sequence[Record]
@@ -51,7 +51,7 @@ class Handover:
 
     store: Store
     crm: HubSpot
-    claims: Claims
+    claimer: Claimer
     now: Callable[[], datetime]
     """An aware datetime."""
     gives_up: bool = True
@@ -65,7 +65,7 @@ class Handover:
         owners: Mapping[str, str | None],
         read_at: int,
         deadline: Deadline,
-    ) -> Outcome:
+    ) -> HandoverResult:
         """Write the owner of claimed leads, at most 97 of one type, into HubSpot and mark them handed over.
 
         `claimed` were claimed just now; `resumed` before, by somebody who is not at it any more. `owners` has the owner
@@ -86,7 +86,7 @@ class Handover:
             if owner is None or owner in {record.found_owner, record.rep}:
                 ready[record.id] = record
             else:
-                undone.append(Undoing(record, record.left(owner, "somebody else chose the owner", at)))
+                undone.append(Undoing(record, record.external(owner, "somebody else chose the owner", at)))
         taken = [each.record.key for each in undone]
         written = self._write(ready, bookings, deadline)
         later |= {ready[id_].key: failure for id_, failure in written.put_off.items()}
@@ -112,10 +112,10 @@ class Handover:
                 reason = refused[record.key]
                 after = record.refused(reason, at) if self.gives_up else record.waiting(reason, at)
                 undone.append(Undoing(record, after))
-        undid = self.claims.undo(undone)
+        undid = self.claimer.undo(undone)
         self._finish(claimed, {record.key for record in (*moved, *undid) if record.state is not State.CLAIMED})
         handed = [record for record in moved if record.state is State.HANDED]
-        return Outcome(handed, taken, again, refused, later)
+        return HandoverResult(handed, taken, again, refused, later)
 
     def _finish(self, claimed: Sequence[tuple[Record, Booking]], done: Collection[str]) -> None:
         """Note which of the claims made just now have no lead left to hand over. The others are sweep's to finish, and
@@ -133,7 +133,7 @@ class Handover:
     ) -> tuple[list[Record], dict[str, Unavailable]]:
         """All claims that are ours to hand over now; and those that somebody else was faster to take up."""
         at = milliseconds(self.now())
-        taken_up = write_moves(self.store, [(record, record.resumed(self.claims.worker, at)) for record in resumed])
+        taken_up = write_moves(self.store, [(record, record.resumed(self.claimer.worker, at)) for record in resumed])
         lost = {record.key for record in resumed} - {record.key for record in taken_up}
         return [*claimed, *taken_up], dict.fromkeys(lost, Contended("somebody else has taken the claim up"))
 

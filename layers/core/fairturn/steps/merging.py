@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HEIRS: Final = (
     State.HANDED,
-    State.ELSEWHERE,
+    State.EXTERNAL,
     State.WAITING,
     State.OBSERVED,
     State.REFUSED,
@@ -30,11 +30,11 @@ def merge(case: Case, policy: Policy, at: int) -> Resolution:
     record, seen, id_ = case.record, case.seen, case.change.id
     heir = _heir(case) if record.state is State.NEW else None
     moves = [(each, each.merged(id_, at)) for each in case.absorbed if each is not heir]
-    base = record if heir is None else heir.under(id_)
+    base = record if heir is None else heir.carried_to(id_)
     after = None if seen is None or not case.is_ours_to_follow(base, policy) else follow(base, seen, at)
     if heir is None:
         return Resolution(case, moves if after is None else [*moves, (record, case.brought(after))])
-    own = base.noted(at) if after is None else after
+    own = base.touched(at) if after is None else after
     return Resolution(case, moves, inheritance=[(record, own), (heir, heir.merged(id_, at).given_back())])
 
 

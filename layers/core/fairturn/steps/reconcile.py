@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Final
 from fairturn.batches import batched
 from fairturn.edges.hubspot.answers import CHANGED_AT
 from fairturn.edges.hubspot.client import BATCH_LIMIT, SEARCH_PAGE, Filter
-from fairturn.edges.queues import Letter
+from fairturn.edges.queues import Outgoing
 from fairturn.errors import RecordUnreadable, Unavailable
 from fairturn.rules.events import CONTACT, lead_key
-from fairturn.rules.missed import TOLD_WITHIN, missed
+from fairturn.rules.missed import NOTICED_WITHIN, missed
 from fairturn.rules.record import milliseconds
 from fairturn.telemetry import logger
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fairturn.edges.queues import Queue
     from fairturn.edges.store import Store
     from fairturn.rules.events import Message
-    from fairturn.rules.missed import Cause, Look, Sighting
+    from fairturn.rules.missed import Cause, Sighting, Watermark
     from fairturn.rules.terms import Terms
 
 PAGE: Final = SEARCH_PAGE
@@ -73,28 +73,30 @@ class Reconciliation:
     now: Callable[[], datetime]
     """An aware datetime."""
 
-    def look(self, look: Look, deadline: Deadline, *, dry_run: bool = False) -> tuple[Look, Strays]:
+    def look(self, watermark: Watermark, deadline: Deadline, *, dry_run: bool = False) -> tuple[Watermark, Strays]:
         """Go on with a look, page by page, for as long as there is time; gives how far it has come, and what it found
         on the way. Raises Unavailable if it does not come any further.
 
         With `dry_run`, nothing is sent.
         """
         found = Strays()
-        while not look.done and deadline.left() >= LEAST:
+        while not watermark.done and deadline.left() >= LEAST:
             try:
-                sightings = self.crm.search(CONTACT, [[_changed_since(look)]], deadline, beyond=look.beyond, most=PAGE)
-                strays = self.strays(sightings.page, look.since, deadline)
+                sightings = self.crm.search(
+                    CONTACT, [[_changed_since(watermark)]], deadline, beyond=watermark.beyond, most=PAGE
+                )
+                strays = self.strays(sightings.page, watermark.since, deadline)
                 if not dry_run:
-                    self.changes.send([Letter(message.body()) for message in strays])
+                    self.changes.send([Outgoing(message.body()) for message in strays])
             except Unavailable as error:
                 if not found.contacts:
                     raise
                 logger.warning("the look is gone on with later", extra={"reason": str(error)})
                 break
             found |= Strays(len(sightings.page), strays)
-            last = sightings.page[-1].id if sightings.page else look.beyond
-            look = replace(look, beyond=last, done=sightings.is_last or not sightings.page)
-        return look, found
+            last = sightings.page[-1].id if sightings.page else watermark.beyond
+            watermark = replace(watermark, beyond=last, done=sightings.is_last or not sightings.page)
+        return watermark, found
 
     def strays(self, page: Sequence[Sighting], since: int, deadline: Deadline) -> dict[Message, Cause]:
         """What has to be told of the contacts of one page; those that are new to us and were created before `since`,
@@ -104,11 +106,11 @@ class Reconciliation:
         """
         at = milliseconds(self.now())
         terms = self.terms()
-        settled = [each for each in page if max(each.created_at, each.changed_at) <= at - TOLD_WITHIN]
-        ids = [record for each in settled for record in (each.id, *each.merged)]
+        due = [each for each in page if max(each.created_at, each.changed_at) <= at - NOTICED_WITHIN]
+        ids = [record for each in due for record in (each.id, *each.merged)]
         records = self.store.records((CONTACT, record) for record in dict.fromkeys(ids))
         strays: dict[Message, Cause] = {}
-        for part in batched(settled, BATCH_LIMIT):
+        for part in batched(due, BATCH_LIMIT):
             found = self.crm.read(CONTACT, [each.id for each in part], terms.policy.properties(), deadline)
             for sighting in part:
                 properties = found.records.get(sighting.id)
@@ -125,5 +127,5 @@ class Reconciliation:
         return strays
 
 
-def _changed_since(look: Look) -> Filter:
-    return Filter(CHANGED_AT, "GTE", str(look.since))
+def _changed_since(watermark: Watermark) -> Filter:
+    return Filter(CHANGED_AT, "GTE", str(watermark.since))

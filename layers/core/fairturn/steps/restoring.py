@@ -13,7 +13,7 @@ from fairturn.rules.explain import CHOSEN_BEFORE
 from fairturn.rules.record import READS_LAG, State, milliseconds
 from fairturn.steps.case import Resolution, put_off
 from fairturn.steps.claim import Undoing
-from fairturn.steps.consumer import Settled
+from fairturn.steps.consumer import Outcome
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def restore_choices(
     crm: HubSpot,
     now: Callable[[], datetime],
     deadline: Deadline,
-) -> tuple[list[Resolution], Settled]:
+) -> tuple[list[Resolution], Outcome]:
     """Give owners back who were chosen between our reading and our writing of the owner. Gives the resolutions that are
     to be carried out now, and what became of the others.
 
@@ -77,16 +77,16 @@ def restore_choices(
         and (owner := _overwritten_choice(each.case.record, histories.get(each.case.change.id, ()))) is not None
     }
     if not chosen:
-        return list(resolutions), Settled()
+        return list(resolutions), Outcome()
     writes = [OwnerWrite(id_, owner, CHOSEN_BEFORE) for id_, owner in chosen.items()]
     result = crm.write_owners(CONTACT, writes, deadline)
     at = milliseconds(now())
     to_do: list[Resolution] = []
-    settled = Settled()
+    outcome = Outcome()
     for each in resolutions:
         id_, record = each.case.change.id, each.case.record
         if id_ in result.put_off:
-            settled |= put_off([each.case.change], result.put_off[id_])
+            outcome |= put_off([each.case.change], result.put_off[id_])
         elif id_ in result.refused:
             logger.error("a choice is not restored", extra={"lead": record.key, "reason": result.refused[id_][1]})
             to_do.append(each)
@@ -94,11 +94,11 @@ def restore_choices(
             count(Metric.CHOICES_RESTORED)
             ids = {"lead": record.key, "rep": record.rep, "owner": chosen[id_]}
             logger.info("a choice is restored", extra=ids)
-            after = record.left(chosen[id_], "somebody had chosen before us", at)
+            after = record.external(chosen[id_], "somebody had chosen before us", at)
             to_do.append(Resolution(each.case, undone=[Undoing(record, after)]))
         else:
             to_do.append(each)
-    return to_do, settled
+    return to_do, outcome
 
 
 def name_overwriters(
