@@ -8,7 +8,7 @@ all they do, as fast as they can: whatever gets in anybody's way then is another
 before and after each claim, and the naive design is measured beside ours. It is given our batches, which it has not by
 itself: so that is what the conditions cost.
 
-Everything takes turns on one machine, so that only the ratios count. A worker is refused when his claim was decided on
+Everything takes turns on one machine, so that only the ratios count. A worker is refused when its claim was decided on
 a ledger that has moved, and meets a conflict when another's transaction holds it at that moment. Leads of which the
 claim was given up are contended: the queue would bring them again later.
 """

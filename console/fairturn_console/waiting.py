@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from fairturn.edges.items import HELD_BACK, REFUSED, UNFINISHED, UNOWNED, UNSEEN
 from fairturn.edges.store import MAX_KEYS
 from fairturn.rules.events import lead_key
-from fairturn.steps.claim import standing
+from fairturn.steps.claim import still_claimed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +56,6 @@ def _due(store: Store, lane: str, most: int) -> Lane:
 
 def _claimed(store: Store, most: int) -> Lane:
     """The leads that are claimed: their claims are due, not they."""
-    claims = standing(store, store.unfinished(MAX_KEYS)).values()
+    claims = still_claimed(store, store.unfinished(MAX_KEYS)).values()
     claimed = [record for each in claims for record in each.known.values()]
     return Lane(NAMES[UNFINISHED], len(claimed), tuple(claimed[:most]))

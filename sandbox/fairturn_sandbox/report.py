@@ -81,7 +81,7 @@ class Report:
                 "each lead that is somebody's has one owner, the same in the table and in HubSpot",
                 all(self._owner(record.id) == record.holder for record in held),
             ),
-            Finding("each rep's load equals his open contacts in HubSpot", loads == self._open_contacts()),
+            Finding("each rep's load equals their open contacts in HubSpot", loads == self._open_contacts()),
             Finding(
                 f"leads closed ({day.closed}), taken over ({len(day.taken)}) and merged ({len(day.merged)}) "
                 "moved each load once",
@@ -263,7 +263,7 @@ class Report:
         return "dropped" if record is None else ends.get(record.state, "dropped")
 
     def _open_contacts(self) -> dict[str, int]:
-        """Owner → his contacts in HubSpot that are neither deleted nor closed."""
+        """Owner → their contacts in HubSpot that are neither deleted nor closed."""
         contacts = [each for each in self._portal.records["contacts"].values() if not each.archived]
         owners = [each.properties.get(OWNER) for each in contacts if not is_closed(each.properties, self._terms.policy)]
         return dict(Counter(owner for owner in owners if owner))

@@ -193,7 +193,7 @@ class Story:
         self._sandbox.travel(self._sandbox.now + timedelta(seconds=1))
         if self._sandbox.letters().redrive(letters).redriven:
             self.day.redriven.append(lead)
-            self._say(f"{self._clock()}  The administrator lifts his rule for the first of them; it is redriven.")
+            self._say(f"{self._clock()}  The administrator lifts the rule for the first of them; it is redriven.")
 
     def _take_over(self) -> None:
         """A rep takes a colleague's lead: the last one assigned."""
@@ -359,14 +359,14 @@ def _joiner(policy: Policy) -> str:
 
 
 def _returner(policy: Policy) -> str:
-    """The last rep, the joiner apart, who has no absence of his own and serves the most rotas."""
+    """The last rep, the joiner apart, who has no absence of their own and serves the most rotas."""
     rotas = {rep: sum(rep in rota.members for rota in policy.rotas.values()) for rep in policy.reps}
     free = [rep for rep in policy.reps if not policy.reps[rep].absences and rep != _joiner(policy)]
     return max(reversed(free), key=lambda rep: rotas[rep])
 
 
 def _without(policy: Policy, joiner: str, returner: str, back: datetime) -> Policy:
-    """The policy without one rep, and with another one away until he is back."""
+    """The policy without one rep, and with another one away until they are back."""
     rotas = {
         name: replace(rota, members=tuple(member for member in rota.members if member != joiner))
         for name, rota in policy.rotas.items()

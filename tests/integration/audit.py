@@ -109,7 +109,7 @@ def bookings(journals: Mapping[int, Claim | GivingBack]) -> list[Booking]:
 
 
 def bound(journals: Mapping[int, Claim | GivingBack]) -> float:
-    """Turns by which nobody may be further from his fair share, where the rota has one lane and nobody left.
+    """Turns by which nobody may be further from their fair share, where the rota has one lane and nobody left.
 
     g(n - 1)/2, plus one for each turn given back; see ledger.py.
     """
@@ -121,5 +121,5 @@ def bound(journals: Mapping[int, Claim | GivingBack]) -> float:
 
 
 def largest_balance(ledger: Ledger) -> float:
-    """Turns that the one furthest from his fair share is away from it."""
+    """Turns that the one furthest from their fair share is away from it."""
     return max((abs(ledger.total(rep)) for rep in ledger.reps()), default=0) / TURN

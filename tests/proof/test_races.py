@@ -85,7 +85,7 @@ class Watched(Store):
 
 
 def run(race: Race, shares: Sequence[Sequence[str]]) -> Tally:
-    """Let each worker have his share of the leads, all starting at once."""
+    """Let each worker have its share of the leads, all starting at once."""
     processes = multiprocessing.get_context("spawn")
     start = processes.Barrier(WORKERS)
     with ProcessPoolExecutor(WORKERS, processes, initializer=_ready, initargs=(start,)) as pool:
@@ -134,7 +134,7 @@ def _bring(
         record = snapshot.records.of(lead)
         if record.state is State.CLAIMED:
             claimed_before.append(record)
-        elif record.may_start(1):
+        elif record.may_be_claimed_in(1):
             candidates.append(_candidate(record, rota, race.leads[lead][1]))
     claimed = claimer.claim(rota, candidates, terms, snapshot.ledgers[rota], snapshot.loads)
     write_moves(store, [(each.record, each.routed.waiting("full", 2)) for each in claimed.waiting])

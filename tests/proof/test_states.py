@@ -90,7 +90,7 @@ class Model:
         return ledger if ledger.version != version else None
 
     def moved_loads(self, claim: Claim, moves: Moves, seen: Mapping[str, int]) -> dict[str, int] | None:
-        """The loads of today, if the claim would lift somebody over his capacity.
+        """The loads of today, if the claim would lift somebody over their capacity.
 
         It is refused as well where somebody who had no load when it was decided has one now.
         """

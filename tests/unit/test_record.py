@@ -274,20 +274,20 @@ def test_a_message_starts_a_claim_where_the_lead_is_free_or_comes_in_a_later_rou
     known = replace(record(state), round=2)
     free = state in {State.NEW, State.WAITING, State.OBSERVED, State.REFUSED, State.GONE}  # HubSpot has it again
     again = state in {State.CLOSED, State.UNOWNED} and later > 0
-    assert known.may_start(2 + later) is (free or again)
+    assert known.may_be_claimed_in(2 + later) is (free or again)
 
 
 def test_the_message_that_began_a_round_does_not_begin_the_next_one() -> None:
     closed = record(State.CLOSED)
     again = closed.claimed("8", 9, "worker 2", AT)
-    assert closed.may_start(again.round)
-    assert not again.handed(AT).closed(None, AT).may_start(again.round)
-    assert not again.handed(AT).unowned(AT).may_start(again.round)
+    assert closed.may_be_claimed_in(again.round)
+    assert not again.handed(AT).closed(None, AT).may_be_claimed_in(again.round)
+    assert not again.handed(AT).unowned(AT).may_be_claimed_in(again.round)
 
 
 @pytest.mark.parametrize("state", State)
 def test_a_message_may_start_a_claim_only_where_the_table_has_one(state: State) -> None:
-    assert record(state).may_start(9) is ((state, Move.CLAIM) in MOVES)
+    assert record(state).may_be_claimed_in(9) is ((state, Move.CLAIM) in MOVES)
 
 
 # What ends

@@ -294,7 +294,7 @@ class Assign:
             return self._claimed_before(message, record, view)
         lead = view.lead(message)
         seen = Seen(lead.owner, is_closed(lead.properties, view.terms.policy))
-        if not record.may_start(message.round):
+        if not record.may_be_claimed_in(message.round):
             tells_more = not ARRIVALS.issuperset(message.kinds)
             is_news = record.state in ENDED or follow(record, seen, view.at) is not None
             return _known(message, to_track=tells_more and is_news)
@@ -358,7 +358,7 @@ class Assign:
     def _missing(self, message: Message, record: Record, view: View) -> Decision:
         """A lead that HubSpot does not show: merged, deleted, or there all the same."""
         into = view.found.merged.get(message.id) or record.merged_into
-        is_followed = record.state in TRACKED and not record.may_start(message.round)
+        is_followed = record.state in TRACKED and not record.may_be_claimed_in(message.round)
         if is_followed:
             return _known(message, to_track=into is not None)
         if into is not None:
@@ -407,7 +407,7 @@ class Assign:
                 continue
             if record.state is State.CLAIMED:
                 later[message.key] = Unavailable(why)
-            elif record.may_start(message.round):
+            elif record.may_be_claimed_in(message.round):
                 refused[message.key] = why
                 if record.state not in ENDED and self.handover.gives_up:
                     moves.append((record, record.brought_by(message).refused(why, at)))

@@ -33,7 +33,7 @@ from fairturn.rules.missed import OVERLAP, Cause, Watermark
 from fairturn.rules.policy import Mode
 from fairturn.rules.record import UNSEEN_FOR, Record, State, milliseconds
 from fairturn.rules.roster import refreshed
-from fairturn.steps.claim import LONGEST_RUN, members_of, standing
+from fairturn.steps.claim import LONGEST_RUN, members_of, still_claimed
 from fairturn.steps.consumer import MOST_TRIES, process_apart
 from fairturn.steps.moves import write_moves
 from fairturn.telemetry import Metric, count, count_held_up, logger
@@ -178,7 +178,7 @@ class Sweep:
             if deadline.left() < LEAST:
                 return
             due: list[tuple[str, str]] = []
-            for claim, leads in standing(self.store, part).items():
+            for claim, leads in still_claimed(self.store, part).items():
                 if not leads.known and not leads.unreadable:
                     self.store.finish(*claim, milliseconds(self.now()))
                 # Those that somebody has taken up, or tried in vain, a moment ago are not late.

@@ -202,8 +202,8 @@ class Store:
     def claim(self, rota: str, claim: Claim, after: Ledger, moves: Moves, loads: Mapping[str, int]) -> None:
         """Make an allotment true, all or nothing.
 
-        Condition: the ledger is still at the version that was read, each chosen rep is within his capacity (and
-        who had no load still has none), and each record is still as it was read. `loads` is what was read.
+        Condition: the ledger is still at the version that was read, each chosen rep is within their capacity (and who
+        had no load still has none), and each record is still as it was read. `loads` is what was read.
         Raises ClaimRefused with what has moved.
         """
         limits = {rep: member.capacity for rep, member in claim.members.items() if member.capacity is not None}

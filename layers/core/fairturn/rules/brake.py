@@ -1,7 +1,7 @@
 """The flood brake: too many leads from bulk sources in too short a time pause the bulk sources. Pure.
 
-It is released by applying a policy. RevOps has then raised `flood`, or changed the rules so that these leads are
-ignored, or accepted them.
+Applying a policy releases it. RevOps has then decided: `flood` is higher, or the rules ignore these leads, or the leads
+are welcome.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Brake:
     def is_pulled(self, policy: int) -> bool:
         """Whether it holds the bulk sources back under this version of the policy.
 
-        So it does under an older version than the one it was pulled under, by which a warm function may still decide;
-        a newer one is the release.
+        A newer version than the one it was pulled under releases it. An older one does not: a warm function may still
+        decide by it.
         """
         return policy <= self.pulled_under
 
@@ -40,10 +40,15 @@ class Brake:
 def register(brake: Brake, leads: int, at: int, flood: Flood, policy: int) -> Brake:
     """The brake after `leads` more (1 or more) from bulk sources, at epoch milliseconds by our clock.
 
-    It is pulled when more than `flood.leads` have come in the clock's minute of `at` and the `flood.minutes` - 1
-    before it. So it is exact to a minute: never pulled while no span of `flood.minutes` has more than `flood.leads`,
-    always pulled as soon as a span that is one minute shorter has. A clock that is behind counts in the newest minute.
-    While the brake is pulled nothing is counted and it stays as it is; once released it begins with no minutes.
+    Leads are counted by the minute of the clock. The brake is pulled when more than `flood.leads` have come in the
+    minute of `at` and the `flood.minutes` - 1 minutes before it. So the span that counts is up to one minute shorter
+    than `flood.minutes`:
+
+    - If no span of `flood.minutes` has more than `flood.leads`, the brake is never pulled.
+    - If a span that is one minute shorter has more, it is always pulled.
+
+    A clock that is behind counts in the newest minute. While the brake is pulled, nothing is counted. Once released, it
+    begins with no minutes.
     """
     if brake.is_pulled(policy):
         return brake

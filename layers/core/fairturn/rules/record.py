@@ -53,7 +53,7 @@ class State(StrEnum):
     OBSERVED = "observed"
     """Decided in the mode `observe`: nothing was written anywhere else."""
     EXTERNAL = "external"
-    """Its owner is somebody else's choice."""
+    """Its owner was chosen outside Fairturn: by a person, a workflow or another app. That choice stands."""
     UNOWNED = "unowned"
     """Somebody took the owner away and named nobody."""
     CLOSED = "closed"
@@ -78,7 +78,7 @@ class Move(StrEnum):
     HAND_OVER = "hand over"
     OBSERVE = "observe"
     TAKE_OVER = "take over"
-    """Somebody else chose the owner; that choice stands."""
+    """Somebody else chose the owner."""
     CLEAR = "clear"
     """Somebody took the owner away."""
     CLOSE = "close"
@@ -118,7 +118,7 @@ HELD: Final = frozenset({State.CLAIMED, State.HANDED, State.EXTERNAL})
 """In these states the record counts in the load of its rep."""
 
 TRACKED: Final = frozenset({State.HANDED, State.EXTERNAL, State.CLOSED, State.UNOWNED})
-"""In these states somebody has, or had, the lead: what becomes of it is for track to follow."""
+"""In these states somebody has, or had, the lead. Track follows it."""
 
 
 class MoveImpossible(Exception):
@@ -151,7 +151,7 @@ class Record:
     source: str = ""
     """HubSpot's change source of that event."""
     rep: str | None = None
-    """The owner: by our claim, or in `elsewhere` whom somebody else chose; once it has ended, the last one."""
+    """The owner: by our claim, or in `external` whom somebody else chose; once it has ended, the last one."""
     found_owner: str | None = None
     """The owner that HubSpot had when we first looked; only where the policy keeps no owner."""
     rota: str | None = None
@@ -244,11 +244,11 @@ class Record:
         """Epoch seconds from which DynamoDB may delete the record; None while it is of use or in a load."""
         return self.changed_at // 1000 + KEPT_FOR if self.state in {*ENDED, State.ERASED} else None
 
-    def may_start(self, round: int) -> bool:  # noqa: A002 - the word of the trade
-        """Whether a message of this round may start a claim, if HubSpot has the contact.
+    def may_be_claimed_in(self, round: int) -> bool:  # noqa: A002 - the word of the trade
+        """Whether a message of this round may lead to a claim, if HubSpot has the contact.
 
-        Never for what is claimed, handed, somebody else's or erased. What was closed or left without an owner comes
-        again only in a later round than its own.
+        A lead that is claimed, handed over, external or erased is not claimed. A lead that is closed or unowned is
+        claimed again only in a later round than its own.
         """
         if self.state in {State.CLOSED, State.UNOWNED}:
             return round > self.round
@@ -258,14 +258,14 @@ class Record:
         """Whether an event tells that it was deleted at `since` or later, and none that it was restored after that."""
         return self.deleted_at > 0 and self.deleted_at >= since
 
-    # What is told of it, before it moves
+    # What is known of it, before it moves
 
     def brought_by(self, message: Message) -> Record:
-        """With what the message tells that brought it."""
-        told = self.with_deletion_times(restored_at=message.occurred_at if Kind.RESTORE in message.kinds else 0)
+        """With what is known from the message that brought it."""
+        restored = self.with_deletion_times(restored_at=message.occurred_at if Kind.RESTORE in message.kinds else 0)
         says_source = message.change_source != UNKNOWN_SOURCE or not self.source
         source = message.change_source if says_source else self.source
-        return replace(told, occurred_at=message.occurred_at, source=source)
+        return replace(restored, occurred_at=message.occurred_at, source=source)
 
     def routed(self, route: Route, policy: int, owner: str | None, shown: Mapping[str, str]) -> Record:
         """With the place that a version of the policy gives it; `owner` and `shown` are what HubSpot has of it."""
@@ -287,8 +287,8 @@ class Record:
         return replace(self, rota=None, lane=None, priority=None, rule=None, found_owner=owner)
 
     def with_deletion_times(self, *, deleted_at: int = 0, restored_at: int = 0) -> Record:
-        """With when it was deleted or restored. Only the later of the two is kept, and of two at the same moment the
-        restore: so the order in which they are told makes no difference."""
+        """With when it was deleted or restored. Only the later of the two is kept; of two at the same moment, the
+        restore. So the order in which we learn of them makes no difference."""
         deleted_at, restored_at = max(self.deleted_at, deleted_at), max(self.restored_at, restored_at)
         is_back = restored_at >= deleted_at
         return replace(self, deleted_at=0 if is_back else deleted_at, restored_at=restored_at if is_back else 0)
@@ -346,7 +346,7 @@ class Record:
         return replace(self._moved(Move.OBSERVE, at), rep=rep, waited=True, reason=None)
 
     def external(self, owner: str, reason: str | None, at: int) -> Record:
-        """To the owner whom somebody else chose."""
+        """With the owner whom somebody else chose."""
         had = tuple(rep for rep in self.owners if rep != owner)
         return replace(self._moved(Move.TAKE_OVER, at), rep=owner, had=had, reason=reason)
 
@@ -373,7 +373,7 @@ class Record:
         return replace(self._ended(Move.LOSE, at), reason="merged", merged_into=into)
 
     def erased(self, at: int) -> Record:
-        """Forgotten, whatever is told of it later.
+        """Forgotten, whatever events come later.
 
         For 120 days its id stays, so that it stays forgotten, and how often it came, against which the bookings in
         journals are held. These name the lead by its id, until they expire.
@@ -386,7 +386,7 @@ class Record:
         return replace(self, shown={}, trace=None, worth=None)
 
     def touched(self, at: int) -> Record:
-        """In the same state, with what was told of it."""
+        """Written again, in the same state."""
         return replace(self, rev=self.rev + 1, changed_at=at)
 
     def given_back(self) -> Record:

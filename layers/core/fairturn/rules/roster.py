@@ -1,4 +1,4 @@
-"""Who is on duty: whom HubSpot knows, who is not away, and who is at work by his own clock."""
+"""Who is on duty: whom HubSpot knows, who is not away, and who is at work by their own clock."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A rep as HubSpot knows him."""
+    """A rep as HubSpot knows them."""
 
     id: str
     email: str
     archived: bool
     """Deactivated. HubSpot lets such an owner be written without a word, so nobody else stops us."""
     unavailable: bool = False
-    """HubSpot has refused to take him as an owner."""
+    """HubSpot has refused to take them as an owner."""
     missed: bool = False
     """HubSpot's latest list of owners lacked them."""
 

@@ -292,8 +292,8 @@ def bookings_of(store: Store, records: Iterable[Record]) -> dict[str, Booking]:
     return bookings
 
 
-def standing(store: Store, claims: Iterable[ClaimKey]) -> dict[ClaimKey, Records]:
-    """The leads of each claim that are still claimed by it, and those of which it can't be read."""
+def still_claimed(store: Store, claims: Iterable[ClaimKey]) -> dict[ClaimKey, Records]:
+    """The leads that each claim still holds, and those whose records can't be read."""
     given = {
         claim: [each.lead for each in journal.leads]
         for claim, journal in store.journals(claims).items()

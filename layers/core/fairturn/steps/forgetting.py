@@ -1,4 +1,4 @@
-"""Forgetting: who asked to be erased, and the values of who was deleted. It takes neither HubSpot nor a policy."""
+"""Forgetting: who asked to be erased, and the values of who was deleted. It needs neither HubSpot nor a policy."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Restoring: nobody fights a person. What somebody chose right before our handover is given back.
+"""Restoring: what somebody chose right before our handover is given back, because a person's choice stands.
 
-Only the history of a lead's owner tells it, and few leads need theirs to be read.
+Only the history of a lead's owner shows such a choice. Few leads need theirs to be read.
 """
 
 from __future__ import annotations
