@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from msgspec import structs
 
 from fairturn.edges.in_force import InForce
-from fairturn.edges.items import HELD_BACK, REFUSED, UNOWNED, UNSEEN, packed
+from fairturn.edges.items import HELD_BACK, REFUSED, UNOWNED, UNSEEN
 from fairturn.edges.refusals import BrakeMoved, ClaimRefused, PolicyMoved, RecordsMoved, RosterMoved
 from fairturn.edges.store import CONFLICT_ATTEMPTS, Store, Tries
 from fairturn.errors import Contended, PolicyMissing, RecordUnreadable, TableUnavailable
@@ -204,67 +204,6 @@ def test_a_journal_comes_back_from_the_table_as_it_was_written_with_all_that_the
     store.claim(ROTA, journal, after, moves, {})
     assert store.journal(ROTA, 1) == journal
     assert store.read([ROTA], []).ledgers[ROTA] == after
-
-
-def test_a_journal_that_an_earlier_version_has_written_is_read_as_ever(store: Store, dynamodb: DynamoDBClient) -> None:
-    usual = {"weight": 1, "on_duty": True, "why": "on duty", "has_left": False, "is_due": False, "came_lately": False}
-    members = {"101": {**usual, "load": 2, "capacity": 9, "skills": ["fr"]}, "102": {**usual, "load": 0, "skills": []}}
-    before = Ledger(4, 1, 3, {ANY: {"101": 5, "102": -5}}, {"101": 3}, {"101": 7})
-    item: dict[str, Any] = {
-        "pk": {"S": f"ROTA#{ROTA}"},
-        "sk": {"S": "CLAIM#000000000005"},
-        "kind": {"S": "claim"},
-        "policy": {"N": "2"},
-        "at": {"N": "1000"},
-        "lanes": {"L": [{"S": ANY}]},
-        "members": {"B": packed(members)},
-        "before": {"B": packed(asdict(before))},
-        "leads": {"L": [{"L": [{"S": "contact#1"}, {"S": ANY}, {"S": "101"}, {"BOOL": False}, {"S": "900"}]}]},
-    }
-    dynamodb.put_item(TableName="fairturn", Item=item)
-    assert store.journal(ROTA, 5) == Claim(
-        before,
-        policy=2,
-        at=1_000,
-        lanes=frozenset({ANY}),
-        members={"101": Member(skills=frozenset({"fr"}), load=2, capacity=9), "102": Member()},
-        leads=(Given("contact#1", ANY, "101", ("900",)),),
-    )
-
-
-@pytest.mark.parametrize(
-    ("row", "verdict"),
-    [
-        ({}, Verdict()),
-        ({"on_duty": False, "why": "outside working hours"}, Verdict(Code.OFF)),
-        ({"on_duty": False, "why": "away until 2026-12-31"}, Verdict(Code.AWAY, until="2026-12-31")),
-        ({"on_duty": False, "why": "away until 2026-12-31 15:30"}, Verdict(Code.AWAY, until="2026-12-31T15:30")),
-        ({"on_duty": False, "has_left": True, "why": "not known to HubSpot"}, Verdict(Code.UNKNOWN, Source.HUBSPOT)),
-        (
-            {"on_duty": False, "has_left": True, "why": "deactivated in HubSpot"},
-            Verdict(Code.DEACTIVATED, Source.HUBSPOT),
-        ),
-        ({"on_duty": False, "has_left": True, "why": "refused by HubSpot"}, Verdict(Code.REFUSED, Source.HUBSPOT)),
-    ],
-)
-def test_a_verdict_that_an_earlier_version_has_written_in_words_is_read(
-    store: Store, dynamodb: DynamoDBClient, row: dict[str, Any], verdict: Verdict
-) -> None:
-    journal: tuple[Any, ...] = (
-        (0, 0, 0),
-        (1, 1_000, [ANY]),
-        ["101"],
-        {},
-        [None],
-        [None],
-        [row],
-        [["contact#1", ANY, "101", False]],
-    )
-    key = {"pk": {"S": f"ROTA#{ROTA}"}, "sk": {"S": "CLAIM#000000000001"}}
-    dynamodb.put_item(TableName="fairturn", Item={**key, "kind": {"S": "claim"}, "journal": {"B": packed(journal)}})
-    claim = store.journal(ROTA, 1)
-    assert isinstance(claim, Claim)
-    assert claim.members == {"101": Member(verdict=verdict)}
 
 
 def test_a_ledger_and_a_giving_back_keep_whose_grace_was_taken(store: Store) -> None:

@@ -38,7 +38,7 @@ from fairturn.rules.policy import Mode, Priority
 from fairturn.rules.record import Record, Records, State
 from fairturn.rules.roster import Owner
 from fairturn.rules.terms import Pointer, Version
-from fairturn.rules.verdict import Code, Source, Verdict
+from fairturn.rules.verdict import ON_DUTY, Code, Source, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -213,8 +213,6 @@ def to_journal(item: Item, version: int) -> Claim | GivingBack:
 
 
 def _to_claim(item: Item) -> Claim:
-    if "journal" not in item:
-        return _to_claim_of_old(item)
     (version, policy, turns), (now, at, lanes), reps, balances, last, grace, members, leads = _unpacked(item["journal"])
 
     def of_each(row: Iterable[Any]) -> dict[str, Any]:
@@ -231,46 +229,23 @@ def _to_claim(item: Item) -> Claim:
     )
 
 
-def _to_claim_of_old(item: Item) -> Claim:
-    """A journal as earlier versions of this program have written it."""
-    return Claim(
-        before=Ledger(**_unpacked(item["before"])),
-        policy=item["policy"],
-        at=item["at"],
-        lanes=frozenset(item["lanes"]),
-        members={rep: _to_member(row) for rep, row in _unpacked(item["members"]).items()},
-        leads=_to_given(item["leads"]),
-    )
-
-
 def _member_row(member: Member) -> Item:
     """What is not as usual with a rep."""
     usual = asdict(Member())
     row = {name: value for name, value in asdict(member).items() if value != usual[name]}
     row |= {"skills": sorted(member.skills)} if member.skills else {}
-    said = member.verdict
-    return row | ({"verdict": [said.code, said.source, *filter(None, [said.until])]} if "verdict" in row else {})
+    verdict = member.verdict
+    code = {"verdict": [verdict.code, verdict.source, *filter(None, [verdict.until])]}
+    return row | (code if "verdict" in row else {})
 
 
 def _to_member(row: Item) -> Member:
-    told = {name: row[name] for name in row.keys() - {"on_duty", "why", "has_left"}}
-    verdict = _to_verdict(*row["verdict"]) if "verdict" in row else _to_verdict_of_old(row)
-    return Member(**told | {"skills": frozenset(row.get("skills", ())), "verdict": verdict})
+    verdict = _to_verdict(*row["verdict"]) if "verdict" in row else ON_DUTY
+    return Member(**row | {"skills": frozenset(row.get("skills", ())), "verdict": verdict})
 
 
 def _to_verdict(code: str, source: str, until: str | None = None) -> Verdict:
     return Verdict(Code(code), Source(source), until)
-
-
-def _to_verdict_of_old(row: Item) -> Verdict:
-    """A verdict as earlier versions of this program have written it: whether somebody may get leads, and a text."""
-    if row.get("has_left"):
-        codes = {"deactivated in HubSpot": Code.DEACTIVATED, "refused by HubSpot": Code.REFUSED}
-        return Verdict(codes.get(row.get("why", ""), Code.UNKNOWN), Source.HUBSPOT)
-    if row.get("on_duty", True):
-        return Verdict()
-    _, away, until = row.get("why", "").partition("away until ")
-    return Verdict(Code.AWAY, until=until.replace(" ", "T")) if away else Verdict(Code.OFF)
 
 
 def _to_given(rows: Iterable[Sequence[Any]]) -> tuple[Given, ...]:
