@@ -33,9 +33,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.table import Table
-from fairturn_console.cli import POLICY
 from fairturn_console.policy import file
 from fairturn_console.template import PATH
+from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import REGION
 from fairturn_sandbox.serve import INSIDE, opened

@@ -28,9 +28,9 @@ from fairturn.edges.store import Store
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
-from fairturn_console.cli import POLICY
 from fairturn_console.policy import applying, file
 from fairturn_console.template import PATH
+from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
 from fairturn_sandbox.portal import Portal
 from fairturn_sandbox.portal_api import slow

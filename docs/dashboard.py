@@ -174,8 +174,8 @@ def _draw_alarms(axes: Axes, title: str, ringing: Mapping[str, bool]) -> None:
 
 def main() -> None:
     """Let the demo's day happen and draw what its dashboard shows."""
-    from fairturn_console.cli import POLICY
     from fairturn_console.policy.file import check
+    from fairturn_console.terminal import POLICY
     from fairturn_sandbox.demo import day
     from fairturn_sandbox.story import START
 

@@ -27,9 +27,10 @@ from fairturn.rules.roster import Owner
 from fairturn.rules.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from fairturn.rules.signature import sign as sign_request
 from fairturn_console import dead_letters, deployment
-from fairturn_console.cli import POLICY, app
+from fairturn_console.cli import app
 from fairturn_console.policy import written
 from fairturn_console.template import PATH
+from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import ACCOUNT, Stack
 from fairturn_sandbox.portal import Portal

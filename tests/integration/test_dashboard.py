@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from docs.dashboard import draw, lines
 from fairturn.telemetry import NAMESPACE
-from fairturn_console.cli import POLICY
 from fairturn_console.policy.file import check
 from fairturn_console.template import PATH
+from fairturn_console.terminal import POLICY
 from fairturn_sandbox.demo import day
 from fairturn_sandbox.story import START
 from tests.unit.test_monitoring import BY_ROTA, IN_ALL

@@ -25,9 +25,9 @@ from fairturn.edges.queues import MAX_GROWING_DELAY
 from fairturn.edges.store import Store
 from fairturn.rules.record import State, milliseconds
 from fairturn.settings import settings
-from fairturn_console.cli import POLICY
 from fairturn_console.policy import applying, file, written
 from fairturn_console.template import PATH, Template
+from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import STACK, aws
 from fairturn_sandbox.portal import OWNER, Portal

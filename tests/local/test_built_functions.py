@@ -25,9 +25,9 @@ from fairturn.rules.events import Message
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import State
 from fairturn.settings import Settings
-from fairturn_console.cli import POLICY
 from fairturn_console.policy import file
 from fairturn_console.template import PATH, Template
+from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import REGION, STACK
 from fairturn_sandbox.portal_api import BAD_GATEWAY, SECONDLY, TEN_SECONDLY, Fault

@@ -15,9 +15,9 @@ import pytest
 from fairturn.edges.store import Store
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import State
-from fairturn_console.cli import POLICY
 from fairturn_console.policy import file
 from fairturn_console.template import PATH
+from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import EVERYWHERE, STACK
 from fairturn_sandbox.serve import CONTACT, opened
