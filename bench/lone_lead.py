@@ -32,8 +32,9 @@ from fairturn_console.policy import applying, file
 from fairturn_console.template import PATH
 from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
+from fairturn_sandbox.faults import slow
 from fairturn_sandbox.portal import Portal
-from fairturn_sandbox.portal_api import slow
+from fairturn_sandbox.portal_api import served
 from fairturn_sandbox.sandbox import Sandbox
 from fairturn_sandbox.story import furnish
 
@@ -70,7 +71,7 @@ def opened() -> Iterator[Sandbox]:
     policy = file.load(PATH.parent / POLICY)
     portal = Portal(Random(1), token="bench", secret=events.SECRET, webhook_url=events.URL)  # noqa: S106 - opens nothing
     given: dict[str, Any] = {"HubSpotPortalId": portal.id, "WebhookKey": events.KEY}
-    with portal, Sandbox(portal, start=START, log=io.StringIO(), parameters=given) as sandbox:
+    with served(portal), Sandbox(portal, start=START, log=io.StringIO(), parameters=given) as sandbox:
         furnish(portal, policy)
         crm = HubSpot(lambda _: portal.token, portal.url)
         applying.apply(policy, Store(boto3.client("dynamodb"), settings().table), crm, milliseconds(START))

@@ -36,8 +36,9 @@ from fairturn_console.policy import applying, written
 from fairturn_console.template import Template
 from fairturn_sandbox.cloud import KEYS
 from fairturn_sandbox.events import SECRET, URL
+from fairturn_sandbox.faults import TEN_SECONDLY, Fault, slow
 from fairturn_sandbox.portal import Portal
-from fairturn_sandbox.portal_api import TEN_SECONDLY, Fault, slow
+from fairturn_sandbox.portal_api import served
 from fairturn_sandbox.story import furnish
 from tests.integration.conftest import create_table
 from tests.proof.conftest import connect, running
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn_sandbox.portal import Record
+    from fairturn_sandbox.records import Contact
     from fairturn_sandbox.webhooks import WebhookRequest
 
 ROOT: Final = Path(__file__).parents[1]
@@ -168,10 +169,10 @@ class Neighbour(Portal):
         self._taken.append(now)
         return self._late
 
-    def write(self, record: Record, properties: Mapping[str, str], source: str, *more: Any, **others: Any) -> None:
+    def write(self, contact: Contact, properties: Mapping[str, str], source: str, *more: Any, **others: Any) -> None:
         if properties.get(OWNER):
-            self.owned[record.id].append((time.monotonic(), properties[OWNER]))
-        super().write(record, properties, source, *more, **others)
+            self.owned[contact.id].append((time.monotonic(), properties[OWNER]))
+        super().write(contact, properties, source, *more, **others)
 
     def most_in_ten_seconds(self) -> int:
         """The most calls that came within any ten seconds."""
@@ -384,7 +385,7 @@ def account(url: str, portal: Neighbour, *, capacity: int | None = None) -> Iter
         client = connect(url)
         create_table(client, table)
         stack.callback(client.delete_table, TableName=table)
-        stack.enter_context(portal)
+        stack.enter_context(served(portal))
         furnish(portal, policy)
         crm = HubSpot(lambda _: portal.token, portal.url)
         applying.apply(policy, Store(client, table), crm, int(time.time() * 1000))

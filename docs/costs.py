@@ -32,6 +32,7 @@ from fairturn_console.template import Template
 from fairturn_console.units import Meter, indexes, size
 from fairturn_sandbox.events import KEY, SECRET, URL
 from fairturn_sandbox.portal import Portal
+from fairturn_sandbox.portal_api import served
 from fairturn_sandbox.sandbox import Sandbox
 from fairturn_sandbox.story import furnish
 
@@ -167,7 +168,7 @@ class Run:
     def __enter__(self) -> Self:
         parameters: dict[str, str | int] = {"HubSpotPortalId": self._portal.id, "WebhookKey": KEY}
         with ExitStack() as stack:
-            stack.enter_context(self._portal)
+            stack.enter_context(served(self._portal))
             stack.enter_context(patch.object(wiring, "Store", self._metered))
             sandbox = Sandbox(self._portal, start=START, log=self._log, parameters=parameters)
             self._sandbox = stack.enter_context(sandbox)

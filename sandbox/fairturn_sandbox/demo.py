@@ -12,8 +12,9 @@ from fairturn.edges.in_force import InForce
 from fairturn.edges.store import Store
 from fairturn.settings import settings
 from fairturn_sandbox.events import KEY, SECRET, URL
+from fairturn_sandbox.faults import AS_HUBSPOT_DOES
 from fairturn_sandbox.portal import Portal
-from fairturn_sandbox.portal_api import AS_HUBSPOT_DOES
+from fairturn_sandbox.portal_api import served
 from fairturn_sandbox.report import Report
 from fairturn_sandbox.sandbox import Sandbox
 from fairturn_sandbox.story import START, Story
@@ -59,7 +60,7 @@ def day(
     parameters: dict[str, str | int] = {"HubSpotPortalId": portal.id, "WebhookKey": KEY}
     with (
         log.open("w", encoding="utf-8") as logs,
-        portal,
+        served(portal),
         Sandbox(portal, start=START, log=logs, parameters=parameters) as sandbox,
     ):
         story = Story(portal, sandbox, policy, chance, say, leads).tell()

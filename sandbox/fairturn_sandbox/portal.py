@@ -1,10 +1,9 @@
-"""A HubSpot portal in memory, real over HTTP: what the sandbox and the tests talk to instead of HubSpot.
+"""A HubSpot portal in memory: what the sandbox and the tests have instead of HubSpot.
 
-It keeps owners, contacts, companies, users and property definitions, answers calls to its API (portal_api.py)
-and sends webhooks about every change (webhooks.py). It remembers a while of its past (portal_past.py), because its
-reads can lie. A story is told through the methods of `Portal`:
-`create_contact`, `change`, `merge` and so on. Its clock is `time.time()`, its chance one seeded `Random`, and
-its times are epoch milliseconds.
+It keeps owners, contacts and property definitions (records.py) and sends webhooks about every change (webhooks.py). Its
+API is served by portal_api.py. It remembers a while of its past (portal_past.py), because its reads can lie
+(faults.py). A story is told through the methods of `Portal`: `create_contact`, `change`, `merge` and so on. Its clock
+is `time.time()`, its chance one seeded `Random`, and its times are epoch milliseconds.
 """
 
 from __future__ import annotations
@@ -12,24 +11,19 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
-from threading import RLock, Thread
-from typing import TYPE_CHECKING, Final
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Final
 
-from fairturn_sandbox.portal_api import BAD_GATEWAY, TEN_SECONDLY, Fault, Lies, PortalApi
+from fairturn_sandbox.faults import BAD_GATEWAY, TEN_SECONDLY, Fault, Lies
 from fairturn_sandbox.portal_past import Past
+from fairturn_sandbox.records import Contact, Flaw, PortalOwner, Property
 from fairturn_sandbox.webhooks import DEFAULT_SUBSCRIPTIONS, WebhookRequest, Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from random import Random
-    from typing import Self
-
-    from werkzeug.serving import BaseWSGIServer
-
-    from fairturn_sandbox.portal_api import Json
 
 OWNER: Final = "hubspot_owner_id"
 MERGED_IDS: Final = "hs_merged_object_ids"
@@ -47,51 +41,8 @@ LEAD_STATUSES: Final = """
 """.split()  # noqa: SIM905
 
 
-@dataclass(slots=True)
-class PortalOwner:
-    """A user who can own records."""
-
-    id: str
-    email: str
-    first: str
-    last: str
-    user: int
-    archived: bool = False
-
-
-@dataclass(slots=True)
-class Record:
-    """A contact, company or user; `owners` is the history of its owner, latest first."""
-
-    type: str
-    id: str
-    properties: dict[str, str | None]
-    owners: list[dict[str, str | None]] = field(default_factory=list)
-    archived: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Property:
-    """A property that records may have; without options, any text."""
-
-    name: str
-    options: Mapping[str, str] = field(default_factory=dict)
-    """Internal value → label."""
-    read_only: bool = False
-    group: str = "contactinformation"
-
-
-@dataclass(frozen=True, slots=True)
-class Flaw:
-    """Why a property's value is refused, in HubSpot's words."""
-
-    property: str
-    code: str
-    message: str
-
-
 class Portal:
-    """One portal. Start it, or use it as a context manager; then its API answers at `url`."""
+    """One portal. While `portal_api.served` serves it, its API answers at `url`."""
 
     def __init__(
         self,
@@ -104,22 +55,19 @@ class Portal:
         app_id: int = 54321,
         subscriptions: Iterable[str] = DEFAULT_SUBSCRIPTIONS,
         generic: bool = False,
-        host: str = "127.0.0.1",
     ) -> None:
-        """`secret` signs the webhooks to `webhook_url`; for `subscriptions` and `generic` see `Webhooks`.
-
-        The API answers at `host`.
-        """
+        """`secret` signs the webhooks to `webhook_url`; for `subscriptions` and `generic` see `Webhooks`."""
         self.id = id
         self.app_id = app_id
+        self.url = ""
+        """Where its API answers; empty while it is not served."""
         self.token = token
         """The access token that the API takes."""
         self.lacking: set[str] = set()
         """The scopes that the token has not."""
         self.owners: dict[str, PortalOwner] = {}
-        self.records: dict[str, dict[str, Record]] = {"contacts": {}, "companies": {}, "users": {}}
+        self.contacts: dict[str, Contact] = {}
         self.properties: dict[str, Property] = {}
-        self.groups = {"contactinformation"}
         self.calls: Counter[tuple[str, str]] = Counter()
         """How often each (method, path template) was called, failed calls included."""
         self.faults: deque[Fault] = deque()
@@ -144,9 +92,6 @@ class Portal:
             subscriptions=subscriptions,
             generic=generic,
         )
-        self._api = PortalApi(self)
-        self._host = host
-        self._server: BaseWSGIServer | None = None
         self._past = Past()
         self._merged: dict[str, str] = {}
         self._down_until = 0
@@ -177,12 +122,11 @@ class Portal:
         *,
         options: Iterable[str] | Mapping[str, str] = (),
         read_only: bool = False,
-        group: str = "contactinformation",
     ) -> Property:
-        """Let records have this property. Options go by internal value → label; without labels, they are made up."""
+        """Let contacts have this property. Options go by internal value → label; without labels, they are made up."""
         labels = options if isinstance(options, Mapping) else {each: _label(each) for each in options}
         with self.lock:
-            self.properties[name] = Property(name, labels, read_only, group)
+            self.properties[name] = Property(name, labels, read_only)
             return self.properties[name]
 
     def create_contact(
@@ -195,23 +139,24 @@ class Portal:
         """Create a contact. Gives its id, the given one or the next. ValueError: the API would refuse these values."""
         with self.lock:
             self._check(properties)
-            record = self._new("contacts", source, at, id)
-            self._announce("creation", record.id, source, at, changeFlag="CREATED")
-            self.write(record, properties, source, at)
-            return self._insert(record)  # at last, so that no read ever finds it without its properties
+            moment, made = _iso(_now() if at is None else at), id or self._next_id()
+            own = {
+                "hs_object_id": made,
+                "hs_object_source": source,
+                "createdate": moment,
+                "lastmodifieddate": moment,
+            }
+            contact = Contact(made, {**own})
+            self._announce("creation", made, source, at, changeFlag="CREATED")
+            self.write(contact, properties, source, at)
+            self._remember(made)
+            self.contacts[made] = contact  # at last, so that no read ever finds it without its properties
+            return made
 
-    def add_company(self, properties: Mapping[str, str]) -> str:
-        """Add a company. Gives its id."""
-        return self._add("companies", properties)
-
-    def add_user(self, properties: Mapping[str, str]) -> str:
-        """Add a record of the users object (0-115). Gives its id."""
-        return self._add("users", properties)
-
-    def contact(self, contact: str) -> Record:
+    def contact(self, contact: str) -> Contact:
         """The contact of this id, or the one that it was merged into. KeyError: there is none."""
         with self.lock:
-            return self.records["contacts"][self._survivor(contact)]
+            return self.contacts[self._survivor(contact)]
 
     def change(
         self,
@@ -235,13 +180,12 @@ class Portal:
         The survivor keeps all that the first one had, its owner too, and has the rest from the second.
         """
         with self.lock:
-            contacts = self.records["contacts"]
-            other, survivor, new = contacts[merged], contacts[primary], self._next_id()
-            self._remember("contacts", primary, merged, new)
-            del contacts[merged], contacts[primary]
+            other, survivor, new = self.contacts[merged], self.contacts[primary], self._next_id()
+            self._remember(primary, merged, new)
+            del self.contacts[merged], self.contacts[primary]
             earlier = [survivor.properties.get(MERGED_IDS), other.properties.pop(MERGED_IDS, None)]
             survivor.id = new
-            contacts[survivor.id] = survivor
+            self.contacts[new] = survivor
             self._merged |= {primary: survivor.id, merged: survivor.id}
             moved = {
                 name: value for name, value in other.properties.items() if value and not survivor.properties.get(name)
@@ -263,23 +207,23 @@ class Portal:
     def delete(self, contact: str, source: str = "CRM_UI", at: int | None = None) -> None:
         """Delete a contact; it can be restored."""
         with self.lock:
-            record = self.contact(contact)
-            self._remember("contacts", record.id)
-            record.archived = True
-            self._announce("deletion", record.id, source, at, changeFlag="DELETED")
+            found = self.contact(contact)
+            self._remember(found.id)
+            found.archived = True
+            self._announce("deletion", found.id, source, at, changeFlag="DELETED")
 
     def restore(self, contact: str, source: str = "CRM_UI", at: int | None = None) -> None:
         """Restore a deleted contact. KeyError: it was erased, or merged into another."""
         with self.lock:
-            self._remember("contacts", contact)
-            self.records["contacts"][contact].archived = False
+            self._remember(contact)
+            self.contacts[contact].archived = False
             self._announce("restore", contact, source, at)
 
     def privacy_delete(self, contact: str, source: str = "CRM_UI", at: int | None = None) -> None:
         """Erase a contact for good. Two events tell of it, in any order."""
         with self.lock:
-            self._remember("contacts", contact)
-            del self.records["contacts"][contact]
+            self._remember(contact)
+            del self.contacts[contact]
             self._announce("privacyDeletion", contact, source, at)
             self._announce("deletion", contact, source, at, changeFlag="DELETED")
 
@@ -317,32 +261,6 @@ class Portal:
 
     # The API -----------------------------------------------------------------------------------------------
 
-    @property
-    def url(self) -> str:
-        """Where the API of the started portal answers."""
-        if self._server is None:
-            raise RuntimeError("the portal is not started")
-        return f"http://{self._host}:{self._server.server_port}"
-
-    def start(self) -> None:
-        """Let the API answer, on a free port."""
-        self._server = self._api.serve(self._host)
-        Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def stop(self) -> None:
-        """Let the API answer no more."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     def fault(self) -> Fault:
         """What befalls the call that is being made."""
         if _now() < self._down_until:
@@ -351,28 +269,28 @@ class Portal:
             return self.faults.popleft()
         return self.random.choice(self.usual_faults) if self.random.random() < self.fault_rate else Fault(None)
 
-    def find(self, type: str, record: str, moment: float = inf) -> Record | None:  # noqa: A002
-        """The record of this id, or the one that it was merged into, unless it is deleted; as it was at a moment."""
-        found = self._at(type, record, moment)
-        if found is None and record in self._merged:
-            return self.find(type, self._merged[record], moment)
+    def find(self, contact: str, moment: float = inf) -> Contact | None:
+        """The contact of this id, or the one that it was merged into, unless it is deleted; as it was at a moment."""
+        found = self._at(contact, moment)
+        if found is None and contact in self._merged:
+            return self.find(self._merged[contact], moment)
         return None if found is None or found.archived else found
 
-    def seen(self, type: str, record: str) -> Record | None:  # noqa: A002
+    def seen(self, contact: str) -> Contact | None:
         """What a read finds under this id, which may be the past."""
-        return self.find(type, record, self._moment())
+        return self.find(contact, self._moment())
 
-    def listed(self, type: str) -> list[Record]:  # noqa: A002
+    def all_seen(self) -> list[Contact]:
         """All that a search finds, each by itself, which may be the past."""
-        ids = dict.fromkeys([*self.records[type], *self._past.ids(type)])
-        found = [self._at(type, record, self._moment()) for record in ids]
-        return [record for record in found if record is not None and not record.archived]
+        ids = dict.fromkeys([*self.contacts, *self._past.ids()])
+        found = [self._at(contact, self._moment()) for contact in ids]
+        return [contact for contact in found if contact is not None and not contact.archived]
 
-    def is_silent(self) -> bool:
+    def loses_all(self) -> bool:
         """Whether the answer that is being made has no results at all."""
         return self._happens(self.lies.empty)
 
-    def told(self, results: list[Json]) -> list[Json]:
+    def without_lost(self, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """What the answer that is being made has of these results."""
         if not results or not self._happens(self.lies.partial):
             return results
@@ -399,27 +317,27 @@ class Portal:
 
     def write(
         self,
-        record: Record,
+        contact: Contact,
         properties: Mapping[str, str],
         source: str,
         at: int | None = None,
         by: str | None = None,
     ) -> None:
-        """Change a record; only what becomes different is an event. `by`: as for `change`."""
-        self._remember(record.type, record.id)
+        """Change a contact; only what becomes different is an event. `by`: as for `change`."""
+        self._remember(contact.id)
         moment = _iso(_now() if at is None else at)
         for name, value in properties.items():
-            if (record.properties.get(name) or "") == value:
+            if (contact.properties.get(name) or "") == value:
                 continue
-            record.properties[name] = value or None
-            record.properties["lastmodifieddate"] = moment
+            contact.properties[name] = value or None
+            contact.properties["lastmodifieddate"] = moment
             if name == OWNER:
                 writer = by or (str(self.app_id) if source == "INTEGRATION" else None)
                 change = {"value": value, "timestamp": moment, "sourceType": source, "sourceId": writer}
-                record.owners.insert(0, change)
+                contact.owners.insert(0, change)
                 if value:
-                    record.properties["hubspot_owner_assigneddate"] = moment
-            self._announce("propertyChange", record.id, source, at, by=by, propertyName=name, propertyValue=value)
+                    contact.properties["hubspot_owner_assigneddate"] = moment
+            self._announce("propertyChange", contact.id, source, at, by=by, propertyName=name, propertyValue=value)
 
     # Within ------------------------------------------------------------------------------------------------
 
@@ -427,46 +345,24 @@ class Portal:
         self._last_id += self.random.randint(1, 50)
         return str(self._last_id)
 
-    def _survivor(self, record: str) -> str:
-        while record in self._merged:
-            record = self._merged[record]
-        return record
+    def _survivor(self, contact: str) -> str:
+        while contact in self._merged:
+            contact = self._merged[contact]
+        return contact
 
-    def _new(self, type: str, source: str, at: int | None = None, id: str | None = None) -> Record:  # noqa: A002
-        moment, record = _iso(_now() if at is None else at), id or self._next_id()
-        own = {
-            "hs_object_id": record,
-            "hs_object_source": source,
-            "createdate": moment,
-            "lastmodifieddate": moment,
-        }
-        return Record(type, record, {**own})
-
-    def _insert(self, record: Record) -> str:
-        """Let the portal have a new record from now on."""
-        self._remember(record.type, record.id)
-        self.records[record.type][record.id] = record
-        return record.id
-
-    def _add(self, type: str, properties: Mapping[str, str]) -> str:  # noqa: A002
-        with self.lock:
-            record = self._new(type, "CRM_UI")
-            record.properties |= properties
-            return self._insert(record)
-
-    def _remember(self, type: str, *records: str) -> None:  # noqa: A002
+    def _remember(self, *contacts: str) -> None:
         """Keep what is under these ids now, and will be no more."""
         now = _now()
         self._past.forget(now - self.lies.lag * 1_000)
-        for record in records:
-            self._past.keep(type, record, self.records[type].get(record), now)
+        for contact in contacts:
+            self._past.keep(contact, self.contacts.get(contact), now)
 
-    def _at(self, type: str, record: str, moment: float) -> Record | None:  # noqa: A002
+    def _at(self, contact: str, moment: float) -> Contact | None:
         """What was under this id at a moment."""
-        return self._past.at(type, record, moment, self.records[type].get(record))
+        return self._past.at(contact, moment, self.contacts.get(contact))
 
     def _moment(self) -> float:
-        """As of when a read shows a record; endless: as of now."""
+        """As of when a read shows a contact; endless: as of now."""
         return _now() - self.random.uniform(0, self.lies.lag) * 1_000 if self._happens(self.lies.stale) else inf
 
     def _happens(self, rate: float) -> bool:
@@ -477,9 +373,9 @@ class Portal:
             raise ValueError("; ".join(flaw.message for flaw in flaws))
 
     def _announce(
-        self, kind: str, record: str, source: str, at: int | None, by: str | None = None, **details: object
+        self, kind: str, contact: str, source: str, at: int | None, by: str | None = None, **details: object
     ) -> None:
-        self.webhooks.announce(kind, record, source, _now() if at is None else at, by, **details)
+        self.webhooks.announce(kind, contact, source, _now() if at is None else at, by, **details)
 
 
 def _label(name: str) -> str:

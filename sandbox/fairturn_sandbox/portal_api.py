@@ -1,26 +1,27 @@
 """The API side of the HubSpot simulator: the calls that Fairturn makes, in HubSpot's own forms, over HTTP.
 
-Refusals have HubSpot's forms too: 400 for a whole batch, 207 with errors, 401, 409. What happens on a bad day
-(429, a gateway's 502, a late answer) is a `Fault`. How far the answer to a read is from the truth, on any day, is
-said by `Lies`; writes always meet the truth.
+Refusals have HubSpot's forms too: 400 for a whole batch, 207 with errors, 401. What else may be wrong with an answer is
+in faults.py.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from datetime import datetime
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from flask import Flask, Response, jsonify, request
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from fairturn_sandbox.portal import Flaw, Portal, Property, Record
+    from fairturn_sandbox.portal import Portal
+    from fairturn_sandbox.records import Contact, Flaw, Property
 
 Json = dict[str, Any]
 Answer = tuple[Json, int]
@@ -40,55 +41,6 @@ SCOPES: Final = {
 ALWAYS_READ: Final = ("hs_object_id", "createdate", "lastmodifieddate")
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What befalls one call: an answer that isn't the portal's, or (`status` None) the right one, late."""
-
-    status: int | None
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    delay: float = 0.0
-    """Seconds, real ones."""
-
-
-def _limit(policy: str) -> Fault:
-    body = {
-        "status": "error",
-        "message": f"You have reached your {policy.lower()} limit.",
-        "errorType": "RATE_LIMIT",
-        "policyName": policy,
-    }
-    return Fault(429, json.dumps(body).encode(), {"content-type": "application/json"})
-
-
-TEN_SECONDLY: Final = _limit("TEN_SECONDLY_ROLLING")
-SECONDLY: Final = _limit("SECONDLY")
-DAILY: Final = _limit("DAILY")
-BAD_GATEWAY: Final = Fault(502, b"<html><title>502 Bad Gateway</title></html>", {"content-type": "text/html"})
-
-
-def slow(seconds: float) -> Fault:
-    """The right answer, late."""
-    return Fault(None, delay=seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Lies:
-    """How the answers to reads may be wrong, although they look right. By default they are never wrong."""
-
-    stale: float = 0.0
-    """How likely a record of a read is shown as it was at a moment within the lag, 0 to 1."""
-    lag: float = 15.0
-    """How long ago that moment is at most, in seconds."""
-    empty: float = 0.0
-    """How likely the answer to a batch read, or a page of owners, is a 200 without results, 0 to 1."""
-    partial: float = 0.0
-    """How likely an answer lacks some of its results, without a word of them, 0 to 1."""
-
-
-AS_HUBSPOT_DOES: Final = Lies(stale=0.2, empty=0.01, partial=0.02)
-
-
 class RefusedError(Exception):
     """The API refuses a call; `body` is HubSpot's JSON."""
 
@@ -98,36 +50,42 @@ class RefusedError(Exception):
         self.body = {"status": "error", "category": category, "message": message, **more}
 
 
+@contextmanager
+def served(portal: Portal, host: str = "127.0.0.1") -> Iterator[Portal]:
+    """Let the portal's API answer on a free port of `host`."""
+    server = make_server(host, 0, PortalApi(portal).web, threaded=True, request_handler=_QuietHandler)
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    portal.url = f"http://{host}:{server.server_port}"
+    try:
+        yield portal
+    finally:
+        portal.url = ""
+        server.shutdown()
+        server.server_close()
+
+
 class PortalApi:
-    """One portal's API. `serve` makes it answer on a free port."""
+    """One portal's API, as a WSGI application."""
 
     def __init__(self, portal: Portal) -> None:
         self._portal = portal
-        self._web = Flask("portal")
-        self._web.before_request(self._befall)
-        self._web.register_error_handler(RefusedError, self._refuse)
+        self.web = Flask("portal")
+        self.web.before_request(self._befall)
+        self.web.register_error_handler(RefusedError, self._refuse)
         for method, path, view in (
-            ("POST", "/crm/v3/objects/<type>/batch/read", self._batch_read),
-            ("POST", "/crm/v3/objects/<type>/batch/update", self._batch_update),
-            ("POST", "/crm/v3/objects/<type>/search", self._search),
-            ("PATCH", "/crm/v3/objects/<type>/<record>", self._update),
+            ("POST", "/crm/v3/objects/contacts/batch/read", self._batch_read),
+            ("POST", "/crm/v3/objects/contacts/batch/update", self._batch_update),
+            ("POST", "/crm/v3/objects/contacts/search", self._search),
             ("GET", "/crm/v3/owners", self._owners),
             ("GET", "/crm/v3/properties/contacts", self._properties),
-            ("POST", "/crm/v3/properties/contacts", self._create_property),
-            ("GET", "/crm/v3/properties/contacts/groups", self._groups),
-            ("POST", "/crm/v3/properties/contacts/groups", self._create_group),
         ):
             answer = self._answering(view)
-            self._web.add_url_rule(path, f"{method} {path}", answer, methods=[method], strict_slashes=False)
+            self.web.add_url_rule(path, f"{method} {path}", answer, methods=[method], strict_slashes=False)
 
-    def serve(self, host: str) -> BaseWSGIServer:
-        """Bind a port; the caller runs the server."""
-        return make_server(host, 0, self._web, threaded=True, request_handler=_QuietHandler)
-
-    def _answering(self, view: Callable[..., Answer]) -> Callable[..., tuple[Response, int]]:
-        def answer(**arguments: str) -> tuple[Response, int]:
+    def _answering(self, view: Callable[[], Answer]) -> Callable[[], tuple[Response, int]]:
+        def answer() -> tuple[Response, int]:
             with self._portal.lock:
-                body, status = view(**arguments)
+                body, status = view()
                 return jsonify(body), status
 
         return answer
@@ -155,24 +113,23 @@ class PortalApi:
             trace = UUID(int=self._portal.random.getrandbits(128))
         return jsonify({**refused.body, "correlationId": str(trace)}), refused.status
 
-    def _batch_read(self, type: str) -> Answer:  # noqa: A002 - HubSpot's word
+    def _batch_read(self) -> Answer:
         body = _body()
-        found: dict[str, Record] = {}
+        found: dict[str, Contact] = {}
         missing: list[str] = []
         inputs = _inputs(body, HISTORY_LIMIT if body.get("propertiesWithHistory") else BATCH_LIMIT)
-        known = _known(type)
-        if self._portal.is_silent():
+        if self._portal.loses_all():
             return _batch([], [])
         for wanted in inputs:
-            record = self._portal.seen(known, wanted["id"])
-            if record is None:
+            contact = self._portal.seen(wanted["id"])
+            if contact is None:
                 missing.append(wanted["id"])
             else:
-                found[record.id] = record
+                found[contact.id] = contact
         errors = [_not_found({"ids": missing})] if missing else []
-        return _batch(self._portal.told([_shown(record, body) for record in found.values()]), errors)
+        return _batch(self._portal.without_lost([_shown(contact, body) for contact in found.values()]), errors)
 
-    def _batch_update(self, type: str) -> Answer:  # noqa: A002
+    def _batch_update(self) -> Answer:
         portal, inputs = self._portal, _inputs(_body())
         meanwhile, portal.before_update = portal.before_update, None
         if meanwhile is not None:
@@ -188,42 +145,33 @@ class PortalApi:
         for write in inputs:
             trace = write.get("objectWriteTraceId")
             context = {"objectWriteTraceId": [trace]} if trace else {"ids": [write["id"]]}
-            record = portal.find(_known(type), write["id"])
-            if record is None or record.id != write["id"]:  # ids of merged contacts work everywhere but here
+            contact = portal.find(write["id"])
+            if contact is None or contact.id != write["id"]:  # ids of merged contacts work everywhere but here
                 errors.append(_not_found(context))
-            elif flaws[record.id]:
-                errors.append({**_invalid(flaws[record.id]).body, "context": context})
+            elif flaws[contact.id]:
+                errors.append({**_invalid(flaws[contact.id]).body, "context": context})
             else:
-                portal.write(record, write["properties"], "INTEGRATION")
-                results.append(_shown(record, {"properties": list(write["properties"])}))
+                portal.write(contact, write["properties"], "INTEGRATION")
+                results.append(_shown(contact, {"properties": list(write["properties"])}))
         return _batch(results, errors)
 
-    def _update(self, type: str, record: str) -> Answer:  # noqa: A002
-        found = self._portal.find(_known(type), record)
-        if found is None:
-            raise RefusedError(404, "OBJECT_NOT_FOUND", "The record does not exist.")
-        properties = _body()["properties"]
-        if flaws := self._portal.flaws(properties, found.id):
-            raise _invalid(flaws)
-        self._portal.write(found, properties, "INTEGRATION")
-        return _shown(found, {"properties": list(properties)}), 200
-
-    def _search(self, type: str) -> Answer:  # noqa: A002
+    def _search(self) -> Answer:
         body = _body()
         limit, after = int(body.get("limit", 10)), int(body.get("after", 0))
         if limit > SEARCH_LIMIT or after + limit > SEARCH_CAP:
             raise RefusedError(400, "VALIDATION_ERROR", "A search gives 200 results at once, and 10,000 in all.")
         groups = body.get("filterGroups") or [{"filters": []}]
         matches = [
-            record
-            for record in self._portal.listed(_known(type))
-            if any(all(_matches(record.properties, each) for each in group["filters"]) for group in groups)
+            contact
+            for contact in self._portal.all_seen()
+            if any(all(_matches(contact.properties, each) for each in group["filters"]) for group in groups)
         ]
         for sort in body.get("sorts", [])[:1]:
-            name, backwards = sort["propertyName"], sort.get("direction") == "DESCENDING"
-            matches.sort(key=lambda record: _ordered(record.properties.get(name) or ""), reverse=backwards)
-        page = [_shown(record, body) for record in matches[after : after + limit]]
-        told = self._portal.told(page)
+            if sort.get("direction", "ASCENDING") != "ASCENDING":
+                raise RefusedError(400, "VALIDATION_ERROR", "The simulator sorts in ascending order only.")
+            matches.sort(key=lambda contact: _ordered(contact.properties.get(sort["propertyName"]) or ""))
+        page = [_shown(contact, body) for contact in matches[after : after + limit]]
+        told = self._portal.without_lost(page)
         total = len(matches) - len(page) + len(told)  # it says nothing of what the page lacks, either
         return {"total": total, "results": told, **_paging(after + limit, len(matches))}, 200
 
@@ -232,7 +180,7 @@ class PortalApi:
         limit, after = int(request.args.get("limit", 100)), int(request.args.get("after", 0))
         if limit > OWNERS_LIMIT:
             raise RefusedError(400, "VALIDATION_ERROR", "A page has 500 owners at most.")
-        if self._portal.is_silent():
+        if self._portal.loses_all():
             return {"results": []}, 200
         owners = [owner for owner in self._portal.owners.values() if owner.archived == archived]
         page = [
@@ -248,29 +196,10 @@ class PortalApi:
             }
             for owner in owners[after : after + limit]
         ]
-        return {"results": self._portal.told(page), **_paging(after + limit, len(owners))}, 200
+        return {"results": self._portal.without_lost(page), **_paging(after + limit, len(owners))}, 200
 
     def _properties(self) -> Answer:
         return {"results": [_defined(each) for each in self._portal.properties.values()]}, 200
-
-    def _create_property(self) -> Answer:
-        name, group = _body()["name"], _body()["groupName"]
-        if name in self._portal.properties:
-            raise RefusedError(409, "CONFLICT", f"There is a property named {name} already.")
-        if group not in self._portal.groups:
-            raise RefusedError(400, "VALIDATION_ERROR", f"There is no group named {group}.")
-        options = {option["value"]: option["label"] for option in _body().get("options", [])}
-        return _defined(self._portal.define_property(name, options=options, group=group)), 201
-
-    def _groups(self) -> Answer:
-        return {"results": [{"name": name} for name in sorted(self._portal.groups)]}, 200
-
-    def _create_group(self) -> Answer:
-        name = _body()["name"]
-        if name in self._portal.groups:
-            raise RefusedError(409, "CONFLICT", f"There is a group named {name} already.")
-        self._portal.groups.add(name)
-        return {"name": name}, 201
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -281,12 +210,6 @@ class _QuietHandler(WSGIRequestHandler):
 def _body() -> Json:
     body: Json = request.get_json()
     return body
-
-
-def _known(type: str) -> str:  # noqa: A002
-    if type not in ("contacts", "companies", "users"):
-        raise RefusedError(400, "VALIDATION_ERROR", "There is no such type of record.")
-    return type
 
 
 def _inputs(body: Json, limit: int = BATCH_LIMIT) -> list[Json]:
@@ -305,16 +228,16 @@ def _paging(end: int, total: int) -> Json:
     return {"paging": {"next": {"after": str(end)}}} if end < total else {}
 
 
-def _shown(record: Record, asked: Json) -> Json:
+def _shown(contact: Contact, asked: Json) -> Json:
     names = (*ALWAYS_READ, *asked.get("properties", ()))
-    history = {"hubspot_owner_id": record.owners} if asked.get("propertiesWithHistory") else None
+    history = {"hubspot_owner_id": contact.owners} if asked.get("propertiesWithHistory") else None
     return {
-        "id": record.id,
-        "properties": {name: record.properties.get(name) for name in names},
+        "id": contact.id,
+        "properties": {name: contact.properties.get(name) for name in names},
         **({"propertiesWithHistory": history} if history else {}),
-        "createdAt": record.properties["createdate"],
-        "updatedAt": record.properties["lastmodifieddate"],
-        "archived": record.archived,
+        "createdAt": contact.properties["createdate"],
+        "updatedAt": contact.properties["lastmodifieddate"],
+        "archived": contact.archived,
     }
 
 
@@ -343,7 +266,7 @@ def _defined(definition: Property) -> Json:
     return {
         "name": definition.name,
         "label": definition.name.replace("_", " ").capitalize(),
-        "groupName": definition.group,
+        "groupName": "contactinformation",
         "type": "enumeration" if chosen else "string",
         "fieldType": "select" if chosen else "text",
         "options": options,
@@ -366,14 +289,11 @@ def _ordered(value: str) -> tuple[int, float, str]:
 
 def _matches(properties: Mapping[str, str | None], asked: Json) -> bool:
     value, operator = properties.get(asked["propertyName"]), asked["operator"]
-    if operator in ("HAS_PROPERTY", "NOT_HAS_PROPERTY"):
-        return bool(value) is (operator == "HAS_PROPERTY")
     if not value:
         return False
     present, wanted = _ordered(value), [_ordered(each) for each in asked.get("values") or [asked["value"]]]
     if operator in ("EQ", "IN"):
         return present in wanted
-    if operator in ("GT", "GTE", "LT", "LTE"):
-        beyond = present > wanted[0] if operator[0] == "G" else present < wanted[0]
-        return beyond or (operator.endswith("E") and present == wanted[0])
-    raise RefusedError(400, "VALIDATION_ERROR", "There is no such operator.")
+    if operator in ("GT", "GTE"):
+        return present > wanted[0] or (operator == "GTE" and present == wanted[0])
+    raise RefusedError(400, "VALIDATION_ERROR", "The simulator has no such operator.")

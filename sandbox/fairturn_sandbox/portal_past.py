@@ -1,4 +1,4 @@
-"""What a portal's records were a while ago: a read that lags shows it."""
+"""What a portal's contacts were a while ago: a read that lags shows it."""
 
 from __future__ import annotations
 
@@ -7,38 +7,35 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fairturn_sandbox.portal import Record
-
-Key = tuple[str, str]
-"""Type and id of a record."""
+    from fairturn_sandbox.records import Contact
 
 
 class Past:
     """For each id, what was under it until when. Its times are epoch milliseconds."""
 
     def __init__(self) -> None:
-        self._kept: dict[Key, deque[tuple[int, Record | None]]] = {}
-        self._order: deque[tuple[int, Key]] = deque()
+        self._kept: dict[str, deque[tuple[int, Contact | None]]] = {}
+        self._order: deque[tuple[int, str]] = deque()
 
-    def keep(self, type: str, id: str, record: Record | None, until: int) -> None:  # noqa: A002 - HubSpot's words
+    def keep(self, id: str, contact: Contact | None, until: int) -> None:  # noqa: A002 - HubSpot's word
         """Keep what is under this id until now; None: nothing."""
-        copy = record and replace(record, properties={**record.properties}, owners=[*record.owners])
-        self._kept.setdefault((type, id), deque()).append((until, copy))
-        self._order.append((until, (type, id)))
+        copy = contact and replace(contact, properties={**contact.properties}, owners=[*contact.owners])
+        self._kept.setdefault(id, deque()).append((until, copy))
+        self._order.append((until, id))
 
     def forget(self, moment: float) -> None:
         """Forget what was no more at that moment."""
         while self._order and self._order[0][0] <= moment:
-            _, key = self._order.popleft()
-            self._kept[key].popleft()
-            if not self._kept[key]:
-                del self._kept[key]
+            _, id_ = self._order.popleft()
+            self._kept[id_].popleft()
+            if not self._kept[id_]:
+                del self._kept[id_]
 
-    def at(self, type: str, id: str, moment: float, present: Record | None) -> Record | None:  # noqa: A002
+    def at(self, id: str, moment: float, present: Contact | None) -> Contact | None:  # noqa: A002
         """What was under this id at that moment: the present, unless something else is kept."""
-        kept = self._kept.get((type, id), ())
-        return next((record for until, record in kept if until > moment), present)
+        kept = self._kept.get(id, ())
+        return next((contact for until, contact in kept if until > moment), present)
 
-    def ids(self, type: str) -> list[str]:  # noqa: A002
+    def ids(self) -> list[str]:
         """The ids of which something is kept."""
-        return [id_ for each, id_ in self._kept if each == type]
+        return [*self._kept]

@@ -264,7 +264,7 @@ class Report:
 
     def _open_contacts(self) -> dict[str, int]:
         """Owner → their contacts in HubSpot that are neither deleted nor closed."""
-        contacts = [each for each in self._portal.records["contacts"].values() if not each.archived]
+        contacts = [each for each in self._portal.contacts.values() if not each.archived]
         owners = [each.properties.get(OWNER) for each in contacts if not is_closed(each.properties, self._terms.policy)]
         return dict(Counter(owner for owner in owners if owner))
 

@@ -60,7 +60,7 @@ class FunctionFailed(Exception):
 
 
 class Sandbox:
-    """AWS and the functions, as the template describes them. A context manager, within a portal's."""
+    """AWS and the functions, as the template describes them. A context manager, within the portal's."""
 
     def __init__(self, portal: Portal, *, start: datetime, log: TextIO, parameters: Mapping[str, str | int]) -> None:
         """`log` takes what the functions log; `parameters` are the template's."""

@@ -20,6 +20,7 @@ from fairturn_console.policy import applying
 from fairturn_sandbox.cloud import Stack, aws, reachable
 from fairturn_sandbox.events import KEY, SECRET, URL
 from fairturn_sandbox.portal import OWNER, Portal
+from fairturn_sandbox.portal_api import served
 from fairturn_sandbox.story import furnish
 
 if TYPE_CHECKING:
@@ -50,9 +51,8 @@ def opened(policy: Policy, host: str, variables: Path) -> Iterator[Portal]:
         secret=SECRET,
         webhook_url=URL,
         subscriptions=[f"propertyChange {OWNER}"],
-        host=host,
     )
-    with portal, aws(host) as endpoint:
+    with served(portal, host), aws(host) as endpoint:
         stack = Stack({"HubSpotPortalId": portal.id, "WebhookKey": KEY}, webhook_secret=SECRET, token=TOKEN)
         furnish(portal, policy)
         portal.create_contact({"email": "lead@example.net", "country": "United States"}, id=CONTACT)

@@ -23,7 +23,7 @@ from fairturn.rules.policy import OWNER, Moments, Policy
 from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
 from fairturn_console.policy import applying
-from fairturn_sandbox.portal_api import BAD_GATEWAY, TEN_SECONDLY
+from fairturn_sandbox.faults import BAD_GATEWAY, TEN_SECONDLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

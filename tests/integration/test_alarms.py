@@ -24,8 +24,9 @@ from fairturn.settings import settings
 from fairturn_console.policy import applying, written
 from fairturn_console.template import Template
 from fairturn_sandbox import events
+from fairturn_sandbox.faults import DAILY, Lies
 from fairturn_sandbox.portal import Portal
-from fairturn_sandbox.portal_api import DAILY, Lies
+from fairturn_sandbox.portal_api import served
 from fairturn_sandbox.sandbox import Sandbox
 from fairturn_sandbox.story import furnish
 from fairturn_sandbox.webhooks import WebhookRequest
@@ -116,7 +117,7 @@ def policy(**changed: Any) -> Policy:
 def watching(**parameters: str | int) -> Iterator[Watch]:
     portal = Portal(Random(1), token="pat", secret=events.SECRET, webhook_url=events.URL)
     given: dict[str, str | int] = {"HubSpotPortalId": portal.id, "WebhookKey": events.KEY, **parameters}
-    with portal, Sandbox(portal, start=START, log=io.StringIO(), parameters=given) as sandbox:
+    with served(portal), Sandbox(portal, start=START, log=io.StringIO(), parameters=given) as sandbox:
         yield Watch(sandbox)
 
 

@@ -17,7 +17,7 @@ from fairturn.errors import HubSpotUnavailable
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.explain import PROPERTIES
 from fairturn.rules.record import State
-from fairturn_sandbox.portal_api import BAD_GATEWAY, DAILY, Fault, slow
+from fairturn_sandbox.faults import BAD_GATEWAY, DAILY, Fault, slow
 from tests.integration.inbox import Inbox
 from tests.integration.world import ROTA, World
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from fairturn.deadline import Deadline
     from fairturn.edges.queues import Incoming
 
-READ = ("POST", "/crm/v3/objects/<type>/batch/read")
-UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")
+READ = ("POST", "/crm/v3/objects/contacts/batch/read")
+UPDATE = ("POST", "/crm/v3/objects/contacts/batch/update")
 
 
 @pytest.fixture

@@ -33,8 +33,9 @@ from fairturn_console.template import PATH
 from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import ACCOUNT, Stack
+from fairturn_sandbox.faults import Fault
 from fairturn_sandbox.portal import Portal
-from fairturn_sandbox.portal_api import Fault
+from fairturn_sandbox.portal_api import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -130,7 +131,8 @@ def test_a_policy_that_is_not_there_is_named() -> None:
 
 @pytest.fixture
 def portal() -> Iterator[Portal]:
-    with Portal(Random(1), token="pat", secret="s", webhook_url="https://example.com/", subscriptions=()) as portal:
+    portal = Portal(Random(1), token="pat", secret="s", webhook_url="https://example.com/", subscriptions=())
+    with served(portal):
         yield portal
 
 

@@ -10,7 +10,7 @@ import pytest
 from fairturn.errors import HubSpotUnavailable
 from fairturn.rules.events import Kind, Message, lead_key
 from fairturn.rules.record import State
-from fairturn_sandbox.portal_api import BAD_GATEWAY
+from fairturn_sandbox.faults import BAD_GATEWAY
 from tests.integration.audit import Table, audit, read
 from tests.integration.inbox import Graveyard, Inbox
 from tests.integration.world import ROTA, WRITES, Sweeper, Worker, World
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn_sandbox.portal import PortalOwner
+    from fairturn_sandbox.records import PortalOwner
 
 DELIVERIES: Final = 16
 """So often the messages come at most: what HubSpot does not show is put off for a quarter of an hour."""

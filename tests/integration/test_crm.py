@@ -21,14 +21,15 @@ from fairturn.edges.hubspot.answers import OwnerChange, Refusal
 from fairturn.edges.hubspot.client import BatchRead, HubSpot, OwnerWrite, WriteResult
 from fairturn.errors import HubSpotUnavailable, OutOfTime
 from fairturn.rules.roster import Owner
+from fairturn_sandbox.faults import BAD_GATEWAY, DAILY, SECONDLY, TEN_SECONDLY, Fault, slow
 from fairturn_sandbox.portal import Portal
-from fairturn_sandbox.portal_api import BAD_GATEWAY, DAILY, SECONDLY, TEN_SECONDLY, Fault, slow
+from fairturn_sandbox.portal_api import served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-READ = ("POST", "/crm/v3/objects/<type>/batch/read")
-UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")
+READ = ("POST", "/crm/v3/objects/contacts/batch/read")
+UPDATE = ("POST", "/crm/v3/objects/contacts/batch/update")
 OWNERS = ("GET", "/crm/v3/owners")
 PROPERTIES = ("GET", "/crm/v3/properties/contacts")
 TOKEN = "pat-1"
@@ -45,7 +46,7 @@ def portal() -> Iterator[Portal]:
     portal = Portal(Random(1), token=TOKEN, secret="s", webhook_url="https://example.com/hook")
     for name in WHY:
         portal.define_property(name)
-    with portal:
+    with served(portal):
         yield portal
 
 

@@ -27,6 +27,7 @@ from fairturn_console.policy import applying, written
 from fairturn_sandbox.cloud import Stack
 from fairturn_sandbox.events import KEY, SECRET, URL, load, names, sign
 from fairturn_sandbox.portal import Portal
+from fairturn_sandbox.portal_api import served
 from fairturn_sandbox.serve import CONTACT
 from fairturn_sandbox.story import furnish
 from functions.assign import app as assign
@@ -122,7 +123,7 @@ def house(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:  # noq
             "otherwise": {"rota": ROTA},
         }
     )
-    with portal:
+    with served(portal):
         parameters: dict[str, str | int] = {"HubSpotPortalId": portal.id, "WebhookKey": KEY}
         stack = Stack(parameters, webhook_secret=SECRET, token=TOKEN)
         for name, value in stack.environment("AssignFunction").items():

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from fairturn.rules.events import BULK_SOURCES, Kind, lead_key, read_event, sort_events
 from fairturn.rules.record import Record, State
+from fairturn_sandbox.faults import Lies
 from fairturn_sandbox.portal import OWNER
-from fairturn_sandbox.portal_api import Lies
 from fairturn_sandbox.webhooks import DEFAULT_SUBSCRIPTIONS, Webhooks
 from tests.integration.audit import Table, audit, read
 from tests.integration.conftest import create_table
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from fairturn.edges.queues import Incoming
-    from fairturn_sandbox.portal import Record as Contact
+    from fairturn_sandbox.records import Contact
 
     Event = Mapping[str, Any]
     Action = tuple[Any, ...]
@@ -428,7 +428,7 @@ class History:
         note(json.dumps({key: [r.state, r.rep, r.round] for key, r in table.records.items()}))
         audit(table)
         assert self.world.graveyard.letters == []
-        contacts = self.world.portal.records["contacts"]
+        contacts = self.world.portal.contacts
         present = {lead_key("contact", id_): each for id_, each in contacts.items() if not each.archived}
         for key, record in table.records.items():
             if key not in present:

@@ -13,7 +13,7 @@ from fairturn.rules.missed import LOOK_EVERY, NOTICED_WITHIN, OVERLAP, Cause, Wa
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import UNSEEN_FOR, State, milliseconds
 from fairturn.settings import settings
-from fairturn_sandbox.portal_api import BAD_GATEWAY, SECONDLY, Lies
+from fairturn_sandbox.faults import BAD_GATEWAY, SECONDLY, Lies
 from tests.integration.audit import audit, read
 from tests.integration.test_alarms import Watch, watching
 from tests.integration.world import ROTA, World, deadline
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from fairturn.steps.reconcile import Strays
 
-SEARCH = ("POST", "/crm/v3/objects/<type>/search")
+SEARCH = ("POST", "/crm/v3/objects/contacts/search")
 CLOSED = {"closed": [{"property": "hs_lead_status", "reaches": ["UNQUALIFIED"]}]}
 
 

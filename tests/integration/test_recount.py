@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-SEARCH = ("POST", "/crm/v3/objects/<type>/search")
-READ = ("POST", "/crm/v3/objects/<type>/batch/read")
+SEARCH = ("POST", "/crm/v3/objects/contacts/search")
+READ = ("POST", "/crm/v3/objects/contacts/batch/read")
 CLOSED = {"closed": [{"property": "hs_lead_status", "reaches": ["UNQUALIFIED"]}]}
 
 

@@ -31,6 +31,7 @@ from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import STACK, aws
 from fairturn_sandbox.portal import OWNER, Portal
+from fairturn_sandbox.portal_api import served
 from fairturn_sandbox.sandbox import Function, Sandbox
 from fairturn_sandbox.serve import CONTACT, INSIDE, opened, watch
 from fairturn_sandbox.story import furnish
@@ -80,7 +81,7 @@ def test_the_shell_is_left_as_it_was_and_its_own_account_is_never_asked(monkeypa
 def sandbox() -> Iterator[Sandbox]:
     portal = Portal(Random(1), token="pat", secret=events.SECRET, webhook_url=events.URL)
     parameters: dict[str, str | int] = {"HubSpotPortalId": portal.id, "WebhookKey": events.KEY}
-    with portal, Sandbox(portal, start=START, log=io.StringIO(), parameters=parameters) as sandbox:
+    with served(portal), Sandbox(portal, start=START, log=io.StringIO(), parameters=parameters) as sandbox:
         yield sandbox
 
 

@@ -16,7 +16,7 @@ from fairturn.rules.events import Kind
 from fairturn.rules.record import State, milliseconds
 from fairturn.steps.claim import Undoing
 from fairturn.sweep import MAX_BATCHES
-from fairturn_sandbox.portal_api import BAD_GATEWAY, Fault, slow
+from fairturn_sandbox.faults import BAD_GATEWAY, Fault, slow
 from tests.integration.audit import audit, read
 from tests.integration.world import ROTA, World, deadline
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from fairturn.rules.record import Record
 
-READ = ("POST", "/crm/v3/objects/<type>/batch/read")
-UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")
+READ = ("POST", "/crm/v3/objects/contacts/batch/read")
+UPDATE = ("POST", "/crm/v3/objects/contacts/batch/update")
 OWNERS = ("GET", "/crm/v3/owners")
 
 

@@ -14,7 +14,7 @@ from fairturn.errors import HubSpotUnavailable, QueueUnavailable
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.policy import Mode
 from fairturn.rules.record import Record, State, milliseconds, new
-from fairturn_sandbox.portal_api import BAD_GATEWAY, slow
+from fairturn_sandbox.faults import BAD_GATEWAY, slow
 from tests.integration.audit import audit, read
 from tests.integration.world import CAUGHT_UP, ROTA, World
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
-READ = ("POST", "/crm/v3/objects/<type>/batch/read")
-UPDATE = ("POST", "/crm/v3/objects/<type>/batch/update")
+READ = ("POST", "/crm/v3/objects/contacts/batch/read")
+UPDATE = ("POST", "/crm/v3/objects/contacts/batch/update")
 CLOSED = [{"property": "hs_lead_status", "reaches": ["UNQUALIFIED"]}]
 
 

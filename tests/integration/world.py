@@ -32,6 +32,7 @@ from fairturn.sweep import Sweep
 from fairturn.track import Track
 from fairturn_console.policy import written
 from fairturn_sandbox.portal import Portal
+from fairturn_sandbox.portal_api import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -107,7 +108,8 @@ class World:
 
     def __enter__(self) -> Self:
         self._traveller = self._clock.start()
-        self.portal.start()
+        self._serving = served(self.portal)
+        self._serving.__enter__()
         self.crm = HubSpot(lambda _: "pat", self.portal.url, sleep=lambda _: None)
         self.assign = self.worker()
         self.track = self.tracker()
@@ -115,7 +117,7 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.portal.stop()
+        self._serving.__exit__(None, None, None)
         self._clock.stop()
 
     @property

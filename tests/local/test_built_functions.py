@@ -30,7 +30,7 @@ from fairturn_console.template import PATH, Template
 from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import REGION, STACK
-from fairturn_sandbox.portal_api import BAD_GATEWAY, SECONDLY, TEN_SECONDLY, Fault
+from fairturn_sandbox.faults import BAD_GATEWAY, SECONDLY, TEN_SECONDLY, Fault
 from fairturn_sandbox.serve import CONTACT, INSIDE, TOKEN, opened
 from tests.integration.test_functions import changed, waiting
 

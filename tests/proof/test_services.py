@@ -186,7 +186,7 @@ class City(World):
                 case 6:
                     self.portal.delete(found.id)
                 case _:
-                    other = self.portal.contact(self.random.choice(sorted(self.portal.records["contacts"])))
+                    other = self.portal.contact(self.random.choice(sorted(self.portal.contacts)))
                     if other.id != found.id and not other.archived:
                         self.portal.merge(found.id, other.id)
 
@@ -233,7 +233,7 @@ def test_all_services_at_once_lead_each_record_to_where_hubspot_ends(
         # What was told while something moved is told once more, as HubSpot does now and then.
         at = int(city.at.timestamp() * 1000)
         kinds = (Kind.PROPERTY_CHANGE,)
-        ids = {*contacts, *city.portal.records["contacts"]}
+        ids = {*contacts, *city.portal.contacts}
         told = [Message(id=id_, kinds=kinds, occurred_at=at, change_source="CRM_UI") for id_ in sorted(ids)]
         city.changes.send([Outgoing(message.body()) for message in told])
         city.come_to_rest(until)
@@ -251,7 +251,7 @@ def test_all_services_at_once_lead_each_record_to_where_hubspot_ends(
     assert city.graveyard.messages == []
     rounds = [record.round for record in after.records.values()]
     assert max(rounds) > 1, "nothing came back: that was no race"
-    for found in city.portal.records["contacts"].values():
+    for found in city.portal.contacts.values():
         record = after.records.get(lead_key("contact", found.id))
         open_ = not found.archived and found.properties.get(STATUS) != CLOSED
         owner = found.properties.get(OWNER) if open_ else None
