@@ -55,20 +55,11 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The dead letters of both queues, oldest first."""
+    """Dead letters of both queues, oldest first."""
 
     letters: tuple[DeadLetter, ...]
     complete: bool
     """False if there may be more than were looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """The letters that were deleted."""
-
-    letters: tuple[DeadLetter, ...]
-    complete: bool
-    """False if there may be more letters than were looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +112,17 @@ class DeadLetters:
     def list(self) -> Listing:
         """Every letter, up to 1,000 of each queue. They stay where they are."""
         with self._held() as (held, complete):
-            letters = sorted((each.letter for each in held.values()), key=_age)
-        return Listing(tuple(letters), complete)
+            return _listing(held.values(), complete=complete)
 
-    def drop(self, wanted: Callable[[DeadLetter], bool]) -> Dropped:
-        """Delete the letters that are wanted, of up to 1,000 of each queue, for good."""
+    def drop(self, wanted: Callable[[DeadLetter], bool]) -> Listing:
+        """Delete the letters that are wanted, of up to 1,000 of each queue, for good; gives those."""
         with self._held() as (held, complete):
             chosen = [each for each in held.values() if wanted(each.letter)]
             for name, batch in _tens(chosen):
                 self._dead_letters[name].delete([each.received for each in batch])
                 for each in batch:
                     del held[each.letter.id]
-        return Dropped(tuple(each.letter for each in chosen), complete)
+        return _listing(chosen, complete=complete)
 
     def redrive(self, ids: Iterable[str]) -> Redrive:
         """Send letters back, bodies unchanged; see `redrive_all`. An id may be cut to 6 characters or more."""
@@ -223,6 +213,10 @@ def _read(message: MessageTypeDef, queue: str) -> _Held:
     reason = said.get("reason") or TOO_OFTEN
     letter = DeadLetter(message["MessageId"], queue, lead, sent_at, said.get("stage"), reason, body)
     return _Held(letter, Incoming(letter.id, message["ReceiptHandle"], body, receipts))
+
+
+def _listing(held: Iterable[_Held], *, complete: bool) -> Listing:
+    return Listing(tuple(sorted((each.letter for each in held), key=_age)), complete)
 
 
 def _named(ids: Iterable[str], held: Mapping[str, _Held], *, complete: bool) -> tuple[list[_Held], list[str]]:

@@ -1,9 +1,11 @@
-"""Looks at HubSpot that an operator asks for: at all that changed lately, and at all that the reps have."""
+"""A recount: every load is made what the records say, and every record what HubSpot says."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from fairturn.deadline import Deadline
 from fairturn.edges.hubspot.client import BATCH_LIMIT, MOST_GROUPS, Filter
@@ -11,15 +13,13 @@ from fairturn.edges.queues import Outgoing
 from fairturn.edges.refusals import LoadsCorrected
 from fairturn.errors import HubSpotUnavailable, OutOfTime
 from fairturn.rules.events import CONTACT, OWNER, UNKNOWN_SOURCE, Kind, Message, lead_of
-from fairturn.rules.missed import Watermark
 from fairturn.rules.record import MOST_UNSEEN, READS_LAG, milliseconds
 from fairturn.rules.wording import as_text
 from fairturn.steps.audit import read_loads
-from fairturn.steps.reconcile import Strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from fairturn.edges.hubspot.client import HubSpot
     from fairturn.edges.queues import Queue
@@ -30,12 +30,8 @@ if TYPE_CHECKING:
     from fairturn.rules.record import Record
     from fairturn.steps.reconcile import Reconciliation
 
-ROUND: Final = 60.0
-"""Seconds after which it is told how far a look has come."""
-MOST_ROUNDS: Final = 24 * 60
-"""A day's, and some 15 million contacts."""
 ATTEMPTS: Final = 3
-"""How often loads are held against the records, where somebody else corrects them meanwhile."""
+"""How often loads are held against the records, if somebody else corrects them meanwhile."""
 MOST_AT_ONCE: Final = 100
 """Loads that are corrected in one request: an expression of DynamoDB's has at most 4 KB."""
 READING_WITHIN: Final = 1_800.0
@@ -46,24 +42,7 @@ MOST_PAGES: Final = 5_000
 """Pages of one rep's contacts: a million."""
 
 
-def look_all(
-    reconciliation: Reconciliation, begun: datetime, back: timedelta, *, dry_run: bool, say: Callable[[str], None]
-) -> Strays:
-    """Look at all contacts that changed in HubSpot since so long before `begun`. Raises Unavailable.
-
-    `say` takes a line of progress every minute.
-    """
-    at = milliseconds(begun)
-    look, found = Watermark(at, milliseconds(begun - back)), Strays()
-    for _ in range(MOST_ROUNDS):
-        look, part = reconciliation.look(look, Deadline.after(ROUND), dry_run=dry_run)
-        found |= part
-        if look.done:
-            return found
-        say(f"{found.contacts} contacts looked at, {len(found.messages)} strays ...")
-    raise OutOfTime(f"after a day and {found.contacts} contacts the look has come to no end")
-
-
+@retry(retry=retry_if_exception_type(LoadsCorrected), stop=stop_after_attempt(ATTEMPTS), reraise=True)
 def correct_loads(
     store: Store, reps: Sequence[str], *, dry_run: bool = False
 ) -> tuple[dict[str, dict[str, Record]], dict[str, int]]:
@@ -72,21 +51,14 @@ def correct_loads(
 
     Raises LoadsCorrected if others correct loads again and again, and Unavailable.
     """
-    for attempt in range(1, ATTEMPTS + 1):
-        corrections = store.corrections()
-        reading = read_loads(store, Deadline.after(READING_WITHIN))
-        known = {rep: drift.low for rep, drift in reading.drifts.items() if drift.is_known}
-        drifts = {rep: known.get(rep, 0) for rep in reps}
-        wrong = [] if dry_run else [rep for rep in reps if drifts[rep]]
-        try:
-            for number, start in enumerate(range(0, len(wrong), MOST_AT_ONCE)):
-                part = wrong[start : start + MOST_AT_ONCE]
-                store.correct_loads({rep: -drifts[rep] for rep in part}, corrections + number)
-        except LoadsCorrected:
-            if attempt == ATTEMPTS:
-                raise
-            continue
-        break
+    corrections = store.corrections()
+    reading = read_loads(store, Deadline.after(READING_WITHIN))
+    known = {rep: drift.low for rep, drift in reading.drifts.items() if drift.is_known}
+    drifts = {rep: known.get(rep, 0) for rep in reps}
+    wrong = [] if dry_run else [rep for rep in reps if drifts[rep]]
+    for number, start in enumerate(range(0, len(wrong), MOST_AT_ONCE)):
+        part = wrong[start : start + MOST_AT_ONCE]
+        store.correct_loads({rep: -drifts[rep] for rep in part}, corrections + number)
     held: dict[str, dict[str, Record]] = {rep: {} for rep in reps}
     for record in reading.records.known.values():
         if record.holder in held:

@@ -36,15 +36,15 @@ def run(seed: int, leads: int, policy: Policy, log: Path, console: Console) -> b
     console.print(f"Seed {seed}. The functions log to {log}.")
     with day(seed, leads, policy, log, console.print) as (report, _):
         report.print(console)
-        findings = report.findings()
+        checks = report.checks()
     console.print()
-    for finding in findings:
-        console.print(f"{'held' if finding.held else 'BROKEN':>6}  {finding.what}")
+    for check in checks:
+        console.print(f"{'held' if check.held else 'BROKEN':>6}  {check.what}")
     console.print()
     console.print("What to try next: change policy.yaml and run it again (fairturn policy check tells what is wrong);")
     console.print(f"make demo SEED={seed} LEADS={leads} repeats this day; {log} has every decision.")
     console.print(report.last_line())
-    return all(finding.held for finding in findings)
+    return all(check.held for check in checks)
 
 
 @contextmanager

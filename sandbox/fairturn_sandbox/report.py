@@ -41,7 +41,7 @@ LOOK_EVERY: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """Something that has to hold, and whether it did."""
 
     what: str
@@ -69,7 +69,7 @@ class Report:
         )
         self.gap = max((ledger.gap() for ledger in self._snapshot.ledgers.values()), default=0.0)
 
-    def findings(self) -> list[Finding]:
+    def checks(self) -> list[Check]:
         """Everything that has to hold at the end of a day."""
         held = [record for record in self._records.values() if record.holder is not None]
         loads = {rep: load for rep, load in self._snapshot.loads.items() if load}
@@ -77,46 +77,46 @@ class Report:
         day, webhooks = self._day, self._portal.webhooks
         resent = webhooks.redelivered + self._sandbox.redelivered
         return [
-            Finding(
+            Check(
                 "each lead that is somebody's has one owner, the same in the table and in HubSpot",
                 all(self._owner(record.id) == record.holder for record in held),
             ),
-            Finding("each rep's load equals their open contacts in HubSpot", loads == self._open_contacts()),
-            Finding(
+            Check("each rep's load equals their open contacts in HubSpot", loads == self._open_contacts()),
+            Check(
                 f"leads closed ({day.closed}), taken over ({len(day.taken)}) and merged ({len(day.merged)}) "
                 "moved each load once",
                 loads == Counter(record.holder for record in held),
             ),
-            Finding(
+            Check(
                 f"owners whom somebody chose while ours was being written ({len(day.restored)}) were restored",
                 all(self._owner(lead) == chosen for lead, chosen in day.restored.items()),
             ),
-            Finding(
+            Check(
                 f"contacts that were erased ({len(day.erased)}) left no value behind",
                 all(self._records[lead_key("contact", lead)].shown == {} for lead in day.erased),
             ),
-            Finding(
+            Check(
                 f"leads that waited for a rep to come on duty ({len(day.waited)}) were given to one",
                 all(self._is_assigned(self._records.get(lead_key("contact", lead))) for lead in day.waited),
             ),
-            Finding(
+            Check(
                 f"dead letters that were redriven ({len(day.redriven)}) ended with an owner",
                 all(self._is_assigned(self._records.get(lead_key("contact", lead))) for lead in day.redriven),
             ),
-            Finding(
+            Check(
                 "no function failed or ran out of time",
                 not any(function.failed for function in self._sandbox.functions.values()),
             ),
-            Finding("every lane of every ledger sums to 0", all(sum(row.values()) == 0 for row in rows)),
-            Finding(
+            Check("every lane of every ledger sums to 0", all(sum(row.values()) == 0 for row in rows)),
+            Check(
                 "every decision can be recomputed from its journal, from the first to the last",
                 all(holds for *_, holds in self._replays.values()),
             ),
-            Finding(
+            Check(
                 f"{webhooks.duplicated} duplicates and {resent} redeliveries came and changed nothing",
                 webhooks.duplicated > 0 and resent > 0,
             ),
-            Finding(
+            Check(
                 "every lead is assigned, waiting, dead-lettered or dropped; none is lost or counted twice",
                 self.assigned + self.waiting + self.dead + self.dropped == len(self._day.leads)
                 and len(set(self._day.leads)) == len(self._day.leads)

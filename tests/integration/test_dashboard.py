@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def test_no_widget_is_without_data_in_the_demo_and_the_picture_can_be_drawn(tmp_path: Path) -> None:
     policy = check(PATH.parent / POLICY).policy
     with day(7, 20, policy, tmp_path / "log", lambda _: None) as (report, sandbox):
-        assert all(finding.held for finding in report.findings())
+        assert all(each.held for each in report.checks())
         asked = {
             widget["properties"]["title"]: lines(widget["properties"], sandbox.metrics, START, sandbox.now)
             for widget in sandbox.dashboard["widgets"]

@@ -54,7 +54,7 @@ def reconcile(
     Sweep does the same every 15 minutes with what has changed lately. Contacts that were created within that time, have
     no owner and are leads by the policy are assigned. At most 200 contacts a second are looked at.
     """
-    from fairturn_console.recount import look_all
+    from fairturn_console.reconcile import look_all
 
     begun = datetime.now(UTC)
     with (

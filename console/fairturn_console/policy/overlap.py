@@ -1,7 +1,7 @@
 """Whether conditions can hold of one lead together. A no is certain; a yes is not.
 
-Conditions become a formula of claims. A claim says one thing of one property, or of the source. A formula is opened up,
-choice by choice, until its claims contradict each other or no choice is left. Values compare as they do in routing.
+Conditions become a formula of statements. A statement is about one property, or about the source. A formula is opened
+up, choice by choice, until its statements contradict each other or no choice is left. Values compare as in routing.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ Predicate = OneOf | Least | Most | Has | Begins | There
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Statement:
     """That a predicate holds of a property or of the source, or that it doesn't."""
 
     about: str | None
@@ -122,8 +122,8 @@ class Some:
     parts: tuple[Formula, ...]
 
 
-Formula = Claim | Every | Some
-Claimer = dict[str | None, tuple[Claim, ...]]
+Formula = Statement | Every | Some
+Statements = dict[str | None, tuple[Statement, ...]]
 
 
 def formula(conditions: Iterable[Condition]) -> Every:
@@ -134,8 +134,8 @@ def formula(conditions: Iterable[Condition]) -> Every:
 def denied(formula: Formula) -> Formula:
     """Say the opposite."""
     match formula:
-        case Claim():
-            return Claim(formula.about, formula.predicate, not formula.holds)
+        case Statement():
+            return Statement(formula.about, formula.predicate, not formula.holds)
         case Every():
             return Some(tuple(map(denied, formula.parts)))
         case Some():
@@ -144,7 +144,7 @@ def denied(formula: Formula) -> Formula:
 
 def properties(formula: Formula) -> frozenset[str]:
     """Give the properties that a formula says something of."""
-    if isinstance(formula, Claim):
+    if isinstance(formula, Statement):
         return frozenset(filter(None, [formula.about]))
     return frozenset(name for part in formula.parts for name in properties(part))
 
@@ -157,15 +157,15 @@ def taken(rule: Rule) -> Every:
     holds = formula(rule.when)
     if isinstance(rule, IgnoringRule):
         return holds
-    single = denied(Claim(None, _one_of(BULK_SOURCES)))
+    single = denied(Statement(None, _one_of(BULK_SOURCES)))
     return Every((holds, Some((single, *_named_sources(rule.when)))))
 
 
-def _named_sources(conditions: Iterable[Condition]) -> Iterator[Claim]:
+def _named_sources(conditions: Iterable[Condition]) -> Iterator[Statement]:
     for condition in conditions:
         match condition:
             case FromSource():
-                yield Claim(None, _one_of(condition.sources))
+                yield Statement(None, _one_of(condition.sources))
             case AllOf() | AnyOf():
                 yield from _named_sources(condition.conditions)
             case _:
@@ -181,14 +181,16 @@ def _formula(condition: Condition) -> Formula:
         case Not():
             return denied(_formula(condition.condition))
         case FromSource():
-            return Claim(None, _one_of(condition.sources))
+            return Statement(None, _one_of(condition.sources))
         case Between():
             low, high = condition.value
-            return Every((Claim(condition.property, Least(exact(low))), Claim(condition.property, Most(exact(high)))))
+            return Every(
+                (Statement(condition.property, Least(exact(low))), Statement(condition.property, Most(exact(high))))
+            )
         case Unknown():
-            return Claim(condition.property, There(), holds=False)
+            return Statement(condition.property, There(), holds=False)
         case _:
-            return Claim(condition.property, _predicate(condition))
+            return Statement(condition.property, _predicate(condition))
 
 
 def _predicate(
@@ -233,42 +235,42 @@ def _one_of(values: Iterable[Value]) -> OneOf:
 
 def can_hold(*formulas: Formula) -> bool:
     """Tell whether all of these may hold of one lead. False is certain."""
-    worlds: list[tuple[Sequence[Formula], Claimer]] = [(formulas, {})]
+    worlds: list[tuple[Sequence[Formula], Statements]] = [(formulas, {})]
     for _ in range(MAX_STEPS):
         if not worlds:
             return False
-        claims, choices = _opened(*worlds.pop())
-        if claims is None:
+        statements, choices = _opened(*worlds.pop())
+        if statements is None:
             continue
         if not choices:
             return True
         narrowest = min(choices, key=lambda choice: len(choice.parts))
         others = [choice for choice in choices if choice is not narrowest]
-        worlds += [([part, *others], claims) for part in narrowest.parts]
+        worlds += [([part, *others], statements) for part in narrowest.parts]
     return True
 
 
-def _opened(formulas: Sequence[Formula], known: Claimer) -> tuple[Claimer | None, list[Some]]:
-    """Add all that is said for certain to the claims; None if they contradict each other. Choices are left over."""
-    claims, choices, closed = dict(known), [], list(formulas)
+def _opened(formulas: Sequence[Formula], known: Statements) -> tuple[Statements | None, list[Some]]:
+    """Add all that is said for certain to the statements; None if they contradict each other. Choices are left over."""
+    statements, choices, closed = dict(known), [], list(formulas)
     while closed:
         match closed.pop():
-            case Claim() as claim:
-                claims[claim.about] = (*claims.get(claim.about, ()), claim)
+            case Statement() as statement:
+                statements[statement.about] = (*statements.get(statement.about, ()), statement)
             case Every(parts):
                 closed += parts
             case Some((only,)):
                 closed.append(only)
             case Some() as choice:
                 choices.append(choice)
-    agree = all(_agree(said) for about, said in claims.items() if said is not known.get(about))
-    return (claims if agree else None), choices
+    agree = all(_agree(said) for about, said in statements.items() if said is not known.get(about))
+    return (statements if agree else None), choices
 
 
-def _agree(claims: Sequence[Claim]) -> bool:
-    """Tell whether all these claims about one property, or about the source, may be true."""
-    wanted = [claim.predicate for claim in claims if claim.holds]
-    unwanted = [claim.predicate for claim in claims if not claim.holds]
+def _agree(statements: Sequence[Statement]) -> bool:
+    """Tell whether all these statements about one property, or about the source, may be true."""
+    wanted = [statement.predicate for statement in statements if statement.holds]
+    unwanted = [statement.predicate for statement in statements if not statement.holds]
     if There() in unwanted:  # without a value, nothing that a predicate says is so
         return not wanted
     within = _range(wanted, unwanted)
