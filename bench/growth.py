@@ -35,8 +35,8 @@ from fairturn.rules.routing import Lead, Route, route
 from fairturn.rules.terms import Terms
 from fairturn.steps.claim import Claimer
 from fairturn_console.policy import written
-from fairturn_console.policy.cost import LOAD, Scales
-from fairturn_console.units import TRANSACTIONAL, size, units
+from fairturn_console.policy.claim_cost import LOAD, Scales
+from fairturn_console.request_units import TRANSACTIONAL, size, units
 from tests.integration.conftest import create_table
 from tests.proof.conftest import connect
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from fairturn_console.units import Item
+    from fairturn_console.request_units import Item
 
 HISTORY: Final = (100, 1_000, 10_000, 100_000)
 REPS: Final = (5, 20, 60, 200, 500)

@@ -28,8 +28,8 @@ from fairturn.edges.store import MAX_RECORDS, Store
 from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
 from fairturn_console.policy import applying, written
+from fairturn_console.request_units import Meter, indexes, size
 from fairturn_console.template import Template
-from fairturn_console.units import Meter, indexes, size
 from fairturn_sandbox.events import KEY, SECRET, URL
 from fairturn_sandbox.portal import Portal
 from fairturn_sandbox.portal_api import served

@@ -50,7 +50,7 @@ def check(
 
     Warnings tell what is valid and hardly meant. Like problems, they are told with their line.
     """
-    from fairturn_console.policy import cost
+    from fairturn_console.policy import claim_cost
 
     checked = read(path)
     policy = checked.policy
@@ -60,7 +60,7 @@ def check(
     typer.echo(f"{path}: {len(policy.reps)} reps, {len(policy.rotas)} rotas, {rules} rules and a catch-all. {found}")
     for name, rota in policy.rotas.items():
         size = f"{len(rota.members)} x {len(policy.lanes(name))}"
-        units = cost.write_units(policy, name)
+        units = claim_cost.write_units(policy, name)
         typer.echo(f"  {name}: reps x lanes = {size}, about {units} write units for a claim of one lead")
     if strict and warnings:
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fairturn_console.units import Index, Item, indexes, size, units, units_of_read, units_of_write
+from fairturn_console.request_units import Index, Item, indexes, size, units, units_of_read, units_of_write
 
 KEY: Item = {"pk": {"S": "LEAD#contact#1"}, "sk": {"S": "RECORD"}}
 BY_DUE = Index(("due_lane", "due"), frozenset({"state"}))

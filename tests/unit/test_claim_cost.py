@@ -14,8 +14,8 @@ from fairturn.rules.record import Record, new
 from fairturn.rules.routing import Route
 from fairturn.rules.verdict import Code, Verdict
 from fairturn_console.policy import written
-from fairturn_console.policy.cost import LOAD, Scales, write_units
-from fairturn_console.units import TRANSACTIONAL, units
+from fairturn_console.policy.claim_cost import LOAD, Scales, write_units
+from fairturn_console.request_units import TRANSACTIONAL, units
 
 
 def policy(reps: int, bands: int = 0) -> Policy:

@@ -1,4 +1,4 @@
-"""What a claim costs, roughly, before there is one: see units.py for how DynamoDB counts.
+"""What a claim costs, roughly, before there is one: see request_units.py for how DynamoDB counts.
 
 A claim writes four things at once: the ledger of its rota and the journal, each with the balance of every rep in every
 lane; the loads; and the record of each lead.
@@ -15,13 +15,13 @@ from fairturn.rules.policy import Priority
 from fairturn.rules.record import new
 from fairturn.rules.routing import Route
 from fairturn.rules.verdict import Code, Verdict
-from fairturn_console.units import TRANSACTIONAL, indexes, units, units_of_write
+from fairturn_console.request_units import TRANSACTIONAL, indexes, units, units_of_write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fairturn.rules.policy import Policy
-    from fairturn_console.units import Item
+    from fairturn_console.request_units import Item
 
 AT: Final = 1_795_424_400_000
 VERDICTS: Final = (Verdict(), Verdict(Code.OFF), Verdict(Code.AWAY, until="2026-12-31"))

@@ -9,7 +9,7 @@ import pytest
 
 from fairturn.edges.store import MAX_RECORDS
 from fairturn.rules.ledger import PAST, TURN, Claim, Ledger
-from fairturn_console.units import Meter
+from fairturn_console.request_units import Meter
 from tests.integration.world import ROTA, World
 
 if TYPE_CHECKING:
