@@ -80,11 +80,6 @@ class Count:
     strays: frozenset[str] = field(default=frozenset())
     """Contacts of which record and HubSpot differ."""
 
-    @property
-    def is_level(self) -> bool:
-        """Whether load, records and HubSpot agreed."""
-        return not self.drift and not self.strays
-
 
 @dataclass(frozen=True, slots=True)
 class Recount:

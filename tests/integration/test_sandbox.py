@@ -30,9 +30,10 @@ from fairturn_console.template import PATH, Template
 from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import STACK, aws
+from fairturn_sandbox.function import Function
 from fairturn_sandbox.portal import OWNER, Portal
 from fairturn_sandbox.portal_api import served
-from fairturn_sandbox.sandbox import Function, Sandbox
+from fairturn_sandbox.sandbox import Sandbox
 from fairturn_sandbox.serve import CONTACT, INSIDE, opened, watch
 from fairturn_sandbox.story import furnish
 from functions.assign import app as assign
