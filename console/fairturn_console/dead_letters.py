@@ -137,7 +137,8 @@ class DeadLetters:
 
         A letter is deleted only after its queue has taken it, so none is lost; whatever ends this in between
         leaves up to ten that are in both places. That is harmless: what is redriven twice is decided once.
-        Letters of the stage intake are left.
+        Letters of the stage intake are left. SQS's own StartMessageMoveTask would move them, too, and it would keep the
+        attributes with the old reason; nor does it read from a queue that is no dead-letter queue.
         """
         with self._held() as (held, complete):
             return self._redrive(list(held.values()), held, [], complete=complete)

@@ -77,7 +77,7 @@ class Deployment:
         return HubSpot(credentials.hubspot_token, hubspot_url)
 
     def reconciliation(self, hubspot_url: str) -> Reconciliation:
-        """What looks at HubSpot for what no webhook told, as sweep does."""
+        """What looks in HubSpot for changes that no webhook reported, as sweep does."""
         store = self.store()
         changes = Queue(boto3.client("sqs"), self._output("ChangesQueueUrl"))
         return Reconciliation(store, store.terms, self.crm(hubspot_url), changes, _now)

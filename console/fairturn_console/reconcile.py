@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fairturn.steps.reconcile import Reconciliation
 
 ROUND: Final = 60.0
-"""Seconds after which it is told how far a look has come."""
+"""Seconds between two lines of progress."""
 MOST_ROUNDS: Final = 24 * 60
 """A day's, and some 15 million contacts."""
 

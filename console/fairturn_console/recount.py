@@ -101,7 +101,7 @@ class Recount:
     def run(
         self, reps: Sequence[str], policy: Policy, say: Callable[[str], None], *, dry_run: bool = False
     ) -> Iterator[Count]:
-        """Count anew what these owners have. Raises Unavailable; what was told before that is done.
+        """Count anew what these owners have. Raises Unavailable; what was given before that is done.
 
         `say` takes a line of progress. With `dry_run`, nothing is corrected and nothing sent.
         """
@@ -142,7 +142,7 @@ class Recount:
 
     def _compare(self, rep: str, held: Mapping[str, Record]) -> tuple[list[Message], dict[str, Record]]:
         """Look at all that an owner has in HubSpot, and at all that they hold by the records and do not have there.
-        Gives what is to be told to track, and the records that HubSpot does not show."""
+        Gives the messages for track, and the records that HubSpot does not show."""
         messages: list[Message] = []
         seen: set[str] = set()
         for page in self._pages(rep):
@@ -181,7 +181,7 @@ class Recount:
         return shown, unseen
 
     def _gone(self, unseen: Mapping[str, Record]) -> list[Message]:
-        """Deletions of which no event told: not shown twice, and the record has not moved meanwhile."""
+        """Deletions that no event reported: not shown twice, and the record has not moved meanwhile."""
         _, still = self._shown(list(unseen.values()))
         now = self.store.records(map(lead_of, still)).known
         gone = [record for key, record in still.items() if key in now and now[key].rev == record.rev]

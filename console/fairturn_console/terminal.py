@@ -1,4 +1,4 @@
-"""What all commands share: options, tables, and how a failure is told."""
+"""What all commands share: options, tables, and how a failure is reported."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def deployed(stack: str) -> Deployment:
 
 
 def fail(*lines: str) -> NoReturn:
-    """Tell why, and end with exit code 1."""
+    """Print why on stderr, and end with exit code 1."""
     for line in lines:
         typer.echo(line, err=True)
     raise typer.Exit(1)
 
 
 @contextmanager
-def telling_failures(*more: str) -> Iterator[None]:
+def reporting_failures(*more: str) -> Iterator[None]:
     """Let the command fail with the message of a FairturnError, and with these lines after it."""
     try:
         yield
@@ -68,7 +68,7 @@ def logging_to_stderr() -> Iterator[None]:
 
 
 def progress(line: str) -> None:
-    """Tell whoever waits before a screen how far it has come."""
+    """Print how far the command has come, if somebody watches stderr on a screen."""
     if sys.stderr.isatty():
         typer.echo(line, err=True)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from fairturn_console.commands.policy import read
-from fairturn_console.terminal import POLICY, console, fail, telling_failures
+from fairturn_console.terminal import POLICY, console, fail, reporting_failures
 from fairturn_sandbox import events
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def sandbox(
 
     VARIABLES.parent.mkdir(exist_ok=True)
     try:
-        with telling_failures(), opened(read(policy).policy, host, VARIABLES) as portal:
+        with reporting_failures(), opened(read(policy).policy, host, VARIABLES) as portal:
             typer.echo(f"Open, with contact {CONTACT}, which nobody owns. To try, after `make smoke`:")
             typer.echo(f"  .venv/bin/fairturn event contact-created | {_invoke('IntakeFunction')} -e -")
             typer.echo(f"  {_invoke('AssignFunction')} -e events/lead-queued.json")

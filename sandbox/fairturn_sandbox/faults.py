@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What befalls one call: an answer that isn't the portal's, or (`status` None) the right one, late."""
+    """What happens to one call: an answer that isn't the portal's, or (`status` None) the right one, late."""
 
     status: int | None
     body: bytes = b""

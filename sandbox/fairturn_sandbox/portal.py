@@ -71,10 +71,10 @@ class Portal:
         self.calls: Counter[tuple[str, str]] = Counter()
         """How often each (method, path template) was called, failed calls included."""
         self.faults: deque[Fault] = deque()
-        """What befalls the next calls, one each."""
+        """What happens to the next calls, one each."""
         self.usual_faults: Sequence[Fault] = (TEN_SECONDLY, BAD_GATEWAY)
         self.fault_rate = 0.0
-        """How likely one of the usual faults befalls a call, 0 to 1."""
+        """How likely a call has one of the usual faults, 0 to 1."""
         self.lies = Lies()
         """How the answers to reads may be wrong; a longer lag counts for what happens from now on."""
         self.judges_each = False
@@ -262,7 +262,7 @@ class Portal:
     # The API -----------------------------------------------------------------------------------------------
 
     def fault(self) -> Fault:
-        """What befalls the call that is being made."""
+        """What happens to the call that is being made."""
         if _now() < self._down_until:
             return BAD_GATEWAY
         if self.faults:

@@ -70,7 +70,7 @@ class PortalApi:
     def __init__(self, portal: Portal) -> None:
         self._portal = portal
         self.web = Flask("portal")
-        self.web.before_request(self._befall)
+        self.web.before_request(self._before)
         self.web.register_error_handler(RefusedError, self._refuse)
         for method, path, view in (
             ("POST", "/crm/v3/objects/contacts/batch/read", self._batch_read),
@@ -90,8 +90,8 @@ class PortalApi:
 
         return answer
 
-    def _befall(self) -> Response | None:
-        """Count the call; then a fault may befall it, or its token be refused."""
+    def _before(self) -> Response | None:
+        """Count the call; then it may have a fault, or its token be refused."""
         portal = self._portal
         with portal.lock:
             portal.calls[request.method, request.url_rule.rule if request.url_rule else request.path] += 1
@@ -171,9 +171,9 @@ class PortalApi:
                 raise RefusedError(400, "VALIDATION_ERROR", "The simulator sorts in ascending order only.")
             matches.sort(key=lambda contact: _ordered(contact.properties.get(sort["propertyName"]) or ""))
         page = [_shown(contact, body) for contact in matches[after : after + limit]]
-        told = self._portal.without_lost(page)
-        total = len(matches) - len(page) + len(told)  # it says nothing of what the page lacks, either
-        return {"total": total, "results": told, **_paging(after + limit, len(matches))}, 200
+        results = self._portal.without_lost(page)
+        total = len(matches) - len(page) + len(results)  # it counts nothing that the page lacks
+        return {"total": total, "results": results, **_paging(after + limit, len(matches))}, 200
 
     def _owners(self) -> Answer:
         archived = request.args.get("archived", "false").lower() == "true"
@@ -248,11 +248,11 @@ def _not_found(context: Json) -> Json:
 
 def _invalid(flaws: list[Flaw]) -> RefusedError:
     """HubSpot tells each flaw twice: as JSON within the message, and among the errors."""
-    told = [{"isValid": False, "message": flaw.message, "error": flaw.code, "name": flaw.property} for flaw in flaws]
+    details = [{"isValid": False, "message": flaw.message, "error": flaw.code, "name": flaw.property} for flaw in flaws]
     errors = [
         {"message": flaw.message, "code": flaw.code, "context": {"propertyName": [flaw.property]}} for flaw in flaws
     ]
-    message = f"Property values were not valid: {json.dumps(told, separators=(',', ':'))}"
+    message = f"Property values were not valid: {json.dumps(details, separators=(',', ':'))}"
     return RefusedError(400, "VALIDATION_ERROR", message, errors=errors)
 
 

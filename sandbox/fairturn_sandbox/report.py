@@ -195,11 +195,11 @@ class Report:
         real = [
             self._day.owned[record.id] - self._day.born[record.id] for record in handed if record.id in self._day.owned
         ]
-        told = [((record.handed_at or 0) - record.occurred_at) / 1000 for record in handed]
+        waits = [((record.handed_at or 0) - record.occurred_at) / 1000 for record in handed]
         console.print()
         if len(real) > 1:
             console.print(
-                f"From event to owner: p50 {_quantile(told, 50):.1f} s, p95 {_quantile(told, 95):.1f} s on the day's "
+                f"From event to owner: p50 {_quantile(waits, 50):.1f} s, p95 {_quantile(waits, 95):.1f} s on the day's "
                 f"clock, HubSpot's outages included;"
             )
             console.print(
@@ -233,14 +233,14 @@ class Report:
         return rang
 
     def _print_a_story(self, console: Console) -> None:
-        told = [
+        explained = [
             record
             for record in self._records.values()
             if record.state is State.HANDED and record.policy == self._terms.number and record.lane != "any"
         ]
-        if not told:
+        if not explained:
             return
-        record = max(told, key=lambda record: record.claimed_at or 0)
+        record = max(explained, key=lambda record: record.claimed_at or 0)
         claim = self._store.journal(record.rota or "", record.claim or 0)
         if isinstance(claim, Claim):
             console.print()

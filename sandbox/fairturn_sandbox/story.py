@@ -250,9 +250,9 @@ class Story:
             self._say(f"{self._clock()}  A person asks to be forgotten; the contact is erased.")
 
     def _assigned(self) -> list[str]:
-        """The open leads that have an owner and that nothing else has befallen, oldest first."""
-        befallen = {*self.day.taken, *self.day.merged, *self.day.erased, *self.day.restored, *self._locked}
-        leads = [lead for lead in self.day.leads if lead not in befallen]
+        """The open leads that have an owner and to which nothing else has happened, oldest first."""
+        eventful = {*self.day.taken, *self.day.merged, *self.day.erased, *self.day.restored, *self._locked}
+        leads = [lead for lead in self.day.leads if lead not in eventful]
         return [lead for lead in leads if self._owner(lead) and not self._is_closed(lead)]
 
     def _owner(self, lead: str) -> str | None:

@@ -54,7 +54,10 @@ class WebhookRequest:
 
 
 def sign(secret: str, method: str, url: str, body: bytes, timestamp: str) -> str:
-    """Signature v3: over method, URL with twelve escapes decoded, body and timestamp (epoch milliseconds)."""
+    """Signature v3: over method, URL with twelve escapes decoded, body and timestamp (epoch milliseconds).
+
+    It does not use Fairturn's own signature, so that each of them checks the other.
+    """
     decoded = re.sub(DECODED, lambda escape: unquote(escape[0]), url)
     text = method.encode() + decoded.encode() + body + timestamp.encode()
     return base64.b64encode(hmac.digest(secret.encode(), text, "sha256")).decode()

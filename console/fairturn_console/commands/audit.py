@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from fairturn_console.terminal import STACK, AsLines, StackName, deployed, telling_failures
+from fairturn_console.terminal import STACK, AsLines, StackName, deployed, reporting_failures
 
 AUDIT_WITHIN: Final = 4 * 3600.0
 """Seconds after which an audit of a table is given up."""
@@ -25,7 +25,7 @@ def table(*, as_json: AsLines = False, stack: StackName = STACK) -> None:
     from fairturn.deadline import Deadline
     from fairturn.steps.audit import audit_table
 
-    with telling_failures():
+    with reporting_failures():
         report = audit_table(deployed(stack).store(), int(time.time() * 1000), Deadline.after(AUDIT_WITHIN))
     for finding in report.findings:
         if as_json:

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from fairturn.errors import FairturnError
-from fairturn_console.terminal import STACK, StackName, console, deployed, fail, table, telling_failures
+from fairturn_console.terminal import STACK, StackName, console, deployed, fail, reporting_failures, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,7 +42,7 @@ def list_dead_letters(*, as_json: WithBodies = False, stack: StackName = STACK) 
     Letters that SQS itself moved, because they were received too often, keep the time at which they were queued:
     they were dead-lettered some time after it. While letters are looked at, another command does not see them.
     """
-    with telling_failures():
+    with reporting_failures():
         listing = deployed(stack).dead_letters().list()
     if as_json:
         for letter in listing.letters:
@@ -70,7 +70,7 @@ def redrive(
         fail("give ids or --all, not both")
     if not every and not ids:
         fail("give the ids of the letters to redrive, as `fairturn dead-letters` lists them, or --all")
-    with telling_failures():
+    with reporting_failures():
         dead_letters = deployed(stack).dead_letters()
         result = dead_letters.redrive(ids) if ids else dead_letters.redrive_all()
     for letter in result.redriven:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fairturn_console.terminal import STACK, StackName, deployed, fail, logging_to_stderr, telling_failures
+from fairturn_console.terminal import STACK, StackName, deployed, fail, logging_to_stderr, reporting_failures
 
 if TYPE_CHECKING:
     from fairturn_console.person import People
@@ -25,7 +25,7 @@ def export(person: Person, *, is_rep: IsRep = False, stack: StackName = STACK) -
 
     The whole table is read. Exits with 1 if there is too much to look at all of it.
     """
-    with telling_failures(), logging_to_stderr():
+    with reporting_failures(), logging_to_stderr():
         people = deployed(stack).people()
         found = [
             people.rep(id_, email) if email is not None or is_rep else people.contact(id_)
@@ -47,10 +47,10 @@ def erase(
 ) -> None:
     """Erase what is stored of a contact or a rep, as far as the ledgers allow, and say what stays and why.
 
-    In HubSpot nothing is erased. A contact that is erased here is never looked at again, whatever is told of it for 120
-    days: erase it in HubSpot first. A rep must not be in the policy any more.
+    In HubSpot nothing is erased. For 120 days, webhooks about a contact that is erased here have no effect: erase it in
+    HubSpot first. A rep must not be in the policy any more.
     """
-    with telling_failures(), logging_to_stderr():
+    with reporting_failures(), logging_to_stderr():
         people = deployed(stack).people()
         chosen = _persons(people, person)
         for id_, email in chosen:

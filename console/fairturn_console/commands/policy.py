@@ -22,8 +22,8 @@ from fairturn_console.terminal import (
     console,
     deployed,
     fail,
+    reporting_failures,
     table,
-    telling_failures,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def check(
 ) -> None:
     """Check a policy file without touching anything, and say what a claim costs in each rota.
 
-    Warnings tell what is valid and hardly meant. Like problems, they are told with their line.
+    A warning names something that is valid, but probably not meant. Problems and warnings come with their line.
     """
     from fairturn_console.policy import claim_cost
 
@@ -91,7 +91,7 @@ def apply(
 
     checked = read(path)
     _warn(path, checked)
-    with telling_failures():
+    with reporting_failures():
         deployment = deployed(stack)
         crm = deployment.crm(hubspot)
         try:
@@ -116,7 +116,7 @@ def history(
     stack: StackName = STACK,
 ) -> None:
     """List the versions of the policy, the newest first: when each was applied, by whom, and what they said."""
-    with telling_failures():
+    with reporting_failures():
         versions = deployed(stack).store().versions(last)
     rows = table("version", "applied (UTC)", "mode", "by", "message")
     for version in versions:
@@ -143,7 +143,7 @@ def read(path: Path) -> Checked:
 
 
 def _warn(path: Path, checked: Checked) -> int:
-    """Print what is hardly meant in a policy. Returns how many warnings there are."""
+    """Print what is probably not meant in a policy. Returns how many warnings there are."""
     warnings = checked.warnings(datetime.now(UTC))
     for warning in warnings:
         typer.echo(f"{path}: warning: {warning}", err=True)
@@ -151,7 +151,7 @@ def _warn(path: Path, checked: Checked) -> int:
 
 
 def _look_up(path: Path, policy: Policy, crm: HubSpot) -> None:
-    """Raises PolicyInvalid for properties and options that HubSpot doesn't have. Where it can't say, that is told."""
+    """Raises PolicyInvalid for properties and options that HubSpot doesn't have. Warns if it can't say."""
     from fairturn_console.policy import definitions
 
     try:
@@ -167,7 +167,7 @@ def _look_up(path: Path, policy: Policy, crm: HubSpot) -> None:
 
 
 def _caller(path: Path) -> str | None:
-    """The ARN of whoever applies a policy. Where AWS can't say, that is told."""
+    """The ARN of whoever applies a policy. Warns if AWS can't say."""
     from fairturn_console.deployment import CallerUnknown, caller
 
     try:

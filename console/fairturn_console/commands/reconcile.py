@@ -1,4 +1,4 @@
-"""`fairturn reconcile`: have done what no webhook told of."""
+"""`fairturn reconcile`: catch up on what no webhook reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fairturn_console.terminal import (
     deployed,
     logging_to_stderr,
     progress,
-    telling_failures,
+    reporting_failures,
 )
 
 SENT: Final = "What was found before that has been sent; the command may be repeated."
@@ -44,12 +44,12 @@ def reconcile(
         timedelta, typer.Option(help="How far back, such as 90m, 24h or 7d.", parser=_span, metavar="SPAN")
     ],
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what is missing, and have nothing done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what is missing, and change nothing.")] = False,
     as_json: AsObject = False,
     stack: StackName = STACK,
     hubspot: HubSpotUrl = HUBSPOT,
 ) -> None:
-    """Look at all contacts that have changed in HubSpot, and have done what no webhook told of.
+    """Look at all contacts that have changed in HubSpot, and catch up on what no webhook reported.
 
     Sweep does the same every 15 minutes with what has changed lately. Contacts that were created within that time, have
     no owner and are leads by the policy are assigned. At most 200 contacts a second are looked at.
@@ -58,7 +58,7 @@ def reconcile(
 
     begun = datetime.now(UTC)
     with (
-        telling_failures("What was found before that has been sent; the command may be repeated."),
+        reporting_failures("What was found before that has been sent; the command may be repeated."),
         logging_to_stderr(),
     ):
         found = look_all(deployed(stack).reconciliation(hubspot), begun, since, dry_run=dry_run, say=progress)
@@ -69,6 +69,6 @@ def reconcile(
     for cause in found.causes:
         ids = [message.id for message, why in found.messages.items() if why is cause]
         typer.echo(f"  {cause}: {len(ids)} ({', '.join(ids[:SHOWN_IDS])}{', ...' if len(ids) > SHOWN_IDS else ''})")
-    told = f"{len(found.messages)} strays among {found.contacts} contacts that changed since"
+    counted = f"{len(found.messages)} strays among {found.contacts} contacts that changed since"
     sent = " They are sent to track, and done within minutes." if found.messages and not dry_run else ""
-    typer.echo(f"{told} {begun - since:%Y-%m-%d %H:%M} UTC.{sent}")
+    typer.echo(f"{counted} {begun - since:%Y-%m-%d %H:%M} UTC.{sent}")

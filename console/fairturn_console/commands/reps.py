@@ -20,7 +20,7 @@ from fairturn_console.terminal import (
     fail,
     logging_to_stderr,
     progress,
-    telling_failures,
+    reporting_failures,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ commands = typer.Typer(no_args_is_help=True, help="The reps: what they have.")
 def recount(
     emails: Annotated[list[str] | None, typer.Argument(help="Reps' e-mails; without any, all of the policy's.")] = None,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what differs, and have nothing done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what differs, and change nothing.")] = False,
     as_json: AsLines = False,
     stack: StackName = STACK,
     hubspot: HubSpotUrl = HUBSPOT,
@@ -49,7 +49,7 @@ def recount(
     for name in ("rep", "load", "in HubSpot", "was off by", "contacts that differ"):
         rows.add_column(name, justify="left" if name == "rep" else "right")
     sent = 0
-    with telling_failures("What was found before that is done; the command may be repeated."), logging_to_stderr():
+    with reporting_failures("What was found before that is done; the command may be repeated."), logging_to_stderr():
         counting = deployed(stack).recount(hubspot)
         terms = counting.store.terms()
         names = {rep: terms.owners[rep].email if rep in terms.owners else rep for rep in terms.policy.reps}

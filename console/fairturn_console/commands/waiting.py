@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from fairturn_console.terminal import STACK, StackName, console, deployed, table, telling_failures
+from fairturn_console.terminal import STACK, StackName, console, deployed, reporting_failures, table
 
 commands = typer.Typer()
 
@@ -22,7 +22,7 @@ def waiting(
     from fairturn_console import waiting as lanes
 
     rows = table("lane", "leads", "the first of them", "since (UTC)", "why")
-    with telling_failures():
+    with reporting_failures():
         for lane in lanes.waiting(deployed(stack).store(), most):
             for number, record in enumerate(lane.first):
                 since = datetime.fromtimestamp(record.changed_at / 1000, UTC)
