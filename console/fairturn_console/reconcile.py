@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.deadline import Deadline
 from fairturn.errors import OutOfTime
-from fairturn.rules.missed import Look
+from fairturn.rules.missed import Watermark
 from fairturn.rules.record import milliseconds
 from fairturn.steps.reconcile import Strays
 
@@ -25,11 +25,11 @@ MOST_ROUNDS: Final = 24 * 60
 def look_all(
     reconciliation: Reconciliation, begun: datetime, back: timedelta, *, dry_run: bool, say: Callable[[str], None]
 ) -> Strays:
-    """Look at all contacts that changed in HubSpot since so long before `begun`. Raises Unavailable.
+    """Watermark at all contacts that changed in HubSpot since so long before `begun`. Raises Unavailable.
 
     `say` takes a line of progress every minute.
     """
-    look, found = Look(milliseconds(begun), milliseconds(begun - back)), Strays()
+    look, found = Watermark(milliseconds(begun), milliseconds(begun - back)), Strays()
     for _ in range(MOST_ROUNDS):
         look, part = reconciliation.look(look, Deadline.after(ROUND), dry_run=dry_run)
         found |= part

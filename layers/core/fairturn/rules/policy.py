@@ -229,11 +229,11 @@ class Policy(Stored, frozen=True):
     """Minutes, 0 to 240, for which waiting leads are kept for reps who come on duty within them and are owed more; 0 is
     not at all."""
 
-    @classmethod
-    def load(cls, stored: str) -> Policy:
+    @staticmethod
+    def load(stored: str) -> Policy:
         """Give a policy from its stored form. Raises PolicyInvalid if this version of the program can't read it."""
         try:
-            return msgspec.json.decode(stored, type=cls)
+            return _DECODER.decode(stored)
         except msgspec.MsgspecError as error:
             what = f"is stored in a form that this version can't read ({error}): apply the policy anew"
             raise PolicyInvalid([Problem("", what)]) from error
@@ -276,3 +276,7 @@ class Policy(Stored, frozen=True):
             if isinstance(rule, RoutingRule):
                 yield ("rules", index), rule.goal
         yield (OTHERWISE,), self.otherwise
+
+
+# Made before any thread asks: msgspec crashes where two threads are the first to read the same shape.
+_DECODER = msgspec.json.Decoder(Policy)

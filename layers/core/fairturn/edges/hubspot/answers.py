@@ -78,14 +78,6 @@ class Answer(msgspec.Struct, frozen=True, rename="camel"):
     """Any JSON of HubSpot's. What is not named in its model is not read. The models have HubSpot's own names."""
 
 
-A = TypeVar("A", bound=Answer)
-
-
-def read(shape: type[A], body: bytes | str) -> A:
-    """Read an answer. Raises msgspec.MsgspecError if it is not of this shape."""
-    return msgspec.json.decode(body, type=shape)
-
-
 class StandardError(Answer, frozen=True):
     """HubSpot's error, of a request or of one record: any field may be missing."""
 
@@ -280,3 +272,17 @@ class PropertyDefinitions(Answer, frozen=True):
     """The properties of one type of records."""
 
     results: Sequence[PropertyDefinition]
+
+
+A = TypeVar("A", bound=Answer)
+
+# Made before any thread asks: msgspec crashes where two threads are the first to read the same shape.
+_DECODERS: Final[Mapping[type[Answer], msgspec.json.Decoder[Any]]] = {
+    shape: msgspec.json.Decoder(shape) for shape in Answer.__subclasses__()
+}
+
+
+def read(shape: type[A], body: bytes | str) -> A:
+    """Read an answer. Raises msgspec.MsgspecError if it is not of this shape."""
+    answer: A = _DECODERS[shape].decode(body)
+    return answer
