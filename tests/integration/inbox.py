@@ -38,8 +38,8 @@ class Inbox:
         return batch
 
     def send(self, messages: Sequence[Outgoing], deadline: Deadline | None = None) -> None:  # noqa: ARG002
-        for letter in messages:
-            self.arrive(letter.body)
+        for each in messages:
+            self.arrive(each.body)
 
     def delete(self, received: Sequence[Incoming], deadline: Deadline | None = None) -> None:  # noqa: ARG002
         for each in received:
@@ -59,11 +59,11 @@ class Graveyard:
     """The dead-letter queue."""
 
     def __init__(self) -> None:
-        self.messages: list[Outgoing] = []
+        self.letters: list[Outgoing] = []
 
     @property
     def bodies(self) -> list[str]:
-        return [letter.body for letter in self.messages]
+        return [letter.body for letter in self.letters]
 
     def send(self, messages: Sequence[Outgoing], deadline: Deadline | None = None) -> None:  # noqa: ARG002
-        self.messages += messages
+        self.letters += messages
