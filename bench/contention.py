@@ -40,7 +40,7 @@ from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route
 from fairturn.rules.terms import Terms
 from fairturn.steps.claim import Candidate, Claimer
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 from tests.integration.conftest import create_table
 from tests.proof.conftest import connect
 
@@ -136,7 +136,7 @@ def work(task: Task) -> Tally:
     """Claim, as one worker, until the time is over."""
     client = connect(task.url)
     rules = {"reps": {rep: {"capacity": CAPACITY} for rep in REPS}, "rotas": {task.rota: {"members": list(REPS)}}}
-    policy = written.read({**rules, "rules": [], "otherwise": {"rota": task.rota}})
+    policy = reading.read({**rules, "rules": [], "otherwise": {"rota": task.rota}})
     terms = Terms(1, policy, {rep: Owner(rep, f"rep{rep}@example.com", archived=False) for rep in REPS})
     store = Watched(client, TABLE)
     claimer = Claimer(store, f"worker {os.getpid()}", now=lambda: datetime.now(UTC), jitter=random.random)

@@ -34,7 +34,7 @@ from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Lead, Route, route
 from fairturn.rules.terms import Terms
 from fairturn.steps.claim import Claimer
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 from fairturn_console.policy.claim_cost import LOAD, Scales
 from fairturn_console.request_units import TRANSACTIONAL, size, units
 from tests.integration.conftest import create_table
@@ -177,7 +177,7 @@ def routing(rules: int) -> Trial:
         {"name": f"rule {n}", "when": [{"property": "country", "equals": f"country {n}"}], "rota": ROTA}
         for n in range(rules)
     ]
-    policy = written.read(
+    policy = reading.read(
         {"reps": {"1": None}, "rotas": {ROTA: {"members": ["1"]}}, "rules": some, "otherwise": {"rota": ROTA}}
     )
     message = Message(id="1", kinds=(Kind.CREATION,), occurred_at=AT, change_source="FORM")
@@ -195,7 +195,7 @@ class Old:
         rules = {"reps": dict.fromkeys(reps), "rotas": {ROTA: {"members": reps}}, "rules": []}
         self._terms = Terms(
             1,
-            written.read({**rules, "otherwise": {"rota": ROTA}}),
+            reading.read({**rules, "otherwise": {"rota": ROTA}}),
             {rep: Owner(rep, f"rep{rep}@example.com", archived=False) for rep in reps},
         )
         lanes = sorted(self._terms.policy.lanes(ROTA))

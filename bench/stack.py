@@ -32,7 +32,7 @@ from fairturn.intake import Intake, Request
 from fairturn.rules.policy import OWNER
 from fairturn.settings import Settings
 from fairturn.wiring import Wiring
-from fairturn_console.policy import applying, written
+from fairturn_console.policy import applying, reading
 from fairturn_console.template import Template
 from fairturn_sandbox.cloud import KEYS
 from fairturn_sandbox.events import SECRET, URL
@@ -378,7 +378,7 @@ def account(url: str, portal: Neighbour, *, capacity: int | None = None) -> Iter
         "otherwise": {"rota": ROTA},
         "flood": {"leads": 1_000_000, "minutes": 1},
     }
-    policy, table = written.read(rules), f"fairturn-{next(_tables)}"
+    policy, table = reading.read(rules), f"fairturn-{next(_tables)}"
     with ExitStack() as stack:
         stack.enter_context(silence())
         stack.enter_context(patch.dict(os.environ, {**KEYS, "AWS_ENDPOINT_URL_DYNAMODB": url}))

@@ -27,7 +27,7 @@ from fairturn.edges.hubspot.client import HubSpot
 from fairturn.edges.store import MAX_RECORDS, Store
 from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
-from fairturn_console.policy import applying, written
+from fairturn_console.policy import applying, reading
 from fairturn_console.request_units import Meter, indexes, size
 from fairturn_console.template import Template
 from fairturn_sandbox.events import KEY, SECRET, URL
@@ -58,7 +58,7 @@ QUIET_AFTER: Final = 60
 """Seconds, at most, until nothing is left to do about what has come."""
 
 REPS: Final = 20
-POLICY: Final = written.read(
+POLICY: Final = reading.read(
     {
         "reps": {f"rep{number}@example.com": None for number in range(REPS)},
         "rotas": {"inbound": {"members": [f"rep{number}@example.com" for number in range(REPS)]}},

@@ -206,7 +206,7 @@ class Story:
     def _choose_meanwhile(self) -> None:
         """Somebody chooses an owner in the moment between Fairturn's reading of the owner and its writing."""
         lead = self._arrive({"email": "chosen@example.net", "country": "United States"})
-        members = self._policy.rotas[self._policy.otherwise.rota].members
+        members = self._policy.rotas[_last_rota(self._policy)].members
         owners = self._portal.owners.values()
         others = [owner.id for owner in owners if not {owner.id, owner.email} & {*members}]
         chosen = self._random.choice(sorted(others or self._portal.owners))
@@ -353,9 +353,14 @@ def furnish(portal: Portal, policy: Policy) -> None:
         portal.add_owner(rep)
 
 
+def _last_rota(policy: Policy) -> str:
+    *_, (_, goal) = policy.goals()
+    return goal.rota
+
+
 def _joiner(policy: Policy) -> str:
     """The last member of the catch-all's rota."""
-    return policy.rotas[policy.otherwise.rota].members[-1]
+    return policy.rotas[_last_rota(policy)].members[-1]
 
 
 def _returner(policy: Policy) -> str:

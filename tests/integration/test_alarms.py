@@ -21,7 +21,7 @@ from fairturn.rules.findings import Checkpoint
 from fairturn.rules.policy import OWNER, Policy
 from fairturn.rules.record import milliseconds
 from fairturn.settings import settings
-from fairturn_console.policy import applying, written
+from fairturn_console.policy import applying, reading
 from fairturn_console.template import Template
 from fairturn_sandbox import events
 from fairturn_sandbox.faults import DAILY, Lies
@@ -101,7 +101,7 @@ class Watch:
 
 
 def policy(**changed: Any) -> Policy:
-    return written.read(
+    return reading.read(
         {
             "reps": {rep: {} for rep in REPS},
             "rotas": {"inbound": {"members": list(REPS)}},

@@ -28,7 +28,7 @@ from fairturn.rules.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from fairturn.rules.signature import sign as sign_request
 from fairturn_console import dead_letters, deployment
 from fairturn_console.cli import app
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 from fairturn_console.template import PATH
 from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
@@ -556,7 +556,7 @@ def test_an_event_that_is_not_stored_is_answered_with_those_that_are() -> None:
 def test_what_waits_is_listed_by_lane_with_the_most_urgent_first(deployed: Stack) -> None:
     assert run("waiting").output == "Nothing waits.\n"
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
-    policy = written.read(
+    policy = reading.read(
         {"reps": {"7": None}, "rotas": {"inbound": {"members": ["7"]}}, "otherwise": {"rota": "inbound"}}
     )
     store.put_policy(1, policy, 1)
@@ -603,7 +603,7 @@ def test_a_record_of_another_version_hides_no_other_lead_that_waits(deployed: St
 def claimed(deployed: Stack) -> Stack:
     """A table with one lead, claimed by the first claim of its rota."""
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
-    policy = written.read(
+    policy = reading.read(
         {"reps": {"7": None}, "rotas": {"inbound": {"members": ["7"]}}, "otherwise": {"rota": "inbound"}}
     )
     store.put_policy(1, policy, 1)
@@ -656,7 +656,7 @@ def assigned(deployed: Stack) -> Store:
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
     for number, rep in ((1, "7"), (2, "8")):
         data = {"reps": {rep: None}, "rotas": {"inbound": {"members": [rep]}}, "otherwise": {"rota": "inbound"}}
-        store.put_policy(number, written.read(data), 1)
+        store.put_policy(number, reading.read(data), 1)
     store.put_roster([Owner("7", "anna@example.com", archived=False), Owner("8", "bo@example.com", archived=False)], 1)
     claim = Claim(Ledger(), 1, 1, frozenset({"any"}), {"7": Member()}, (Given("contact#1", "any", "7"),))
     record = replace(new("1"), rota="inbound", shown={"country": "France"}).claimed("7", 1, "worker", 1)

@@ -23,7 +23,7 @@ from fairturn.rules.findings import Checkpoint
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import READS_LAG, State, new
 from fairturn.settings import settings
-from fairturn_console.policy import applying, written
+from fairturn_console.policy import applying, reading
 from fairturn_sandbox.cloud import Stack
 from fairturn_sandbox.events import KEY, SECRET, URL, load, names, sign
 from fairturn_sandbox.portal import Portal
@@ -115,7 +115,7 @@ def reader(event: dict[str, Any]) -> Callable[..., Any]:
 @pytest.fixture
 def house(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:  # noqa: ARG001 - it must be there first
     portal = Portal(Random(1), token=TOKEN, secret=SECRET, webhook_url="https://example.com/", subscriptions=())
-    policy = written.read(
+    policy = reading.read(
         {
             "reps": dict.fromkeys(REPS),
             "rotas": {ROTA: {"members": list(REPS)}},

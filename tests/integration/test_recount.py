@@ -11,7 +11,7 @@ from fairturn.errors import HubSpotUnavailable
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.policy import OWNER
 from fairturn.rules.record import milliseconds
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 from fairturn_console.recount import Count, Recount
 from tests.integration.audit import audit, read
 from tests.integration.world import World
@@ -289,7 +289,7 @@ def test_with_more_criteria_than_a_search_takes_every_page_is_looked_at(world: W
 
 
 def test_hubspot_is_asked_for_texts_and_options_alike(world: World) -> None:
-    policy = written.read(
+    policy = reading.read(
         {
             "reps": {"1": {}},
             "rotas": {"inbound": {"members": ["1"]}},

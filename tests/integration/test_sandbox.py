@@ -25,7 +25,7 @@ from fairturn.edges.queues import MAX_GROWING_DELAY
 from fairturn.edges.store import Store
 from fairturn.rules.record import State, milliseconds
 from fairturn.settings import settings
-from fairturn_console.policy import applying, file, written
+from fairturn_console.policy import applying, file, reading
 from fairturn_console.template import PATH, Template
 from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
@@ -127,7 +127,7 @@ def test_a_change_goes_through_intake_to_track_when_its_window_is_over(sandbox: 
 
 def in_force(sandbox: Sandbox, hours: str = "00:00-24:00") -> Store:
     """The table, with a policy under which both reps are on duty at these hours."""
-    policy = written.read(
+    policy = reading.read(
         {
             "reps": {rep: {"zone": "UTC", "hours": {"mon-sun": hours}} for rep in REPS},
             "rotas": {"inbound": {"members": list(REPS)}},

@@ -38,7 +38,7 @@ from fairturn.rules.roster import Owner
 from fairturn.rules.routing import Route
 from fairturn.rules.terms import Version
 from fairturn.rules.verdict import Code, Source, Verdict
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 ROTA = "inbound"
 MEMBERS = {"101": Member(weight=2, capacity=3), "102": Member()}
-POLICY = written.read(
+POLICY = reading.read(
     {
         "reps": {"101": None, "102": None},
         "rotas": {ROTA: {"members": ["101", "102"]}},

@@ -30,7 +30,7 @@ from fairturn.steps.handover import Handover
 from fairturn.steps.reconcile import Reconciliation
 from fairturn.sweep import Sweep
 from fairturn.track import Track
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 from fairturn_sandbox.portal import Portal
 from fairturn_sandbox.portal_api import served
 
@@ -210,7 +210,7 @@ class World:
             **policy,
         }
         self.version += 1
-        self.store.put_policy(self.version, written.read(data), 1)
+        self.store.put_policy(self.version, reading.read(data), 1)
         owners = self.portal.owners.values()
         self.store.put_roster([Owner(owner.id, owner.email, owner.archived) for owner in owners], 1)
 

@@ -15,7 +15,7 @@ from fairturn.edges.store import Store
 from fairturn.rules.findings import What
 from fairturn.rules.record import new
 from fairturn.steps.audit import Report, audit_table, read_loads
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 from tests.proof.test_races import LEADS, STRANGER, WITHIN, WORKERS, Race, _ready, shares_of, work
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def test_leads_that_flow_are_no_finding_and_hide_none(
     url: str, dynamodb: DynamoDBClient, table: str, planted: int
 ) -> None:
     store, running = Store(dynamodb, table), race(url, table)
-    store.put_policy(1, written.read(running.policy), 1)
+    store.put_policy(1, reading.read(running.policy), 1)
     if planted:  # the stranger's load is too high from the start
         gone = [new(str(n)) for n in range(planted)]
         store.move([(record, record.external(STRANGER, None, 1)) for record in gone])

@@ -37,7 +37,7 @@ from fairturn.rules.policy import Flood, Policy, Priority
 from fairturn.rules.record import MAX_REASON, MOST_OWNERS, Record, new
 from fairturn.rules.routing import Route
 from fairturn.steps.moves import MAX_MOVES
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 from fairturn_console.policy.checks import MAX_CELLS, MAX_LANES
 from fairturn_console.policy.file import MAX_STORED
 from fairturn_console.policy.written import MAX_MEMBERS
@@ -288,7 +288,7 @@ def test_a_policy_as_large_as_any_that_may_be_applied_is_stored_and_read(store: 
     def policy(rules: int) -> Policy:
         values = [f"{n:03d} zurück nach Ærøskøbing" for n in range(120)]
         rule = {"when": [{"property": "city", "in": values}], "rota": ROTA}
-        return written.read(
+        return reading.read(
             {
                 "reps": dict.fromkeys(REPS),
                 "rotas": {ROTA: {"members": REPS}},

@@ -24,7 +24,7 @@ from fairturn.rules.routing import Lead, Route
 from fairturn.rules.terms import Terms
 from fairturn.steps.claim import Candidate, Claimer, Undoing
 from fairturn.steps.moves import write_moves
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 from fairturn_console.recount import correct_loads
 from tests.integration.audit import audit, bookings, bound, largest_balance, read
 from tests.proof.conftest import connect
@@ -104,7 +104,7 @@ def work(race: Race, share: Sequence[str], number: int) -> Tally:
     store = Watched(connect(race.url), race.table)
     store.tally = Tally()
     owners = {rep: Owner(rep, f"rep{rep}@example.com", archived=False) for rep in race.policy["reps"]}
-    terms = Terms(1, written.read(race.policy), owners)
+    terms = Terms(1, reading.read(race.policy), owners)
     claimer = Claimer(store, f"worker {number}", now=_now, jitter=random.random)
     left = list(share)
     while left:

@@ -20,7 +20,7 @@ from fairturn.rules.routing import Lead, Route
 from fairturn.rules.terms import Terms
 from fairturn.steps.claim import ATTEMPTS, LONGEST_PAUSE, Candidate, Claimer, Pace
 from fairturn.steps.consumer import RESERVE
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fairturn.steps.claim import ClaimResult
 
 ROTA = "inbound"
-POLICY = written.read(
+POLICY = reading.read(
     {"reps": {"101": None}, "rotas": {ROTA: {"members": ["101"]}}, "rules": [], "otherwise": {"rota": ROTA}}
 )
 TERMS = Terms(1, POLICY, {"101": Owner("101", "ann@example.com", archived=False)})

@@ -13,7 +13,7 @@ from fairturn.rules.policy import Policy, Priority
 from fairturn.rules.record import Record, new
 from fairturn.rules.routing import Route
 from fairturn.rules.verdict import Code, Verdict
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 from fairturn_console.policy.claim_cost import LOAD, Scales, write_units
 from fairturn_console.request_units import TRANSACTIONAL, units
 
@@ -21,7 +21,7 @@ from fairturn_console.request_units import TRANSACTIONAL, units
 def policy(reps: int, bands: int = 0) -> Policy:
     keys = [str(number) for number in range(reps)]
     worth = {"property": "score", "bands": list(range(1, bands))} if bands else None
-    return written.read(
+    return reading.read(
         {
             "leads": {"worth": worth},
             "reps": dict.fromkeys(keys),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from fairturn_console.policy import definitions, written
+from fairturn_console.policy import definitions, reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Definitions:
 
 
 def policy(*conditions: Any, **changes: Any) -> Policy:
-    return written.read(
+    return reading.read(
         {
             "reps": {ANNA: None},
             "rotas": {"inbound": {"members": [ANNA]}},

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fairturn.rules.events import BULK_SOURCES, SOURCES, Kind, Message
 from fairturn.rules.routing import Lead, route
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 from fairturn_console.policy.checks import SMALLER
 from fairturn_console.policy.doubts import MANY_CELLS, doubts
 from fairturn_console.policy.overlap import MAX_STEPS, can_hold, formula
@@ -47,7 +47,7 @@ def with_rep(**rep: Any) -> dict[str, Any]:
 
 
 def said(data: object) -> list[str]:
-    return [str(doubt) for doubt in doubts(written.read(data), NOW)]
+    return [str(doubt) for doubt in doubts(reading.read(data), NOW)]
 
 
 def p(**comparison: Any) -> dict[str, Any]:
@@ -372,7 +372,7 @@ def winners(policy: Policy) -> set[str | None]:
 @settings(max_examples=150, deadline=None)
 @given(several_rules)
 def test_a_rule_that_is_said_never_to_be_reached_or_to_hold_never_takes_a_lead(rules: list[Any]) -> None:
-    policy = written.read(raw(rules=[rule(f"r{n}", *when, **goal) for n, (when, goal) in enumerate(rules)]))
+    policy = reading.read(raw(rules=[rule(f"r{n}", *when, **goal) for n, (when, goal) in enumerate(rules)]))
     taking = winners(policy)
     for doubt in doubts(policy, NOW):
         index = int(doubt.place.removeprefix("rules[").partition("]")[0])
@@ -384,7 +384,7 @@ def test_a_rule_that_is_said_never_to_be_reached_or_to_hold_never_takes_a_lead(r
 @settings(max_examples=150, deadline=None)
 @given(st.lists(conditions, min_size=1, max_size=3))
 def test_conditions_that_are_said_not_to_hold_together_never_do(when: list[Any]) -> None:
-    policy = written.read(raw(rules=[rule("x", *when, ignore="no")]))
+    policy = reading.read(raw(rules=[rule("x", *when, ignore="no")]))
     if not can_hold(formula(policy.rules[0].when)):
         assert "x" not in winners(policy)
 
@@ -393,7 +393,7 @@ def test_a_question_that_takes_too_many_steps_is_answered_with_yes() -> None:
     def may_hold(choices: int) -> bool:
         when = [{"any": [{"property": f"p{n}", "equals": side} for side in "ab"]} for n in range(choices)]
         never = {"any": [{"all": [q(equals=first), q(equals="z")]} for first in "abc"]}
-        return can_hold(formula(written.read(with_rules([*when, never])).rules[0].when))
+        return can_hold(formula(reading.read(with_rules([*when, never])).rules[0].when))
 
     assert MAX_STEPS < 2**12
     assert [may_hold(choices) for choices in (3, 12)] == [False, True]

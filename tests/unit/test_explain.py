@@ -10,9 +10,9 @@ from fairturn.rules.explain import PROPERTIES, explanation, reason, story, verdi
 from fairturn.rules.ledger import ANY, GUARD, PAST, TURN, Booking, Claim, Given, Ledger, Member
 from fairturn.rules.record import Record, State
 from fairturn.rules.verdict import Code, Source, Verdict
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 
-POLICY = written.read(
+POLICY = reading.read(
     {
         "reps": {"101": {"skills": ["fr"]}, "102": {"skills": ["fr"]}, "103": None},
         "rotas": {"europe": {"members": ["101", "102", "103"]}},

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from fairturn.errors import PolicyInvalid
 from fairturn.rules.conditions import MAX_COMPARED, AtLeast, Equals, exact, fold, leaves
 from fairturn.rules.ledger import Member
-from fairturn.rules.policy import Cleared, Mode, Policy, Priority, Rep, RoutingRule, Shift, Worth, lane
+from fairturn.rules.policy import Cleared, Goal, Mode, Policy, Priority, Rep, RoutingRule, Shift, Worth, lane
 from fairturn.rules.roster import Owner
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 from fairturn_console.policy.applying import resolve
 from fairturn_console.policy.checks import MAX_CELLS, MAX_LANES
 
@@ -28,14 +28,14 @@ def raw(**changes: Any) -> dict[str, Any]:
     """Return a small valid policy with changes at the top."""
     return {
         "reps": {ANNA: {"skills": ["fr", "de"]}, BOB: None},
-        "rotas": {"inbound": {"members": [ANNA, BOB]}},
-        "otherwise": {"rota": "inbound"},
+        "teams": {"inbound": {"members": [ANNA, BOB]}},
+        "otherwise": {"team": "inbound"},
         **changes,
     }
 
 
 def with_rule(*conditions: Any, **changes: Any) -> dict[str, Any]:
-    return raw(rules=[{"name": "first", "when": list(conditions), "rota": "inbound", **changes}])
+    return raw(rules=[{"name": "first", "when": list(conditions), "team": "inbound", **changes}])
 
 
 def with_rep(**rep: Any) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def with_rep(**rep: Any) -> dict[str, Any]:
 
 def problems(data: object) -> list[str]:
     with pytest.raises(PolicyInvalid) as caught:
-        written.read(data)
+        reading.read(data)
     return [str(problem) for problem in caught.value.problems]
 
 
@@ -61,7 +61,7 @@ def stored(policy: Policy) -> Any:
 
 
 def test_what_is_left_out_has_its_default() -> None:
-    policy = written.read(raw())
+    policy = reading.read(raw())
     assert policy.mode is Mode.LIVE
     assert policy.leads.when == "created"
     assert policy.leads.keep_owner
@@ -71,7 +71,7 @@ def test_what_is_left_out_has_its_default() -> None:
     assert policy.reps[BOB] == Rep()
     assert policy.leads.worth is None
     assert policy.release == 15
-    assert policy.otherwise.priority is None
+    assert policy.otherwise == Goal("inbound")
 
 
 def settle(known: list[str], at_most: object) -> dict[str, object]:
@@ -79,12 +79,12 @@ def settle(known: list[str], at_most: object) -> dict[str, object]:
 
 
 def test_a_lead_waits_for_nothing_unless_it_is_said() -> None:
-    assert written.read(raw()).leads.settle is None
+    assert reading.read(raw()).leads.settle is None
 
 
 def test_a_lead_waits_for_what_is_to_be_known_for_seconds_up_to_a_quarter_of_an_hour() -> None:
     for text, seconds in {"1s": 1, "5s": 5, "900s": 900, "2m": 120, "15m": 900}.items():
-        policy = written.read(raw(leads={"settle": settle(["country"], text)}))
+        policy = reading.read(raw(leads={"settle": settle(["country"], text)}))
         assert policy.leads.settle is not None
         assert (policy.leads.settle.known, policy.leads.settle.at_most) == (("country",), seconds)
         assert "country" in policy.properties()
@@ -92,15 +92,15 @@ def test_a_lead_waits_for_what_is_to_be_known_for_seconds_up_to_a_quarter_of_an_
 
 def test_a_release_is_held_back_for_whole_minutes_up_to_four_hours() -> None:
     meant = {0: 0, "0m": 0, "0h": 0, "1m": 1, "15m": 15, "2h": 120, "240m": 240, "4h": 240}
-    assert {value: written.read(raw(release=value)).release for value in meant} == meant
+    assert {value: reading.read(raw(release=value)).release for value in meant} == meant
 
 
 def test_regret_is_from_no_minute_to_a_whole_day() -> None:
-    assert [written.read(raw(leads={"regret": minutes})).leads.regret for minutes in (0, 1440)] == [0, 1440]
+    assert [reading.read(raw(leads={"regret": minutes})).leads.regret for minutes in (0, 1440)] == [0, 1440]
 
 
 def test_a_lead_whose_owner_is_taken_away_may_be_allotted_again() -> None:
-    assert written.read(raw(leads={"cleared": "allot again"})).leads.cleared is Cleared.ALLOT_AGAIN
+    assert reading.read(raw(leads={"cleared": "allot again"})).leads.cleared is Cleared.ALLOT_AGAIN
 
 
 def test_priorities_rank_from_urgent_to_low() -> None:
@@ -129,7 +129,7 @@ def with_worth(*bands: Any, **more: Any) -> dict[str, Any]:
 
 
 def worth(*bands: Any, **more: Any) -> Worth:
-    found = written.read(raw(leads=with_worth(*bands, **more))).leads.worth
+    found = reading.read(raw(leads=with_worth(*bands, **more))).leads.worth
     assert found is not None
     return found
 
@@ -165,30 +165,30 @@ def test_each_band_has_its_priority_and_all_are_normal_if_none_is_named() -> Non
 
 
 def test_a_rep_is_the_same_however_the_address_is_written() -> None:
-    policy = written.read(raw(reps={"Anna@Example.com": {}}, rotas={"inbound": {"members": ["ANNA@example.com"]}}))
+    policy = reading.read(raw(reps={"Anna@Example.com": {}}, teams={"inbound": {"members": ["ANNA@example.com"]}}))
     assert policy.rotas["inbound"].members == (ANNA,)
 
 
 def test_an_owner_id_may_be_a_number_in_the_file() -> None:
-    policy = written.read(raw(reps={"41": {}}, rotas={"inbound": {"members": [41]}}))
+    policy = reading.read(raw(reps={"41": {}}, teams={"inbound": {"members": [41]}}))
     assert policy.rotas["inbound"].members == ("41",)
 
 
 def test_lanes_are_those_that_rules_and_the_catch_all_name() -> None:
-    policy = written.read(with_rule(skills=["fr", "de"]))
+    policy = reading.read(with_rule(skills=["fr", "de"]))
     assert policy.lanes("inbound") == {"any", "de+fr"}
     assert policy.lanes("nowhere") == frozenset()
 
 
 def test_every_set_of_skills_has_a_lane_for_each_band_of_worth() -> None:
-    policy = written.read(with_rule(skills=["fr", "de"]) | {"leads": with_worth(20, 60)})
+    policy = reading.read(with_rule(skills=["fr", "de"]) | {"leads": with_worth(20, 60)})
     assert policy.lanes("inbound") == {"any@0", "any@20", "any@60", "de+fr@0", "de+fr@20", "de+fr@60"}
     assert policy.lanes("nowhere") == frozenset()
 
 
 def test_capacity_is_the_reps_own_before_the_rotas() -> None:
     rotas = {"inbound": {"members": [ANNA, BOB], "capacity": 30}, "free": {"members": [ANNA, BOB]}}
-    policy = written.read(raw(reps={ANNA: {"skills": ["fr", "de"], "capacity": 0}, BOB: {}}, rotas=rotas))
+    policy = reading.read(raw(reps={ANNA: {"skills": ["fr", "de"], "capacity": 0}, BOB: {}}, teams=rotas))
     assert policy.capacity("inbound", ANNA) == 0
     assert policy.capacity("inbound", BOB) == 30
     assert policy.capacity("free", BOB) is None
@@ -202,7 +202,7 @@ def test_properties_are_all_that_a_decision_reads() -> None:
         "show": ["city"],
         **with_worth(20),
     }
-    assert written.read(data).properties() == (
+    assert reading.read(data).properties() == (
         "city",
         "country",
         "hs_lead_status",
@@ -219,24 +219,24 @@ def test_leaves_come_in_the_order_of_the_file() -> None:
         return {"property": next(names), "equals": 1}
 
     data = with_rule({"all": [leaf(), {"any": [leaf(), {"not": leaf()}]}, leaf()]}, leaf())
-    found = leaves(written.read(data).rules[0].when)
+    found = leaves(reading.read(data).rules[0].when)
     assert [leaf.property for leaf in found if isinstance(leaf, Equals)] == list("abcde")
 
 
 def test_a_night_shift_ends_after_midnight() -> None:
-    policy = written.read(with_rep(zone="Europe/Paris", hours={"Fri": "22:00-06:00", "sat": "23:00 - 24:00"}))
+    policy = reading.read(with_rep(zone="Europe/Paris", hours={"Fri": "22:00-06:00", "sat": "23:00 - 24:00"}))
     assert policy.reps[BOB].hours == (Shift(4, 22 * 60, 30 * 60), Shift(5, 23 * 60, 24 * 60))
 
 
 def test_a_range_of_days_may_run_over_the_end_of_the_week() -> None:
-    hours = written.read(with_rep(zone="Asia/Dubai", hours={"sun-tue": "09:00-17:00"})).reps[BOB].hours
+    hours = reading.read(with_rep(zone="Asia/Dubai", hours={"sun-tue": "09:00-17:00"})).reps[BOB].hours
     assert hours is not None
     assert [shift.day for shift in hours] == [0, 1, 6]
 
 
 def test_hours_that_touch_do_not_overlap() -> None:
     hours = {"mon-sun": ["00:00-12:00", "12:00-24:00"]}
-    assert len(written.read(with_rep(zone="UTC", hours=hours)).reps[BOB].hours or ()) == 14
+    assert len(reading.read(with_rep(zone="UTC", hours=hours)).reps[BOB].hours or ()) == 14
 
 
 # What is refused, and what is said
@@ -271,7 +271,7 @@ def test_hours_that_touch_do_not_overlap() -> None:
             {"property": "a", "equal": 1},
             "rules[0].when[0].equal: unknown operator 'equal', did you mean 'equals'?",
         ),
-        ({"property": "a"}, "rules[0].when[0]: has no operator; allowed: equals, in, at_least,"),
+        ({"property": "a"}, "rules[0].when[0]: has no operator; allowed: equals, not_equals, in,"),
         ({"equals": 1}, "rules[0].when[0].property: is missing"),
         (
             {"property": "Lead Status", "equals": 1},
@@ -282,7 +282,7 @@ def test_hours_that_touch_do_not_overlap() -> None:
             {"property": "a", "equals": 1, "then": 2},
             "rules[0].when[0].then: unknown key 'then'; allowed: property",
         ),
-        ({"source": "FORM"}, "rules[0].when[0].source: must be a list"),
+        ({"source": {}}, "rules[0].when[0].source[0]: must be text"),
         (
             {"not": {"any": [{"property": "a", "at_least": "x"}]}},
             "rules[0].when[0].not.any[0].at_least: must be",
@@ -300,12 +300,12 @@ def test_a_wrong_condition_is_named_with_its_place(condition: Any, said: str) ->
 @pytest.mark.parametrize(
     ("rep", "said"),
     [
-        ({"weight": 0}, "weight: must be at least 1"),
-        ({"weight": 1001}, "weight: must be at most 1000"),
-        ({"weight": True}, "weight: must be a whole number"),
+        *(
+            ({"weight": value}, "weight: must be a whole number from 1 to 1000, or a share of a full turn such as 50%")
+            for value in (0, 1001, True, 1.5, "0%", "half", "100001%", "50")
+        ),
         ({"capacity": 100_001}, "capacity: must be at most 100000"),
-        ({"skills": ["FR"]}, "skills[0]: 'FR' is no skill (a-z, 0-9, _ and -, at most 30)"),
-        ({"skills": ["past"]}, "skills[0]: 'past' is reserved"),
+        ({"skills": ["fr+de"]}, "skills[0]: 'fr+de' is no skill (letters, digits and blanks, at most 40)"),
         ({"skils": ["fr"]}, "skils: unknown key 'skils', did you mean 'skills'? allowed: skills, weight"),
         (
             {"zone": "Europe/Pari"},
@@ -383,11 +383,11 @@ def test_a_wrong_rep_is_named_with_its_place(rep: Any, said: str) -> None:
         ({"leads": {"when": "bought"}}, "leads.when: must be created"),
         ({"leads": {"when": {"property": "a", "reach": ["x"]}}}, "leads.when.reaches: is missing"),
         ({"leads": {"keep_owner": "no"}}, "leads.keep_owner: must be true or false"),
-        ({"leads": {"regret": -1}}, "leads.regret: must be at least 0"),
-        ({"leads": {"regret": 1441}}, "leads.regret: must be at most 1440"),
-        ({"leads": {"regret": "10"}}, "leads.regret: must be a whole number"),
-        ({"leads": {"regret": True}}, "leads.regret: must be a whole number"),
-        ({"leads": {"regret": 2.5}}, "leads.regret: must be a whole number"),
+        *(
+            ({"leads": {key: value}}, f"leads.{key}: must be minutes such as 10 minutes, or hours; at most 24 hours")
+            for key in ("turn_back_within", "regret")
+            for value in (-1, 1441, "10", True, 2.5, "25 hours", "90 seconds", None)
+        ),
         ({"leads": {"cleared": "allot"}}, "leads.cleared: must be leave or allot again"),
         ({"leads": {"cleared": False}}, "leads.cleared: must be leave or allot again"),
         ({"leads": {"show": list("abcdef")}}, "leads.show: must have at most 5"),
@@ -414,34 +414,37 @@ def test_a_wrong_rep_is_named_with_its_place(rep: Any, said: str) -> None:
         ({"leads": {"settle": settle(["A B"], "5s")}}, "leads.settle.known[0]: 'A B' is no"),
         *(
             ({"leads": {"settle": settle(["a"], value)}}, "leads.settle.at_most: must be seconds such as 5s or")
-            for value in (5, 0, None, True, "", "5", "0s", "0m", "-5s", "1.5s", "5 s", "901s", "16m", "1h", "٣s")
+            for value in (5, 0, None, True, "", "5", "0s", "0m", "-5s", "1.5s", "5 x", "901s", "16m", "1h", "٣s")
         ),
         ({"release": 15}, "release: must be 0, minutes such as 15m or hours such as 2h; at most 4h"),
         *(
             ({"release": value}, "release: must be 0, minutes")
-            for value in (False, 0.5, -1, None, "", "15", "-1m", "1.5h", "15s", "15 m", "241m", "5h", "999h", "٣m")
+            for value in (False, 0.5, -1, None, "", "15", "-1m", "1.5h", "15s", "15 x", "241m", "5h", "999h", "٣m")
         ),
         ({"rule": []}, "rule: unknown key 'rule', did you mean 'rules'?"),
         ({"otherwise": None}, "otherwise: must be a mapping"),
-        ({"otherwise": {"rota": "inbond"}}, "otherwise.rota: unknown rota 'inbond', did you mean 'inbound'?"),
+        ({"otherwise": {"team": "inbond"}}, "otherwise.team: unknown team 'inbond', did you mean 'inbound'?"),
         (
-            {"otherwise": {"rota": "inbound", "skills": ["it"]}},
-            "otherwise.skills: nobody in rota 'inbound' has it",
+            {"otherwise": {"team": "inbound", "skills": ["it"]}},
+            "otherwise.skills: nobody in team 'inbound' has it",
         ),
         (
-            {"otherwise": {"rota": "inbound", "priority": "asap"}},
+            {"otherwise": {"team": "inbound", "priority": "asap"}},
             "otherwise.priority: must be urgent, high, normal",
         ),
-        ({"rotas": {"inbound": {"members": []}}}, "rotas.inbound.members: must have at least 1"),
+        ({"teams": {"inbound": {"members": []}}}, "teams.inbound.members: must have at least 1"),
         (
-            {"rotas": {"inbound": {"members": [ANNA, "bobb@example.com"]}}},
-            "rotas.inbound.members[1]: unknown rep 'bobb@example.com', did you mean 'bob@example.com'?",
+            {"teams": {"inbound": {"members": [ANNA, "bobb@example.com"]}}},
+            "teams.inbound.members[1]: unknown rep 'bobb@example.com', did you mean 'bob@example.com'?",
         ),
         (
-            {"rotas": {"inbound": {"members": [ANNA, "Anna@example.com"]}}},
-            "rotas.inbound.members[1]: 'anna@example",
+            {"teams": {"inbound": {"members": [ANNA, "Anna@example.com"]}}},
+            "teams.inbound.members[1]: 'anna@example",
         ),
-        ({"rotas": {"In Bound": {"members": [ANNA]}}}, "rotas.In Bound: 'In Bound' is no rota name"),
+        (
+            {"teams": {"in/bound": {"members": [ANNA]}}},
+            "teams.in/bound: 'in/bound' is no name of a team (letters, digits",
+        ),
         ({"reps": {ANNA: {}, "ANNA@example.com": {}}}, f"reps.{ANNA}: is there more than once"),
         ({"reps": {"anna": {}}}, "reps.anna: 'anna' is no HubSpot e-mail address or owner id"),
         ({"flood": {"leads": 0}}, "flood.leads: must be at least 1"),
@@ -460,30 +463,32 @@ def test_a_letter_that_looks_like_another_is_named() -> None:
 @pytest.mark.parametrize("name", sorted(zone for zone in available_timezones() if "/" not in zone))
 def test_what_tzdata_has_and_is_no_place_is_told_a_right_name(name: str) -> None:
     if name == "UTC":
-        written.read(with_rep(zone=name))
+        reading.read(with_rep(zone=name))
     else:
         told = problem(with_rep(zone=name)).partition("IANA names such as ")[2]
         for right in told.split(", "):
-            written.read(with_rep(zone=right))
+            reading.read(with_rep(zone=right))
 
 
 def test_rules_must_not_contradict_each_other() -> None:
     def rule(name: str, **more: Any) -> dict[str, Any]:
-        return {"name": name, "rota": "inbound", **more}
+        return {"name": name, "team": "inbound", **more}
 
     when = [{"property": "a", "known": True}]
     assert problem(raw(rules=[rule("x", when=when), rule("x", when=when)])) == (
         "rules[1].name: rules[0] is called 'x' already"
     )
     assert problem(raw(rules=[rule("otherwise", when=when)])) == "rules[0].name: 'otherwise' is reserved"
-    assert problem(raw(rules=[rule("x", skills=["de", "it"])])).startswith("rules[0].skills: nobody in rota")
+    assert problem(raw(rules=[rule("x", skills=["de", "it"])])).startswith("rules[0].skills: nobody in team")
 
 
 def test_a_rule_either_routes_or_ignores() -> None:
     assert problem(with_rule(ignore="not a buyer")) == (
-        "rules[0].rota: unknown key 'rota'; allowed: name, when, ignore"
+        "rules[0].team: unknown key 'team'; allowed: ignore, name, when"
     )
-    assert problem(raw(rules=[{"name": "x"}])) == "rules[0].rota: is missing"
+    assert (
+        problem(raw(rules=[{"name": "x"}])) == "rules[0].team: is missing; or name an `owner`, or say `ignore` and why"
+    )
     assert problem(raw(rules=[{"name": "x", "ignore": None}])).startswith("rules[0].ignore: must be text")
 
 
@@ -495,7 +500,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 def test_conditions_nest_at_most_eight_deep() -> None:
-    written.read(with_rule(nested(8)))
+    reading.read(with_rule(nested(8)))
     assert problem(with_rule(nested(9))) == "rules[0].when: conditions are nested more than 8 deep"
     assert problem(with_rule(nested(50_000))) == "rules[0].when: conditions are nested more than 8 deep"
 
@@ -505,12 +510,12 @@ def test_there_are_at_most_400_conditions_in_all() -> None:
         leaf = {"property": "a", "known": True}
         return raw(
             rules=[
-                {"name": "x", "when": [leaf], "rota": "inbound"},
+                {"name": "x", "when": [leaf], "team": "inbound"},
                 {"name": "y", "when": [leaf] * count, "ignore": "no"},
             ]
         )
 
-    written.read(rules(399))
+    reading.read(rules(399))
     assert problem(rules(400)) == "rules: there are 401 conditions in all; at most 400"
 
 
@@ -518,24 +523,24 @@ def test_a_rota_has_at_most_32_lanes() -> None:
     def policy(count: int) -> dict[str, Any]:
         skills = [f"s{number}" for number in range(count)]
         when = [{"property": "a", "known": True}]
-        rules = [{"name": skill, "when": when, "rota": "inbound", "skills": [skill]} for skill in skills]
+        rules = [{"name": skill, "when": when, "team": "inbound", "skills": [skill]} for skill in skills]
         return raw(reps={ANNA: {"skills": skills}, BOB: {}}, rules=rules)
 
-    written.read(policy(MAX_LANES - 1))  # and the catch-all's own
-    assert problem(policy(MAX_LANES)).startswith("rotas.inbound: the rules ask for 33 different sets of skills")
+    reading.read(policy(MAX_LANES - 1))  # and the catch-all's own
+    assert problem(policy(MAX_LANES)).startswith("teams.inbound: the rules ask for 33 different sets of skills")
 
 
 def test_the_lanes_of_a_rota_are_counted_with_their_bands() -> None:
     def policy(count: int) -> dict[str, Any]:
         skills = [f"s{number}" for number in range(count)]
         when = [{"property": "a", "known": True}]
-        rules = [{"name": skill, "when": when, "rota": "inbound", "skills": [skill]} for skill in skills]
+        rules = [{"name": skill, "when": when, "team": "inbound", "skills": [skill]} for skill in skills]
         return raw(reps={ANNA: {"skills": skills}, BOB: {}}, rules=rules, leads=with_worth(20, 60, 80))
 
-    written.read(policy(MAX_LANES // 4 - 1))  # and the catch-all's own
+    reading.read(policy(MAX_LANES // 4 - 1))  # and the catch-all's own
     assert problem(policy(MAX_LANES // 4)) == (
-        "rotas.inbound: the rules ask for 9 different sets of skills here, in 4 bands of worth each: "
-        "36 lanes; at most 32"
+        "teams.inbound: the rules ask for 9 different sets of skills here, in 4 bands of worth each: "
+        "36 kinds of leads; at most 32"
     )
 
 
@@ -546,18 +551,18 @@ def crowd(reps: int, skills: int) -> dict[str, Any]:
     when = [{"property": "a", "known": True}]
     return {
         "reps": {key: {"skills": names} for key in keys},
-        "rotas": {"inbound": {"members": keys}},
-        "rules": [{"name": name, "when": when, "rota": "inbound", "skills": [name]} for name in names],
-        "otherwise": {"rota": "inbound"},
+        "teams": {"inbound": {"members": keys}},
+        "rules": [{"name": name, "when": when, "team": "inbound", "skills": [name]} for name in names],
+        "otherwise": {"team": "inbound"},
     }
 
 
 def test_a_rota_has_at_most_5000_balances() -> None:
     assert MAX_CELLS == 5_000
-    assert written.read(crowd(500, 9)).cells("inbound") == 5_000
+    assert reading.read(crowd(500, 9)).cells("inbound") == 5_000
     assert problem(crowd(455, 10)) == (
-        "rotas.inbound: 455 reps x 11 lanes are 5,005 balances; at most 5,000: "
-        "split the rota, or ask for fewer skills or bands"
+        "teams.inbound: 455 reps x 11 kinds of leads are 5,005 balances; at most 5,000: "
+        "split the team, or ask for fewer skills or bands"
     )
 
 
@@ -608,7 +613,7 @@ def test_data_of_any_shape_is_refused_with_reasons_and_never_crashes(data: Any) 
 @given(st.sampled_from(["mode", "leads", "flood", "reps", "rotas", "rules"]), anything)
 def test_a_part_of_any_shape_is_taken_or_refused_and_never_crashes(part: str, value: Any) -> None:
     with contextlib.suppress(PolicyInvalid):
-        written.read(raw(**{part: value}))
+        reading.read(raw(**{part: value}))
 
 
 # Owners
@@ -624,8 +629,8 @@ def by_id(*owners: Owner) -> dict[str, Owner]:
 
 def test_resolving_names_every_rep_by_owner_id() -> None:
     data = raw(reps={ANNA: {"skills": ["fr", "de"], "weight": 2}, "7": {}})
-    data["rotas"] = {"inbound": {"members": [7, ANNA]}}
-    policy = resolve(written.read(data), by_id(owner(5, "Anna@example.com"), owner(7, BOB)))
+    data["teams"] = {"inbound": {"members": [7, ANNA]}}
+    policy = resolve(reading.read(data), by_id(owner(5, "Anna@example.com"), owner(7, BOB)))
     assert policy.rotas["inbound"].members == ("7", "5")
     assert policy.reps["5"].weight == 2
     assert list(policy.reps) == ["5", "7"]
@@ -634,7 +639,7 @@ def test_resolving_names_every_rep_by_owner_id() -> None:
 
 def test_resolving_names_every_rep_whom_hubspot_does_not_know_or_has_deactivated() -> None:
     with pytest.raises(PolicyInvalid) as caught:
-        resolve(written.read(raw()), by_id(owner(5, ANNA, archived=True), owner(6, "eve@example.com")))
+        resolve(reading.read(raw()), by_id(owner(5, ANNA, archived=True), owner(6, "eve@example.com")))
     assert [str(problem) for problem in caught.value.problems] == [
         f"reps.{ANNA}: is deactivated in HubSpot",
         f"reps.{BOB}: is not known to HubSpot as an owner",
@@ -644,13 +649,13 @@ def test_resolving_names_every_rep_whom_hubspot_does_not_know_or_has_deactivated
 @pytest.mark.parametrize("archived", [4, 9])
 def test_of_two_owners_with_one_address_the_active_one_is_meant(archived: int) -> None:
     owners = by_id(owner(archived, ANNA, archived=True), owner(5, ANNA), owner(6, BOB))
-    assert set(resolve(written.read(raw()), owners).reps) == {"5", "6"}
+    assert set(resolve(reading.read(raw()), owners).reps) == {"5", "6"}
 
 
 def test_a_rep_named_by_address_and_by_id_is_one_too_many() -> None:
-    data = raw(reps={ANNA: {}, "5": {}}, rotas={"inbound": {"members": [ANNA]}})
+    data = raw(reps={ANNA: {}, "5": {}}, teams={"inbound": {"members": [ANNA]}})
     with pytest.raises(PolicyInvalid, match=r"reps\.5: is there twice"):
-        resolve(written.read(data), by_id(owner(5, ANNA)))
+        resolve(reading.read(data), by_id(owner(5, ANNA)))
 
 
 # What is stored
@@ -716,7 +721,7 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
         rule: dict[str, Any] = {"name": f"rule {number}"}
         rule["when"] = draw(st.lists(condition_data, min_size=1, max_size=3))
         if draw(st.booleans()):
-            rule |= {"rota": "inbound", "skills": ["fr"]}
+            rule |= {"team": "inbound", "skills": ["fr"]}
             rule |= draw(st.sampled_from([{}, {"priority": "urgent"}, {"priority": "normal"}]))
         else:
             rule["ignore"] = "no buyer"
@@ -740,32 +745,32 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
 
 @given(policies())
 def test_a_stored_policy_is_read_back_the_same(data: dict[str, Any]) -> None:
-    policy = written.read(copy.deepcopy(data))
+    policy = reading.read(copy.deepcopy(data))
     assert Policy.load(policy.dump()) == policy
 
 
 def test_a_priority_that_nobody_named_stays_unsaid() -> None:
-    kept = Policy.load(written.read(with_rule(priority="normal")).dump())
+    kept = Policy.load(reading.read(with_rule(priority="normal")).dump())
     assert [goal.priority for _, goal in kept.goals()] == [Priority.NORMAL, None]
 
 
 def test_a_policy_that_was_stored_without_a_key_is_read_with_its_default() -> None:
     leads = {"regret": 3, "cleared": "allot again", "show": ["city"], **with_worth(20)}
-    kept = stored(written.read(raw(leads=leads, release="3m")))
+    kept = stored(reading.read(raw(leads=leads, release="3m")))
     del kept["leads"]["regret"], kept["leads"]["cleared"], kept["leads"]["worth"], kept["release"]
-    assert Policy.load(json.dumps(kept)) == written.read(raw(leads={"show": ["city"]}))
+    assert Policy.load(json.dumps(kept)) == reading.read(raw(leads={"show": ["city"]}))
 
 
 @pytest.mark.parametrize("change", [{"rules": [{"does": "sing"}]}, {"groups": {}}, {"release": "soon"}])
 def test_a_policy_that_a_later_version_has_stored_is_refused_and_never_read_by_half(change: dict[str, Any]) -> None:
-    kept = stored(written.read(raw())) | change
+    kept = stored(reading.read(raw())) | change
     with pytest.raises(PolicyInvalid, match="apply the policy anew"):
         Policy.load(json.dumps(kept))
 
 
 @given(numbers)
 def test_a_number_is_stored_exactly(number: Decimal) -> None:
-    policy = Policy.load(written.read(with_rule({"property": "a", "at_least": number})).dump())
+    policy = Policy.load(reading.read(with_rule({"property": "a", "at_least": number})).dump())
     (condition,) = policy.rules[0].when
     assert isinstance(condition, AtLeast)
     assert exact(condition.value) == Decimal(str(number))
@@ -773,7 +778,7 @@ def test_a_number_is_stored_exactly(number: Decimal) -> None:
 
 def test_a_number_is_exact_whether_written_as_float_or_decimal() -> None:
     def value(number: Any) -> Any:
-        rule = written.read(with_rule({"property": "a", "equals": number})).rules[0]
+        rule = reading.read(with_rule({"property": "a", "equals": number})).rules[0]
         assert isinstance(rule, RoutingRule)
         assert isinstance(rule.when[0], Equals)
         return rule.when[0].value

@@ -24,15 +24,15 @@ EXAMPLE = Path(__file__).parents[2] / "policy.yaml"
 SMALL = """\
 reps:
   anna@example.com:
-rotas:
+teams:
   inbound: {members: [anna@example.com]}
 rules:
   - name: first
     when:
       - {property: country, in: [NO, yes, 2026-12-24, 1_000, 0x10, "5", 5, 5.0, true, .5, 1.5e1]}
-    rota: inbound
+    team: inbound
 otherwise:
-  rota: inbound
+  team: inbound
 """
 
 
@@ -118,36 +118,36 @@ def test_a_file_and_its_text_give_the_same(tmp_path: Path) -> None:
     [
         ("in: [NO", "at_least: x, in: [NO", "line 8, rules[0].when[0]: has several operators"),
         (
-            "    rota: inbound",
-            "    rota: inbond",
-            "line 9, rules[0].rota: unknown rota 'inbond', did you mean",
+            "    team: inbound",
+            "    team: inbond",
+            "line 9, rules[0].team: unknown team 'inbond', did you mean",
         ),
-        ("    rota: inbound\n", "", "line 6, rules[0].rota: is missing"),
+        ("    team: inbound\n", "", "line 6, rules[0].team: is missing"),
         (
-            "  rota: inbound\n",
-            "  rotta: inbound\n",
-            "line 9, rules[0].rotta: unknown key 'rotta', did you mean 'rota'?",
+            "  team: inbound\n",
+            "  taem: inbound\n",
+            "line 9, rules[0].taem: unknown key 'taem', did you mean 'team'?",
         ),
         (
             "[anna@example.com]",
             "[\n  anna@example.com,\n  eve@x.y]",
-            "line 6, rotas.inbound.members[1]: unknown rep",
+            "line 6, teams.inbound.members[1]: unknown rep",
         ),
         (
             "anna@example.com:",
             "Anna@example.com: {zone: Mars}",
             "line 2, reps.Anna@example.com.zone: unknown time",
         ),
-        ("otherwise:\n  rota: inbound\n", "", "line 1, otherwise: is missing"),
+        ("otherwise:\n  team: inbound\n", "", "line 1, otherwise: is missing"),
         ("reps:", "reps: &reps", "line 1: anchors (&) and aliases (*) are not allowed"),
         ("  inbound: {", "  inbound: *rota # {", "line 4: anchors (&) and aliases (*) are not allowed"),
         ("reps:", "&reps reps:", "line 1: a key must be plain text"),
         ("reps:", "!!str reps:", "line 1: tags (!) are not allowed"),
         ("  - name: first", "  - name: !!str first", "line 6: tags (!) are not allowed"),
         (
-            "    rota: inbound",
-            "    rota: inbound\n    rota: inbound",
-            "line 10: rules[0].rota: this key is there already,",
+            "    team: inbound",
+            "    team: inbound\n    team: inbound",
+            "line 10: rules[0].team: this key is there already,",
         ),
         ("otherwise:", "---\notherwise:", "line 10: a second document begins here"),
         ("reps:", "%YAML 1.1\n---\nreps:", "line 2: directives (%) are not allowed"),
@@ -219,7 +219,7 @@ def test_a_file_over_256_kb_is_refused_unread_with_the_line_that_goes_beyond(tmp
 def test_a_policy_that_would_not_fit_into_the_table_is_refused_with_its_largest_part() -> None:
     times = ", ".join(f"{hour:02}:00-{hour:02}:30" for hour in range(12))
     reps = "".join(f"  {number}: {{zone: UTC, hours: {{mon-sun: [{times}]}}}}\n" for number in range(600))
-    assert problem(SMALL.replace("rotas:", f"{reps}rotas:")) == (
+    assert problem(SMALL.replace("teams:", f"{reps}teams:")) == (
         "line 1, reps: too large to be stored: take out reps, members or hours; this part is the largest"
     )
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fairturn.rules.policy import Moments, Rep
 from fairturn.rules.roster import Owner, comes_on_duty, duty, refreshed
 from fairturn.rules.verdict import Code, Source, Verdict
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 
 OWNER = Owner("5", "anna@example.com", archived=False)
 PARIS, NEW_YORK = "Europe/Paris", "America/New_York"
@@ -23,7 +23,7 @@ MONDAY_NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 def rep(zone: str = PARIS, **more: Any) -> Rep:
     data = {"reps": {"5": {"zone": zone, **more}}, "rotas": {"all": {"members": ["5"]}}, "otherwise": {"rota": "all"}}
-    return written.read(data).reps["5"]
+    return reading.read(data).reps["5"]
 
 
 def at(text: str, zone: str = PARIS, *, second: bool = False) -> datetime:

@@ -12,7 +12,7 @@ from fairturn.rules.events import BULK_SOURCES, Kind, Message
 from fairturn.rules.policy import Policy, Priority
 from fairturn.rules.routing import Ignored, Lead, Route, is_closed, route
 from fairturn.rules.wording import describe
-from fairturn_console.policy import written
+from fairturn_console.policy import reading
 
 REP = "anna@example.com"
 
@@ -24,7 +24,7 @@ def policy(*rules: dict[str, Any], **changes: Any) -> Policy:
         "rules": [{"rota": "europe", **rule} if "ignore" not in rule else rule for rule in rules],
         "otherwise": {"rota": "inbound"},
     }
-    return written.read({**data, **changes})
+    return reading.read({**data, **changes})
 
 
 def lead(source: str = "FORM", **properties: str | None) -> Lead:

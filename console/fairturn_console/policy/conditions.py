@@ -9,13 +9,17 @@ from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
 from fairturn.rules import conditions
 from fairturn_console.policy.problems import Strict, listed, unknown, wrong
 from fairturn_console.policy.values import (
-    MAX_VALUES,
+    ONE_OR_MORE,
+    Day,
+    DaysAround,
+    ListName,
     OneNumber,
     OneValue,
     Property,
     Range,
-    Source,
+    Sources,
     Text,
+    Texts,
     Values,
     Yes,
 )
@@ -63,12 +67,44 @@ class _Between(Strict):
         return conditions.Between(self.property, self.between)
 
 
+class _NotEquals(Strict):
+    property: Property
+    not_equals: OneValue
+
+    def meant(self) -> conditions.Condition:
+        return conditions.Equals(self.property, self.not_equals, negated=True)
+
+
+class _NotIn(Strict):
+    property: Property
+    not_in: Values
+
+    def meant(self) -> conditions.Condition:
+        return conditions.In(self.property, self.not_in, negated=True)
+
+
+class _InList(Strict):
+    property: Property
+    in_list: ListName
+
+    def meant(self) -> conditions.Condition:
+        return conditions.InList(self.property, self.in_list)
+
+
 class _Contains(Strict):
     property: Property
     contains: Text
 
     def meant(self) -> conditions.Condition:
-        return conditions.Contains(self.property, self.contains)
+        return conditions.Contains(self.property, (self.contains,))
+
+
+class _ContainsAny(Strict):
+    property: Property
+    contains_any: Texts
+
+    def meant(self) -> conditions.Condition:
+        return conditions.Contains(self.property, self.contains_any)
 
 
 class _StartsWith(Strict):
@@ -77,6 +113,38 @@ class _StartsWith(Strict):
 
     def meant(self) -> conditions.Condition:
         return conditions.StartsWith(self.property, self.starts_with)
+
+
+class _EndsWith(Strict):
+    property: Property
+    ends_with: Text
+
+    def meant(self) -> conditions.Condition:
+        return conditions.EndsWith(self.property, self.ends_with)
+
+
+class _Before(Strict):
+    property: Property
+    before: Day
+
+    def meant(self) -> conditions.Condition:
+        return conditions.Before(self.property, self.before)
+
+
+class _After(Strict):
+    property: Property
+    after: Day
+
+    def meant(self) -> conditions.Condition:
+        return conditions.After(self.property, self.after)
+
+
+class _WithinDays(Strict):
+    property: Property
+    within_days: DaysAround
+
+    def meant(self) -> conditions.Condition:
+        return conditions.WithinDays(self.property, *self.within_days)
 
 
 class _Known(Strict):
@@ -96,21 +164,21 @@ class _Unknown(Strict):
 
 
 class _FromSource(Strict):
-    source: Annotated[tuple[Source, ...], Field(min_length=1, max_length=MAX_VALUES)]
+    source: Sources
 
     def meant(self) -> conditions.Condition:
         return conditions.FromSource(self.source)
 
 
 class _AllOf(Strict):
-    all: Annotated[tuple[OneCondition, ...], Field(min_length=1)]
+    all: Annotated[tuple[OneCondition, ...], Field(min_length=1), ONE_OR_MORE]
 
     def meant(self) -> conditions.Condition:
         return conditions.AllOf(tuple(each.meant() for each in self.all))
 
 
 class _AnyOf(Strict):
-    any: Annotated[tuple[OneCondition, ...], Field(min_length=1)]
+    any: Annotated[tuple[OneCondition, ...], Field(min_length=1), ONE_OR_MORE]
 
     def meant(self) -> conditions.Condition:
         return conditions.AnyOf(tuple(each.meant() for each in self.any))
@@ -123,7 +191,10 @@ class _Not(Strict):
         return conditions.Not(self.condition.meant())
 
 
-_COMPARING = ("equals", "in", "at_least", "at_most", "between", "contains", "starts_with", "known", "unknown")
+_COMPARING = """
+    equals not_equals in not_in in_list at_least at_most between contains contains_any starts_with ends_with before
+    after within_days known unknown
+""".split()  # noqa: SIM905 - a list of words
 OPERATORS = (*_COMPARING, "source", "all", "any", "not")
 
 
@@ -154,12 +225,20 @@ def keys_of(data: object) -> list[str]:
 
 OneCondition = Annotated[
     Annotated[_Equals, Tag("<equals>")]
+    | Annotated[_NotEquals, Tag("<not_equals>")]
     | Annotated[_In, Tag("<in>")]
+    | Annotated[_NotIn, Tag("<not_in>")]
+    | Annotated[_InList, Tag("<in_list>")]
     | Annotated[_AtLeast, Tag("<at_least>")]
     | Annotated[_AtMost, Tag("<at_most>")]
     | Annotated[_Between, Tag("<between>")]
     | Annotated[_Contains, Tag("<contains>")]
+    | Annotated[_ContainsAny, Tag("<contains_any>")]
     | Annotated[_StartsWith, Tag("<starts_with>")]
+    | Annotated[_EndsWith, Tag("<ends_with>")]
+    | Annotated[_Before, Tag("<before>")]
+    | Annotated[_After, Tag("<after>")]
+    | Annotated[_WithinDays, Tag("<within_days>")]
     | Annotated[_Known, Tag("<known>")]
     | Annotated[_Unknown, Tag("<unknown>")]
     | Annotated[_FromSource, Tag("<source>")]
@@ -172,12 +251,12 @@ OneCondition = Annotated[
 
 
 def _shallow(data: object) -> object:
-    level = data if isinstance(data, list) else []
+    level: list[object] = data if isinstance(data, list) else [data]
     for _ in range(MAX_DEPTH):
         inner: list[object] = []
         for condition in level:
-            for key in ("all", "any", "not") if isinstance(condition, dict) else ():
-                below = condition.get(key, [])
+            for key in ("all", "any", "not"):
+                below = condition.get(key, []) if isinstance(condition, dict) else []
                 inner += below if isinstance(below, list) else [below]
         level = inner
     if level:
@@ -185,5 +264,10 @@ def _shallow(data: object) -> object:
     return data
 
 
-Conditions = Annotated[tuple[OneCondition, ...], BeforeValidator(_shallow)]
+Conditions = Annotated[tuple[OneCondition, ...], ONE_OR_MORE, BeforeValidator(_shallow)]
 """All of them are to hold."""
+
+
+def meant(written: Conditions) -> tuple[conditions.Condition, ...]:
+    """What conditions say."""
+    return tuple(each.meant() for each in written)

@@ -100,7 +100,7 @@ def _mentions(policy: Policy) -> Iterator[Mention]:
         yield _reached(closed, ("leads", "closed", index))
     for index, name in enumerate(leads.show):
         yield Mention(name, ("leads", "show", index), {})
-    for path, leaf in placed(policy.rules):
+    for path, leaf in placed(policy):
         match leaf:
             case FromSource():
                 continue

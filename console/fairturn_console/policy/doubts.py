@@ -112,7 +112,7 @@ def _of_rotas(policy: Policy) -> Iterator[Problem]:
 
 def _of_conditions(policy: Policy) -> Iterator[Problem]:
     known = {fold(source): source for source in SOURCES}
-    for path, leaf in placed(policy.rules):
+    for path, leaf in placed(policy):
         for index, source in enumerate(leaf.sources if isinstance(leaf, FromSource) else ()):
             if fold(source) not in known:
                 close = get_close_matches(fold(source), known, n=1)

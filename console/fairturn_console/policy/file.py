@@ -33,7 +33,8 @@ from fairturn.errors import PolicyInvalid, Problem
 from fairturn_console.policy.characters import deceptive, named
 from fairturn_console.policy.doubts import doubts
 from fairturn_console.policy.problems import place
-from fairturn_console.policy.written import read
+from fairturn_console.policy.reading import read
+from fairturn_console.policy.written import OLD_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -204,11 +205,12 @@ class _Reader:
                 _refuse(_line(key), "a key must be plain text")
             _refuse_tag(key)
             name = str(key.value)
-            inside = (*path, name)
+            inside = (*path, OLD_NAMES.get(name, name))
             if name in mapping:
                 first = self._lines[place(inside).casefold()]
-                _refuse(_line(key), f"{place(inside)}: this key is there already, on line {first}")
-            self._lines.setdefault(place(inside).casefold(), _line(key))
+                _refuse(_line(key), f"{place((*path, name))}: this key is there already, on line {first}")
+            for each in (inside, (*path, name)):
+                self._lines.setdefault(place(each).casefold(), _line(key))
             mapping[name] = self._value(next(events), events, inside)
         return mapping
 

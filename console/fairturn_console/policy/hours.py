@@ -6,10 +6,11 @@ import re
 from datetime import date, datetime
 from typing import Annotated, Self
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from fairturn.rules.policy import Absence, Days, Moments, Shift
 from fairturn_console.policy.problems import Strict, listed, wrong
+from fairturn_console.policy.values import within_reason
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY = 24 * 60
@@ -65,20 +66,14 @@ def _overlap(one: Shift, other: Shift) -> bool:
 def _moment(value: object) -> date | datetime:
     """Read a whole day or a date with a time; a time without an offset is by the rep's own clock."""
     if isinstance(value, (date, datetime)):
-        return _within_reason(value)
+        return within_reason(value)
     try:
         text = value if isinstance(value, str) else ""
         whole_day = len(text) == len("2026-12-24")
         moment = date.fromisoformat(text) if whole_day else datetime.fromisoformat(text)
     except ValueError:
         raise wrong("must be a day such as 2026-12-24 or a time such as 2026-12-24T14:00") from None
-    return _within_reason(moment)
-
-
-def _within_reason(moment: date | datetime) -> date | datetime:
-    if not 2000 <= moment.year < 2200:
-        raise wrong("must be a day of this century or the next")
-    return moment
+    return within_reason(moment)
 
 
 Hours = Annotated[tuple[Shift, ...], PlainValidator(_hours)]
@@ -108,3 +103,14 @@ class WrittenAbsence(Strict):
         if isinstance(self.start, datetime) and isinstance(self.end, datetime):
             return Moments(self.start, self.end)
         return Days(self.start, self.end)
+
+
+def _spelled_out(data: object) -> object:
+    """A day, or a span such as 2026-11-01..2027-02-28, as the mapping that it is short for."""
+    if isinstance(data, (str, date)):
+        first, dots, last = str(data).partition("..")
+        return {"from": first.strip(), "to": (last if dots else first).strip()}
+    return data
+
+
+OneAbsence = Annotated[WrittenAbsence, BeforeValidator(_spelled_out)]

@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from fairturn.rules.conditions import (
     NUMBER,
+    After,
     AllOf,
     AnyOf,
     AtLeast,
     AtMost,
+    Before,
     Between,
     Contains,
+    EndsWith,
     Equals,
     FromSource,
     In,
+    InList,
     Known,
     Not,
     StartsWith,
     Unknown,
+    WithinDays,
     exact,
     fold,
 )
@@ -34,8 +39,8 @@ from fairturn.rules.policy import IgnoringRule
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from fairturn.rules.conditions import Condition, Leaf, Value
-    from fairturn.rules.policy import Rule
+    from fairturn.rules.conditions import Condition, Dated, Leaf, Value
+    from fairturn.rules.policy import Policy, Rule
 
 MAX_STEPS: Final = 1_000
 """Choices that are followed for one question. After so many the answer is yes."""
@@ -88,11 +93,25 @@ class Begins:
 
 
 @dataclass(frozen=True, slots=True)
+class Ends:
+    """It ends with this text, folded."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class There:
     """There is a value."""
 
 
-Predicate = OneOf | Least | Most | Has | Begins | There
+@dataclass(frozen=True, slots=True)
+class Compares:
+    """It is something that is not looked into: a date, or an entry of a list. So there is a value."""
+
+    condition: InList | Before | After | WithinDays
+
+
+Predicate = OneOf | Least | Most | Has | Begins | Ends | There | Compares
 
 
 # Formulas
@@ -189,26 +208,30 @@ def _formula(condition: Condition) -> Formula:
             )
         case Unknown():
             return Statement(condition.property, There(), holds=False)
+        case Equals():
+            return Statement(condition.property, _one_of([condition.value]), holds=not condition.negated)
+        case In():
+            return Statement(condition.property, _one_of(condition.value), holds=not condition.negated)
+        case Contains():
+            return Some(tuple(Statement(condition.property, Has(fold(text))) for text in condition.texts))
         case _:
             return Statement(condition.property, _predicate(condition))
 
 
 def _predicate(
-    condition: Equals | In | AtLeast | AtMost | Contains | StartsWith | Known,
+    condition: InList | AtLeast | AtMost | StartsWith | EndsWith | Dated | Known,
 ) -> Predicate:
     match condition:
-        case Equals():
-            return _one_of([condition.value])
-        case In():
-            return _one_of(condition.value)
         case AtLeast():
             return Least(exact(condition.value))
         case AtMost():
             return Most(exact(condition.value))
-        case Contains():
-            return Has(fold(condition.value))
         case StartsWith():
             return Begins(fold(condition.value))
+        case EndsWith():
+            return Ends(fold(condition.value))
+        case InList() | Before() | After() | WithinDays():
+            return Compares(condition)
         case Known():
             return There()
         case _:
@@ -331,17 +354,24 @@ def _holds(predicate: Predicate, text: str | None, number: Decimal | None) -> bo
             return None if text is None else part in text
         case Begins(part):
             return None if text is None else text.startswith(part)
+        case Ends(part):
+            return None if text is None else text.endswith(part)
+        case Compares():
+            return None
 
 
 def _spells(wanted: Sequence[Predicate], unwanted: Sequence[Predicate]) -> bool:
     """Tell whether a text may have the wanted parts and beginnings, and none of the unwanted."""
     beginnings = [each.text for each in wanted if isinstance(each, Begins)]
-    longest = max(beginnings, key=len, default="")
-    if not all(longest.startswith(each) for each in beginnings):
+    endings = [each.text for each in wanted if isinstance(each, Ends)]
+    first, last = max(beginnings, key=len, default=""), max(endings, key=len, default="")
+    if not all(map(first.startswith, beginnings)) or not all(map(last.endswith, endings)):
         return False
-    parts = [longest, *(each.text for each in wanted if isinstance(each, Has))]
+    parts = [first, last, *(each.text for each in wanted if isinstance(each, Has))]
     return not any(
-        (isinstance(each, Begins) and longest.startswith(each.text))
+        each in wanted
+        or (isinstance(each, Begins) and first.startswith(each.text))
+        or (isinstance(each, Ends) and last.endswith(each.text))
         or (isinstance(each, Has) and any(each.text in part for part in parts))
         for each in unwanted
     )
@@ -350,10 +380,13 @@ def _spells(wanted: Sequence[Predicate], unwanted: Sequence[Predicate]) -> bool:
 # Where conditions are
 
 
-def placed(rules: Sequence[Rule]) -> Iterator[tuple[Path, Leaf]]:
-    """Yield every condition of the rules that is not made of others, with its place in the file."""
-    for index, rule in enumerate(rules):
+def placed(policy: Policy) -> Iterator[tuple[Path, Leaf]]:
+    """Yield every condition that is not made of others, of rules and of priorities, with its place in the file."""
+    for index, rule in enumerate(policy.rules):
         yield from _placed(rule.when, ("rules", index, "when"))
+    for path, goal in policy.goals():
+        for priority, conditions in goal.priorities:
+            yield from _placed(conditions, (*path, "priority", priority.value))
 
 
 def _placed(conditions: Iterable[Condition], path: Path) -> Iterator[tuple[Path, Leaf]]:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import date
 from decimal import Decimal
 from difflib import get_close_matches
+from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from fairturn.rules.conditions import Number, Value, exact, fold
-from fairturn.rules.ledger import ANY, PAST
 from fairturn.rules.policy import OTHERWISE
 from fairturn_console.policy.problems import listed, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MAX_RELEASE = 4 * 60  # minutes
+MAX_WEIGHT = 1000
+MAX_DAYS = 3650
 MAX_SETTLE = 15 * 60  # seconds
 MAX_VALUES = 1000
 MAX_BANDS = 5
@@ -28,6 +30,8 @@ MAX_SKILLS = 50
 MAX_SKILLS_ASKED = 8
 MAX_DIGITS = 15  # what a float can hold without rounding
 MAX_TEXT = 500
+
+D = TypeVar("D", bound=date)
 
 
 def _word(kind: str, pattern: str, reserved: Sequence[str] = ()) -> AfterValidator:
@@ -57,10 +61,15 @@ def _rule_name(name: str) -> str:
     return one_line(name)
 
 
-def rep_key(key: object) -> object:
+def rep_key(name: str) -> str:
+    """Give the form of a rep's address, or owner id, in which they are told apart."""
+    return name.strip().lower()
+
+
+def _rep_key(key: object) -> object:
     if isinstance(key, int) and not isinstance(key, bool):
         key = str(key)
-    return key.strip().lower() if isinstance(key, str) else key
+    return rep_key(key) if isinstance(key, str) else key
 
 
 _SHORT = {
@@ -188,27 +197,81 @@ def _ascending(bounds: tuple[Number, ...]) -> tuple[Number, ...]:
     return bounds
 
 
-def _minutes(value: object) -> int:
-    text = "0m" if type(value) is int and value == 0 else value
-    found = re.fullmatch(r"([0-9]{1,3})([mh])", text) if isinstance(text, str) else None
-    if found is not None:
-        minutes = int(found[1]) * (60 if found[2] == "h" else 1)
-        if minutes <= MAX_RELEASE:
-            return minutes
-    raise wrong(f"must be 0, minutes such as 15m or hours such as 2h; at most {MAX_RELEASE // 60}h")
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+_SPAN = re.compile(r"([0-9]{1,4}) *(s|sec|seconds?|m|min|minutes?|h|hours?)")
 
 
-def _seconds(value: object) -> int:
-    found = re.fullmatch(r"([0-9]{1,3})([sm])", value) if isinstance(value, str) else None
-    if found is not None:
-        seconds = int(found[1]) * (60 if found[2] == "m" else 1)
-        if 1 <= seconds <= MAX_SETTLE:
-            return seconds
-    raise wrong(f"must be seconds such as 5s or minutes such as 2m; at most {MAX_SETTLE // 60}m")
+def _span(unit: str, least: int, most: int, such_as: str, *, bare: bool = False) -> PlainValidator:
+    """A span of time in whole units, both bounds included. Only 0 needs no unit, or any number if `bare`."""
+
+    def check(value: object) -> int:
+        text = f"{value}{unit}" if type(value) is int and (bare or value == 0) else value
+        found = _SPAN.fullmatch(text.strip()) if isinstance(text, str) else None
+        if found is not None:
+            span, rest = divmod(int(found[1]) * _UNITS[found[2][0]], _UNITS[unit])
+            if not rest and least <= span <= most:
+                return span
+        raise wrong(f"must be {such_as}")
+
+    return PlainValidator(check)
 
 
-def in_order(skills: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(set(skills)))
+_PERCENT = re.compile(r"([0-9]{1,4}) *%")
+
+
+def _weight(value: object) -> Fraction:
+    found = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    weight = Fraction(int(found[1]), 100) if found else Fraction(value) if type(value) is int else Fraction(0)
+    if not Fraction(1, 100) <= weight <= MAX_WEIGHT:
+        raise wrong(f"must be a whole number from 1 to {MAX_WEIGHT}, or a share of a full turn such as 50%")
+    return weight
+
+
+def _day(value: object) -> date:
+    try:
+        if isinstance(value, str) and len(value) == len("2026-12-24"):
+            return within_reason(date.fromisoformat(value))
+    except ValueError:
+        pass
+    raise wrong("must be a day such as 2026-12-24")
+
+
+def within_reason(day: D) -> D:
+    """Refuse what is hardly meant."""
+    if not 2000 <= day.year < 2200:
+        raise wrong("must be a day of this century or the next")
+    return day
+
+
+def _days_around(value: object) -> tuple[int, int]:
+    match value:
+        case bool():
+            pass
+        case int() if 0 <= value <= MAX_DAYS:
+            return -value, value
+        case [int() as first, int() as last] if -MAX_DAYS <= first <= last <= MAX_DAYS:
+            return first, last
+    raise wrong(
+        f"must be days before or after the lead, such as 30, or from and to, such as [-7, 0]; at most {MAX_DAYS}"
+    )
+
+
+def _member(name: object) -> object:
+    if isinstance(name, int) and not isinstance(name, bool):
+        return str(name)
+    return name.strip() if isinstance(name, str) else name
+
+
+def _one_or_more(value: object) -> object:
+    return value if value is None or isinstance(value, (list, tuple)) else [value]
+
+
+def _of_a_contact(name: str) -> str:
+    if name.startswith(("company.", "deal.")):
+        of = name.partition(".")[0]
+        what = f"a {of}'s properties can't be asked for yet: a later version will read them"
+        raise wrong(f"{what}; until then copy {name!r} to the contact by a HubSpot workflow")
+    return name
 
 
 def _yes(value: object) -> Literal[True]:
@@ -217,22 +280,34 @@ def _yes(value: object) -> Literal[True]:
     return True
 
 
+ONE_OR_MORE = BeforeValidator(_one_or_more)
+"""A list, which may be written as its only entry."""
+_NAME = r"[^\W_](?:[\w &.'-]{0,38}[\w.'])?"
 RepKey = Annotated[
     str,
     _word("HubSpot e-mail address or owner id", r"[0-9]{1,20}|[^@\s]{1,100}@[^@\s]{1,150}"),
-    BeforeValidator(rep_key),
+    BeforeValidator(_rep_key),
 ]
-RotaName = Annotated[str, _word("rota name (a-z, 0-9, _ and -, at most 40)", r"[a-z0-9][a-z0-9_-]{0,39}")]
-Skill = Annotated[str, _word("skill (a-z, 0-9, _ and -, at most 30)", r"[a-z0-9][a-z0-9_-]{0,29}", (ANY, PAST))]
-Property = Annotated[str, _word("property's internal name, such as hs_lead_status", r"[a-z0-9_][a-z0-9_.-]{0,99}")]
+TeamName = Annotated[str, _word("name of a team (letters, digits and blanks, at most 40)", _NAME)]
+Skill = Annotated[str, _word("skill (letters, digits and blanks, at most 40)", _NAME)]
+GroupName = Annotated[str, _word("name of a group (letters, digits and blanks, at most 40)", _NAME)]
+ListName = Annotated[str, _word("name of a list (letters, digits and blanks, at most 40)", _NAME)]
+Member = Annotated[str, BeforeValidator(_member), Field(min_length=1, max_length=250)]
+"""A rep, or the name of a group."""
+Property = Annotated[
+    str,
+    _word("property's internal name, such as hs_lead_status", r"[a-z0-9_][a-z0-9_.-]{0,99}"),
+    AfterValidator(_of_a_contact),
+]
 RuleName = Annotated[str, Field(max_length=80), AfterValidator(_rule_name)]
 Reason = Annotated[str, Field(max_length=200), AfterValidator(one_line)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Source = Annotated[str, Field(max_length=100), AfterValidator(_text)]
-Weight = Annotated[int, Field(strict=True, ge=1, le=1000)]
+Sources = Annotated[tuple[Source, ...], Field(min_length=1, max_length=MAX_VALUES), ONE_OR_MORE]
+Weight = Annotated[Fraction, PlainValidator(_weight)]
 Capacity = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 OneValue = Annotated[Value, PlainValidator(_value)]
-Values = Annotated[tuple[OneValue, ...], Field(min_length=1, max_length=MAX_VALUES)]
+Values = Annotated[tuple[OneValue, ...], Field(min_length=1, max_length=MAX_VALUES), ONE_OR_MORE]
 OneNumber = Annotated[Number, PlainValidator(_number)]
 Range = Annotated[tuple[OneNumber, OneNumber], AfterValidator(_range)]
 Bounds = Annotated[
@@ -240,9 +315,20 @@ Bounds = Annotated[
     Field(min_length=1, max_length=MAX_BANDS),
     AfterValidator(_ascending),
 ]
-Minutes = Annotated[int, PlainValidator(_minutes)]
-Seconds = Annotated[int, PlainValidator(_seconds)]
+Release = Annotated[int, _span("m", 0, 4 * 60, "0, minutes such as 15m or hours such as 2h; at most 4h")]
+"""Minutes."""
+TurnBackWithin = Annotated[
+    int, _span("m", 0, 24 * 60, "minutes such as 10 minutes, or hours; at most 24 hours", bare=True)
+]
+"""Minutes."""
+After = Annotated[int, _span("m", 0, 24 * 60, "minutes such as 10 minutes, or hours; at most 24 hours")]
+"""Minutes."""
+SettleAtMost = Annotated[int, _span("s", 1, MAX_SETTLE, "seconds such as 5s or minutes such as 2m; at most 15m")]
+"""Seconds."""
+Day = Annotated[date, PlainValidator(_day)]
+DaysAround = Annotated[tuple[int, int], PlainValidator(_days_around)]
 Text = Annotated[str, PlainValidator(_text)]
+Texts = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_VALUES), ONE_OR_MORE]
 Yes = Annotated[Literal[True], PlainValidator(_yes)]
-Skills = Annotated[tuple[Skill, ...], Field(max_length=MAX_SKILLS), AfterValidator(in_order)]
-SkillsAsked = Annotated[tuple[Skill, ...], Field(max_length=MAX_SKILLS_ASKED), AfterValidator(in_order)]
+Skills = Annotated[tuple[Skill, ...], Field(max_length=MAX_SKILLS), ONE_OR_MORE]
+SkillsAsked = Annotated[tuple[Skill, ...], Field(max_length=MAX_SKILLS_ASKED), ONE_OR_MORE]

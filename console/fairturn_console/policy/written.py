@@ -1,46 +1,39 @@
-"""The policy as it is written: what each part may say, and what it means."""
+"""What a policy file may say: the shape of each part. What it means is told by reading.py."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from fairturn.errors import PolicyInvalid
 from fairturn.rules.conditions import Reached
-from fairturn.rules.policy import (
-    Cleared,
-    Flood,
-    Goal,
-    IgnoringRule,
-    Leads,
-    Mode,
-    Policy,
-    Priority,
-    Rep,
-    Rota,
-    RoutingRule,
-    Rule,
-    Settle,
-    Worth,
-)
-from fairturn_console.policy.checks import contradictions
+from fairturn.rules.policy import Cleared, Mode, Priority
+from fairturn_console.policy.calendars import Calendar
 from fairturn_console.policy.conditions import Conditions, keys_of
-from fairturn_console.policy.hours import Hours, WrittenAbsence
-from fairturn_console.policy.problems import Strict, problems, wrong
+from fairturn_console.policy.hours import Hours, OneAbsence
+from fairturn_console.policy.problems import Strict, wrong
 from fairturn_console.policy.values import (
+    ONE_OR_MORE,
+    After,
     Bounds,
     Capacity,
-    Minutes,
+    GroupName,
+    ListName,
+    Member,
+    OneNumber,
     Property,
     Reason,
+    Release,
     RepKey,
-    RotaName,
     RuleName,
-    Seconds,
+    SettleAtMost,
+    Skill,
     Skills,
     SkillsAsked,
+    TeamName,
+    Texts,
+    TurnBackWithin,
     Values,
     Weight,
     Zone,
@@ -48,47 +41,82 @@ from fairturn_console.policy.values import (
 )
 
 MAX_REPS = 1000
-MAX_ROTAS = 100
+MAX_GROUPS = 100
+MAX_TEAMS = 100
 MAX_MEMBERS = 500
 MAX_RULES = 100
 MAX_SHOWN = 5
 MAX_ABSENCES = 100
+MAX_LISTS = 20
+MAX_SKILLS_FROM = 3
+
+OLD_NAMES = {
+    "rotas": "teams",
+    "rota": "team",
+    "regret": "turn_back_within",
+    "cleared": "when_owner_removed",
+    "show": "keep_values",
+}
+"""Keys that were called otherwise once. They are read still."""
 
 
-def read(data: object) -> Policy:
-    """Check a policy that was written, and give what it means. Raises PolicyInvalid with every problem, each placed."""
-    models: dict[int, type[BaseModel]] = {}
-    try:
-        policy = _Policy.model_validate(data, context=models).meant()
-    except ValidationError as error:
-        raise PolicyInvalid(problems(error, data, models)) from error
-    if found := list(contradictions(policy)):
-        raise PolicyInvalid(found)
-    return policy
+def _formerly(old: str) -> AliasChoices:
+    return AliasChoices(OLD_NAMES[old], old)
 
 
-class _Rep(Strict):
+class RepRules(Strict):
+    """What is said of a rep, or of all reps of a group."""
+
     skills: Skills = ()
-    weight: Weight = 1
+    weight: Weight | None = None
     capacity: Capacity | None = None
     zone: Zone | None = None
     hours: Hours | None = None
-    absences: Annotated[tuple[WrittenAbsence, ...], Field(max_length=MAX_ABSENCES)] = ()
-
-    def meant(self) -> Rep:
-        absences = tuple(absence.meant() for absence in self.absences)
-        return Rep(self.skills, self.weight, self.capacity, self.zone, self.hours, absences)
+    holidays: Calendar | None = None
+    absences: Annotated[tuple[OneAbsence, ...], Field(max_length=MAX_ABSENCES), ONE_OR_MORE] = ()
 
 
-class _Reached(Strict):
+class Group(RepRules):
+    """Reps who have something in common."""
+
+    reps: Annotated[tuple[RepKey, ...], Field(min_length=1, max_length=MAX_MEMBERS), ONE_OR_MORE]
+
+
+class ListFile(Strict):
+    """A list that stands in a file beside the policy."""
+
+    file: Annotated[str, Field(min_length=1, max_length=200)]
+    column: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _kind_of_list(data: object) -> str:
+    if isinstance(data, dict):
+        return "<file>"
+    return "<entries>" if isinstance(data, list) else "<built in>"
+
+
+OneList = Annotated[
+    Annotated[ListFile, Tag("<file>")]
+    | Annotated[Texts, Tag("<entries>")]
+    | Annotated[Literal["built in"], Tag("<built in>")],
+    Discriminator(_kind_of_list),
+]
+
+
+class ReachedWritten(Strict):
+    """A property that has come to one of these values."""
+
     property: Property
     reaches: Values
 
     def meant(self) -> Reached:
+        """What it says."""
         return Reached(self.property, self.reaches)
 
 
-class _Worth(Strict):
+class WorthWritten(Strict):
+    """What leads are worth, in bands."""
+
     property: Property
     bands: Bounds
     priorities: tuple[Priority, ...] | None = None
@@ -101,103 +129,163 @@ class _Worth(Strict):
             raise wrong(what, at="priorities")
         return self
 
-    def meant(self) -> Worth:
-        return Worth(self.property, self.bands, self.priorities)
 
+class SettleWritten(Strict):
+    """What a new lead waits for."""
 
-class _Settle(Strict):
-    known: Annotated[tuple[Property, ...], Field(min_length=1, max_length=MAX_SHOWN)]
-    at_most: Seconds
-
-    def meant(self) -> Settle:
-        return Settle(self.known, self.at_most)
+    known: Annotated[tuple[Property, ...], Field(min_length=1, max_length=MAX_SHOWN), ONE_OR_MORE]
+    at_most: SettleAtMost
 
 
 def _kind_of_start(data: object) -> str:
     return "<created>" if isinstance(data, str) else "<reached>"
 
 
-class _Leads(Strict):
+class LeadsWritten(Strict):
+    """Which records are leads, and what may be seen of them."""
+
     when: Annotated[
-        Annotated[Literal["created"], Tag("<created>")] | Annotated[_Reached, Tag("<reached>")],
+        Annotated[Literal["created"], Tag("<created>")] | Annotated[ReachedWritten, Tag("<reached>")],
         Discriminator(_kind_of_start),
     ] = "created"
-    settle: _Settle | None = None
+    settle: SettleWritten | None = None
     keep_owner: Annotated[bool, Field(strict=True)] = True
-    regret: Annotated[int, Field(strict=True, ge=0, le=1440)] = 10
-    cleared: Cleared = Cleared.LEAVE
-    worth: _Worth | None = None
-    closed: Annotated[tuple[_Reached, ...], Field(max_length=MAX_RULES)] = ()
-    show: Annotated[tuple[Property, ...], Field(max_length=MAX_SHOWN)] = ()
-
-    def meant(self) -> Leads:
-        return Leads(
-            when=self.when.meant() if isinstance(self.when, _Reached) else self.when,
-            settle=self.settle.meant() if self.settle else None,
-            keep_owner=self.keep_owner,
-            regret=self.regret,
-            cleared=self.cleared,
-            worth=self.worth.meant() if self.worth else None,
-            closed=tuple(each.meant() for each in self.closed),
-            show=self.show,
-        )
+    turn_back_within: TurnBackWithin = Field(default=10, validation_alias=_formerly("regret"))
+    when_owner_removed: Cleared = Field(default=Cleared.LEAVE, validation_alias=_formerly("cleared"))
+    worth: WorthWritten | None = None
+    closed: Annotated[tuple[ReachedWritten, ...], Field(max_length=MAX_RULES), ONE_OR_MORE] = ()
+    keep_values: Annotated[tuple[Property, ...], Field(max_length=MAX_SHOWN), ONE_OR_MORE] = Field(
+        default=(), validation_alias=_formerly("show")
+    )
 
 
-class _Flood(Strict):
+class FloodWritten(Strict):
+    """What pauses bulk sources."""
+
     leads: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 500
     minutes: Annotated[int, Field(strict=True, ge=1, le=1440)] = 10
 
-    def meant(self) -> Flood:
-        return Flood(self.leads, self.minutes)
 
+class Team(Strict):
+    """Reps who share one kind of lead."""
 
-class _Rota(Strict):
-    members: Annotated[tuple[RepKey, ...], Field(min_length=1, max_length=MAX_MEMBERS)]
+    members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=MAX_MEMBERS), ONE_OR_MORE]
     capacity: Capacity | None = None
 
-    def meant(self) -> Rota:
-        return Rota(self.members, self.capacity)
+
+class SkillsFromLists(Strict):
+    """The skill of the list that has the property's value."""
+
+    property: Property
+    lists: Annotated[dict[Skill, Values], Field(min_length=1)]
 
 
-class _Goal(Strict):
-    rota: RotaName
+class SkillsFromBounds(Strict):
+    """The skill of the largest bound that the property's number reaches."""
+
+    property: Property
+    at_least: Annotated[dict[Skill, OneNumber], Field(min_length=1)]
+
+
+OneSkillsFrom = Annotated[
+    Annotated[SkillsFromLists, Tag("<lists>")] | Annotated[SkillsFromBounds, Tag("<at_least>")],
+    Discriminator(lambda data: "<at_least>" if "at_least" in keys_of(data) else "<lists>"),
+]
+
+
+def _kind_of_priority(data: object) -> str:
+    return "<by conditions>" if isinstance(data, dict) else "<priority>"
+
+
+PriorityWritten = Annotated[
+    Annotated[Priority, Tag("<priority>")] | Annotated[dict[Priority, Conditions], Tag("<by conditions>")],
+    Discriminator(_kind_of_priority),
+]
+
+
+class FallbackWritten(Strict):
+    """Who gets what nobody of the team can take."""
+
+    team: TeamName
     skills: SkillsAsked = ()
-    priority: Priority | None = None
-
-    def goal(self) -> Goal:
-        return Goal(self.rota, self.skills, self.priority)
+    after: After = 0
 
 
-class _RoutingRule(_Goal):
+def _team_alone(data: object) -> object:
+    return {"team": data} if isinstance(data, str) else data
+
+
+OneFallback = Annotated[FallbackWritten, BeforeValidator(_team_alone)]
+
+
+def _kind_of_fallback(data: object) -> str:
+    return "<by priority>" if set(keys_of(data)) & {*Priority} else "<any>"
+
+
+FallbacksWritten = Annotated[
+    Annotated[OneFallback, Tag("<any>")] | Annotated[dict[Priority, OneFallback], Tag("<by priority>")],
+    Discriminator(_kind_of_fallback),
+]
+
+
+class GoalWritten(Strict):
+    """Where a lead goes."""
+
+    team: TeamName | None = Field(default=None, validation_alias=_formerly("rota"))
+    owner: RepKey | None = None
+    skills: SkillsAsked = ()
+    skills_from: Annotated[tuple[OneSkillsFrom, ...], Field(max_length=MAX_SKILLS_FROM), ONE_OR_MORE] = ()
+    priority: PriorityWritten | None = None
+    if_nobody: FallbacksWritten | None = None
+
+    @model_validator(mode="after")
+    def _to_a_team_or_an_owner(self) -> Self:
+        if self.team is None and self.owner is None:
+            raise wrong("is missing; or name an `owner`, or say `ignore` and why", at="team")
+        if self.owner is not None:
+            for key in ("team", "skills", "skills_from"):
+                if getattr(self, key):
+                    raise wrong("goes with no `owner`: one fixed owner gets all of these leads", at=key)
+        return self
+
+
+class RuleWritten(GoalWritten):
+    """Where a lead goes if all conditions hold."""
+
     name: RuleName
     when: Conditions = ()
 
-    def meant(self) -> Rule:
-        return RoutingRule(self.name, self.goal(), tuple(each.meant() for each in self.when))
 
+class IgnoringWritten(Strict):
+    """Why what no rule takes is nobody's lead."""
 
-class _IgnoringRule(Strict):
-    name: RuleName
-    when: Conditions = ()
     ignore: Reason
 
-    def meant(self) -> Rule:
-        return IgnoringRule(self.name, self.ignore, tuple(each.meant() for each in self.when))
+
+class IgnoringRuleWritten(IgnoringWritten):
+    """Why a record is nobody's lead if all conditions hold."""
+
+    name: RuleName
+    when: Conditions = ()
 
 
 def _kind_of_rule(data: object) -> str:
     return "<ignoring>" if "ignore" in keys_of(data) else "<routing>"
 
 
-_Rule = Annotated[
-    Annotated[_RoutingRule, Tag("<routing>")] | Annotated[_IgnoringRule, Tag("<ignoring>")],
+OneRule = Annotated[
+    Annotated[RuleWritten, Tag("<routing>")] | Annotated[IgnoringRuleWritten, Tag("<ignoring>")],
+    Discriminator(_kind_of_rule),
+]
+Otherwise = Annotated[
+    Annotated[GoalWritten, Tag("<routing>")] | Annotated[IgnoringWritten, Tag("<ignoring>")],
     Discriminator(_kind_of_rule),
 ]
 
 
 def _each_once(reps: object) -> object:
     if isinstance(reps, dict):
-        for key, times in Counter(rep_key(key) for key in reps).items():
+        for key, times in Counter(rep_key(str(key)) for key in reps).items():
             if times > 1:
                 raise wrong("is there more than once", at=str(key))
     return reps
@@ -207,28 +295,22 @@ def _all_defaults(rep: object) -> object:
     return {} if rep is None else rep
 
 
-class _Policy(Strict):
+class PolicyWritten(Strict):
+    """A whole policy file."""
+
     mode: Mode = Mode.LIVE
-    leads: _Leads = _Leads()
-    flood: _Flood = _Flood()
-    release: Minutes = 15
+    leads: LeadsWritten = LeadsWritten()
+    flood: FloodWritten = FloodWritten()
+    release: Release = 15
+    lists: Annotated[dict[ListName, OneList], Field(max_length=MAX_LISTS)] = Field(default={})
+    groups: Annotated[dict[GroupName, Group], Field(max_length=MAX_GROUPS)] = Field(default={})
     reps: Annotated[
-        dict[RepKey, Annotated[_Rep, BeforeValidator(_all_defaults)]],
+        dict[RepKey, Annotated[RepRules, BeforeValidator(_all_defaults)]],
         Field(max_length=MAX_REPS),
         BeforeValidator(_each_once),
-    ]
-    rotas: Annotated[dict[RotaName, _Rota], Field(max_length=MAX_ROTAS)]
-    rules: Annotated[tuple[_Rule, ...], Field(max_length=MAX_RULES)] = ()
-    otherwise: _Goal
-
-    def meant(self) -> Policy:
-        return Policy(
-            mode=self.mode,
-            leads=self.leads.meant(),
-            flood=self.flood.meant(),
-            release=self.release,
-            reps={key: rep.meant() for key, rep in self.reps.items()},
-            rotas={name: rota.meant() for name, rota in self.rotas.items()},
-            rules=tuple(rule.meant() for rule in self.rules),
-            otherwise=self.otherwise.goal(),
-        )
+    ] = Field(default={})
+    teams: Annotated[dict[TeamName, Team], Field(max_length=MAX_TEAMS)] = Field(
+        default={}, validation_alias=_formerly("rotas")
+    )
+    rules: Annotated[tuple[OneRule, ...], Field(max_length=MAX_RULES)] = ()
+    otherwise: Otherwise

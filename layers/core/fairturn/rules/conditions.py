@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, assert_never
 
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 MAX_COMPARED = 8_192
 """Characters of a text that are looked at: strangers write up to 65,536."""
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
 """What counts as a number in HubSpot; the bounds keep every comparison quick."""
+
+MILLISECONDS = re.compile(r"-?[0-9]{9,14}")
+MAX_DATE = 40
+"""Characters of a date that are looked at."""
 
 Number = int | float
 """At most 15 digits, which a float holds without rounding."""
@@ -56,17 +62,26 @@ class _Tagged(Stored, frozen=True, tag_field="is"):
 
 
 class Equals(_Tagged, frozen=True, tag="equals"):
-    """The property is this text, number or truth value."""
+    """The property is this text, number or truth value; if negated, it is something else or unknown."""
 
     property: str
     value: Value
+    negated: bool = False
 
 
 class In(_Tagged, frozen=True, tag="in"):
-    """The property is one of these."""
+    """The property is one of these; if negated, it is something else or unknown."""
 
     property: str
     value: tuple[Value, ...]
+    negated: bool = False
+
+
+class InList(_Tagged, frozen=True, tag="in_list"):
+    """The property is in a list of the policy. Of an e-mail address the domain counts, and subdomains as well."""
+
+    property: str
+    list: str
 
 
 class AtLeast(_Tagged, frozen=True, tag="at_least"):
@@ -91,10 +106,10 @@ class Between(_Tagged, frozen=True, tag="between"):
 
 
 class Contains(_Tagged, frozen=True, tag="contains"):
-    """The property has this text in it."""
+    """The property has one of these texts in it."""
 
     property: str
-    value: str
+    texts: tuple[str, ...]
 
 
 class StartsWith(_Tagged, frozen=True, tag="starts_with"):
@@ -102,6 +117,35 @@ class StartsWith(_Tagged, frozen=True, tag="starts_with"):
 
     property: str
     value: str
+
+
+class EndsWith(_Tagged, frozen=True, tag="ends_with"):
+    """The property ends with this text."""
+
+    property: str
+    value: str
+
+
+class Before(_Tagged, frozen=True, tag="before"):
+    """The property is a date, and earlier than this day."""
+
+    property: str
+    day: date
+
+
+class After(_Tagged, frozen=True, tag="after"):
+    """The property is a date, and later than this day."""
+
+    property: str
+    day: date
+
+
+class WithinDays(_Tagged, frozen=True, tag="within_days"):
+    """The property is a date from `first` to `last` days after the day on which the lead came; negative: before it."""
+
+    property: str
+    first: int
+    last: int
 
 
 class Known(_Tagged, frozen=True, tag="known"):
@@ -140,7 +184,10 @@ class Not(_Tagged, frozen=True, tag="not"):
     condition: Condition
 
 
-Comparison = Equals | In | AtLeast | AtMost | Between | Contains | StartsWith | Known | Unknown
+Dated = Before | After | WithinDays
+Comparison = (
+    Equals | In | InList | AtLeast | AtMost | Between | Contains | StartsWith | EndsWith | Dated | Known | Unknown
+)
 Leaf = Comparison | FromSource
 Condition = Leaf | AllOf | AnyOf | Not
 
@@ -164,12 +211,45 @@ def leaves(conditions: Iterable[Condition]) -> Iterator[Leaf]:
                 yield condition
 
 
+def day_of(text: str) -> date | None:
+    """The day that HubSpot writes, as a date, a time, or epoch milliseconds; by UTC. None if it is no such thing."""
+    text = text.strip()[:MAX_DATE]
+    try:
+        if MILLISECONDS.fullmatch(text):
+            return datetime.fromtimestamp(int(text) / 1000, UTC).date()
+        at = datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return (at if at.tzinfo is None else at.astimezone(UTC)).date()
+
+
+def is_listed(text: str, entries: Collection[str]) -> bool:
+    """Tell whether a folded text is among folded entries: itself, or the domain of its address or above it."""
+    if text in entries:
+        return True
+    domain = text.rpartition("@")[2]
+    while "." in domain:
+        if domain in entries:
+            return True
+        domain = domain.partition(".")[2]
+    return False
+
+
 class Facts:
     """What is known of one lead, in the form in which it compares; each value is brought into that form once."""
 
-    def __init__(self, properties: Mapping[str, str | None], source: str = "") -> None:
-        """`source` is HubSpot's change source."""
+    def __init__(
+        self,
+        properties: Mapping[str, str | None],
+        source: str = "",
+        *,
+        lists: Mapping[str, Collection[str]] = MappingProxyType({}),
+        today: date = date.min,
+    ) -> None:
+        """`source` is HubSpot's change source, `lists` are the policy's, `today` is the day on which the lead came."""
         self._properties = properties
+        self._lists = lists
+        self._today = today
         self._texts: dict[str, str | None] = {}
         self._numbers: dict[str, Decimal | None] = {}
         self.source = fold(source)
@@ -187,6 +267,10 @@ class Facts:
             self._numbers[name] = Decimal(text) if NUMBER.fullmatch(text) else None
         return self._numbers[name]
 
+    def day(self, name: str) -> date | None:
+        """Give the day of a property; None if it is unknown or no date."""
+        return day_of(self._properties.get(name) or "")
+
     def equals(self, name: str, value: Value) -> bool:
         """Tell whether the property is this value."""
         match value:
@@ -199,7 +283,7 @@ class Facts:
 
     def reached(self, criterion: Reached) -> bool:
         """Tell whether the property has one of the values."""
-        return self._is_any(criterion.property, criterion.reaches)
+        return self.is_any(criterion.property, criterion.reaches)
 
     def is_source_named(self, conditions: Iterable[Condition]) -> bool:
         """Tell whether a `source` condition that holds is among these or in a group of them."""
@@ -232,36 +316,70 @@ class Facts:
     def _is_from(self, condition: FromSource) -> bool:
         return self.source in {fold(source) for source in condition.sources}
 
-    def _is_any(self, name: str, values: Iterable[Value]) -> bool:
+    def is_any(self, name: str, values: Iterable[Value]) -> bool:
+        """Tell whether the property is one of these values."""
         return any(self.equals(name, value) for value in values)
 
     def _compares(self, condition: Comparison) -> bool:
-        name = condition.property
         match condition:
-            case Equals():
-                return self.equals(name, condition.value)
-            case In():
-                return self._is_any(name, condition.value)
-            case AtLeast():
-                return self._is_within(name, condition.value, None)
-            case AtMost():
-                return self._is_within(name, None, condition.value)
-            case Between():
-                return self._is_within(name, *condition.value)
-            case Contains():
-                return fold(condition.value) in (self.text(name) or "")
-            case StartsWith():
-                return (self.text(name) or "").startswith(fold(condition.value))
+            case Equals() | In() | InList():
+                return self._is_one(condition)
+            case AtLeast() | AtMost() | Between():
+                return self._is_within(condition)
+            case Contains() | StartsWith() | EndsWith():
+                return self._reads(condition)
+            case Before() | After() | WithinDays():
+                return self._is_dated(condition)
             case Known():
-                return self.text(name) is not None
+                return self.text(condition.property) is not None
             case Unknown():
-                return self.text(name) is None
+                return self.text(condition.property) is None
             case _:
                 assert_never(condition)
 
-    def _is_within(self, name: str, low: Number | None, high: Number | None) -> bool:
-        number = self.number(name)
-        return number is not None and (low is None or number >= exact(low)) and (high is None or number <= exact(high))
+    def _is_one(self, condition: Equals | In | InList) -> bool:
+        match condition:
+            case Equals():
+                return self.equals(condition.property, condition.value) is not condition.negated
+            case In():
+                return self.is_any(condition.property, condition.value) is not condition.negated
+            case InList():
+                return is_listed(self.text(condition.property) or "", self._lists.get(condition.list, ()))
+
+    def _is_within(self, condition: AtLeast | AtMost | Between) -> bool:
+        number = self.number(condition.property)
+        if number is None:
+            return False
+        match condition:
+            case AtLeast():
+                return number >= exact(condition.value)
+            case AtMost():
+                return number <= exact(condition.value)
+            case Between():
+                low, high = condition.value
+                return exact(low) <= number <= exact(high)
+
+    def _reads(self, condition: Contains | StartsWith | EndsWith) -> bool:
+        text = self.text(condition.property) or ""
+        match condition:
+            case Contains():
+                return any(fold(part) in text for part in condition.texts)
+            case StartsWith():
+                return text.startswith(fold(condition.value))
+            case EndsWith():
+                return text.endswith(fold(condition.value))
+
+    def _is_dated(self, condition: Dated) -> bool:
+        day = self.day(condition.property)
+        if day is None:
+            return False
+        match condition:
+            case Before():
+                return day < condition.day
+            case After():
+                return day > condition.day
+            case WithinDays():
+                return condition.first <= (day - self._today).days <= condition.last
 
 
 def matches(value: Value, text: str | None) -> bool:

@@ -38,6 +38,7 @@ WORDS = {
     Code.ON_DUTY: "on duty",
     Code.OFF: "outside working hours",
     Code.AWAY: "away",
+    Code.HOLIDAY: "on a public holiday",
     Code.UNKNOWN: "not known to HubSpot",
     Code.DEACTIVATED: "deactivated in HubSpot",
     Code.REFUSED: "refused by HubSpot",

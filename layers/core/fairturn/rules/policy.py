@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from enum import StrEnum
+from itertools import chain, product
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
 from fairturn.errors import PolicyInvalid, Problem
-from fairturn.rules.conditions import Condition, FromSource, Number, Reached, Stored, exact, leaves
+from fairturn.rules.conditions import Condition, Facts, FromSource, Number, Reached, Stored, Value, exact, leaves
 from fairturn.rules.events import OWNER as OWNER
 from fairturn.rules.ledger import ANY
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 OTHERWISE = "otherwise"
+FIXED = "owner-"
+"""How the rota of one fixed owner begins: it has this one member, who gets all of its leads."""
 
 
 class Mode(StrEnum):
@@ -61,6 +64,11 @@ def lane(skills: Iterable[str], band: str | None = None) -> str:
     """
     name = "+".join(sorted(set(skills))) or ANY
     return name if band is None else f"{name}@{band}"
+
+
+def named(conditions: Iterable[Condition]) -> set[str]:
+    """The properties that conditions name."""
+    return {leaf.property for leaf in leaves(conditions) if not isinstance(leaf, FromSource)}
 
 
 class Shift(NamedTuple):
@@ -103,6 +111,8 @@ class Rep(Stored, frozen=True):
     """IANA's name."""
     hours: tuple[Shift, ...] | None = None
     """None is around the clock."""
+    holidays: str | None = None
+    """The calendar of their public holidays, which is one of the policy's; None is without any."""
     absences: tuple[Absence, ...] = ()
 
 
@@ -187,13 +197,69 @@ class Rota(Stored, frozen=True):
     """For members who have none of their own; None is without limit."""
 
 
-class Goal(Stored, frozen=True):
+class SkillsFrom(Stored, frozen=True):
+    """A skill that a lead asks for, told by a property: that of the first list which has the property's value."""
+
+    property: str
+    lists: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+    """Skill, and the values that ask for it. Any other value asks for none."""
+    bounds: tuple[tuple[str, Number], ...] = ()
+    """Skill, and the least number that asks for it, the largest first."""
+
+    def skills(self) -> tuple[str, ...]:
+        """Every skill that a lead may ask for by it."""
+        return tuple(skill for skill, _ in (*self.lists, *self.bounds))
+
+    def skill(self, facts: Facts) -> str | None:
+        """The skill that this lead asks for; None is none."""
+        number = facts.number(self.property)
+        for skill, bound in self.bounds:
+            if number is not None and number >= exact(bound):
+                return skill
+        return next((skill for skill, values in self.lists if facts.is_any(self.property, values)), None)
+
+
+class Fallback(Stored, frozen=True):
+    """Who gets a lead that nobody of its team can take."""
+
+    rota: str
+    skills: tuple[str, ...] = ()
+    priorities: tuple[Priority, ...] = tuple(Priority)
+    """Only leads of these."""
+    after: int = 0
+    """Minutes since the lead came; before that it waits for its own team."""
+
+
+class Goal(Stored, frozen=True, tag_field="does", tag="route"):
     """Where a lead goes."""
 
     rota: str
     skills: tuple[str, ...] = ()
+    skills_from: tuple[SkillsFrom, ...] = ()
+    """What it asks for besides `skills`."""
     priority: Priority | None = None
     """None is unsaid: the lead's worth decides, see `Worth.priority`; without it, `normal`."""
+    priorities: tuple[tuple[Priority, tuple[Condition, ...]], ...] = ()
+    """Priorities that leads have if all of their conditions hold, the most urgent first; they go before `priority`."""
+    fallbacks: tuple[Fallback, ...] = ()
+
+    def asked(self) -> frozenset[tuple[str, ...]]:
+        """Every set of skills that a lead may ask for here, each sorted."""
+        choices = [(None, *each.skills()) for each in self.skills_from]
+        return frozenset(
+            tuple(sorted({*self.skills, *(skill for skill in chosen if skill)})) for chosen in product(*choices)
+        )
+
+    def properties(self) -> set[str]:
+        """The contact properties that it asks for."""
+        conditions = chain.from_iterable(conditions for _, conditions in self.priorities)
+        return {each.property for each in self.skills_from} | named(conditions)
+
+
+class Ignoring(Stored, frozen=True, tag_field="does", tag="ignore"):
+    """Nowhere: why what no rule takes is nobody's lead."""
+
+    ignore: str
 
 
 class RoutingRule(Stored, frozen=True, tag_field="does", tag="route"):
@@ -220,7 +286,7 @@ class Policy(Stored, frozen=True):
 
     reps: dict[str, Rep]
     rotas: dict[str, Rota]
-    otherwise: Goal
+    otherwise: Goal | Ignoring
     rules: tuple[Rule, ...] = ()
     mode: Mode = Mode.LIVE
     leads: Leads = Leads()
@@ -228,6 +294,14 @@ class Policy(Stored, frozen=True):
     release: int = 15
     """Minutes, 0 to 240, for which waiting leads are kept for reps who come on duty within them and are owed more; 0 is
     not at all."""
+    lists: dict[str, frozenset[str]] = msgspec.field(default_factory=dict)
+    """Name → what is in it, folded."""
+    calendars: dict[str, frozenset[date]] = msgspec.field(default_factory=dict)
+    """Public holidays by the name of their calendar: those of some years from when the policy was applied."""
+    team_names: dict[str, str] = msgspec.field(default_factory=dict)
+    """Rota → what the team is called, where that is spelled otherwise."""
+    skill_names: dict[str, str] = msgspec.field(default_factory=dict)
+    """Skill → what it is called, where that is spelled otherwise."""
 
     @staticmethod
     def load(stored: str) -> Policy:
@@ -252,12 +326,17 @@ class Policy(Stored, frozen=True):
         if self.leads.settle is not None:
             names |= set(self.leads.settle.known)
         for rule in self.rules:
-            names |= {leaf.property for leaf in leaves(rule.when) if not isinstance(leaf, FromSource)}
+            names |= named(rule.when)
+        for _, goal in self.goals():
+            names |= goal.properties()
         return tuple(sorted(names))
 
     def lanes(self, rota: str) -> frozenset[str]:
-        """Every lane that a rule, or the catch-all, names for this rota, in every band of worth."""
-        skills = {goal.skills for _, goal in self.goals() if goal.rota == rota}
+        """Every lane that a rule, the catch-all or a fallback names for this rota, in every band of worth."""
+        skills: set[tuple[str, ...]] = set()
+        for _, goal in self.goals():
+            skills |= goal.asked() if goal.rota == rota else set()
+            skills |= {fallback.skills for fallback in goal.fallbacks if fallback.rota == rota}
         bands = (None,) if self.leads.worth is None else self.leads.worth.names()
         return frozenset(lane(asked, band) for asked in skills for band in bands)
 
@@ -275,7 +354,20 @@ class Policy(Stored, frozen=True):
         for index, rule in enumerate(self.rules):
             if isinstance(rule, RoutingRule):
                 yield ("rules", index), rule.goal
-        yield (OTHERWISE,), self.otherwise
+        if isinstance(self.otherwise, Goal):
+            yield (OTHERWISE,), self.otherwise
+
+    def holidays(self, rep: str) -> frozenset[date]:
+        """The public holidays of a rep, as far as they are known."""
+        return self.calendars.get(self.reps[rep].holidays or "", frozenset())
+
+    def team(self, rota: str) -> str:
+        """What the team of a rota is called; an owner's rota is no team."""
+        return "one fixed owner" if rota.startswith(FIXED) else self.team_names.get(rota, rota)
+
+    def skill(self, name: str) -> str:
+        """What a skill is called."""
+        return self.skill_names.get(name, name)
 
 
 # Made before any thread asks: msgspec crashes where two threads are the first to read the same shape.

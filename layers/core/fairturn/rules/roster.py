@@ -11,7 +11,7 @@ from fairturn.rules.policy import Absence, Days, Moments
 from fairturn.rules.verdict import ON_DUTY, Code, Source, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from fairturn.rules.policy import Absence, Rep, Shift
 
@@ -41,8 +41,9 @@ def refreshed(known: Mapping[str, Owner], listed: Iterable[Owner], named: Collec
     return [*found.values(), *(replace(owner, missed=True) for owner in missing)]
 
 
-def duty(rep: Rep, owner: Owner | None, at: datetime) -> Verdict:
-    """Tell whether a rep is on duty at a moment. `owner` is None for whom HubSpot doesn't know.
+def duty(rep: Rep, owner: Owner | None, at: datetime, holidays: Collection[date] = ()) -> Verdict:
+    """Tell whether a rep is on duty at a moment. `owner` is None for whom HubSpot doesn't know; on `holidays` they are
+    away, a night shift that runs into one excepted.
 
     Raises ValueError for a moment without a time zone.
     """
@@ -58,15 +59,23 @@ def duty(rep: Rep, owner: Owner | None, at: datetime) -> Verdict:
     for absence in rep.absences:
         if _is_away(absence, now):
             return Verdict(Code.AWAY, until=_written(absence))
-    if rep.hours is not None and not any(_is_at_work(shift, now) for shift in rep.hours):
+    if rep.hours is None:
+        return Verdict(Code.HOLIDAY, until=now.date().isoformat()) if now.date() in holidays else ON_DUTY
+    shifts = {day for shift in rep.hours for day in _days_at_work(shift, now)}
+    if not shifts:
         return Verdict(Code.OFF)
+    if shifts <= {*holidays}:
+        return Verdict(Code.HOLIDAY, until=max(shifts).isoformat())
     return ON_DUTY
 
 
-def comes_on_duty(rep: Rep, owner: Owner | None, at: datetime, within: timedelta) -> bool:
+def comes_on_duty(
+    rep: Rep, owner: Owner | None, at: datetime, within: timedelta, holidays: Collection[date] = ()
+) -> bool:
     """Tell whether a rep will be on duty at some moment after `at` and not later than `within` after it.
 
-    Only where a shift begins or an absence ends does anybody come on duty, so only those moments are looked at.
+    Only where a shift begins, or an absence or a holiday ends, does anybody come on duty, so only those moments are
+    looked at.
     """
     at = at.astimezone(UTC)
     until = at + within
@@ -74,13 +83,14 @@ def comes_on_duty(rep: Rep, owner: Owner | None, at: datetime, within: timedelta
     moments = [until]
     for day in (now.date(), now.date() + timedelta(days=1)):
         midnight = datetime.combine(day, time(), now.tzinfo)
+        moments.append(midnight)
         moments += [
             midnight + timedelta(minutes=shift.start) for shift in rep.hours or () if shift.day == day.weekday()
         ]
     for absence in rep.absences:
         back = comes_back(absence)
         moments.append(back if back.tzinfo else back.replace(tzinfo=now.tzinfo))
-    return any(duty(rep, owner, moment).on_duty for moment in moments if at < moment <= until)
+    return any(duty(rep, owner, moment, holidays).on_duty for moment in moments if at < moment <= until)
 
 
 def comes_back(absence: Absence) -> datetime:
@@ -96,14 +106,14 @@ def _is_away(absence: Absence, now: datetime) -> bool:
     return _has_come(absence.start, now) and not _has_come(comes_back(absence), now)
 
 
-def _is_at_work(shift: Shift, now: datetime) -> bool:
+def _days_at_work(shift: Shift, now: datetime) -> Iterator[date]:
+    """The day on which the shift began that is under way; none if none is."""
     for day in (now.date(), now.date() - timedelta(days=1)):  # a night shift began yesterday
         if day.weekday() == shift.day:
             midnight = datetime.combine(day, time())
             started = _has_come(midnight + timedelta(minutes=shift.start), now)
             if started and not _has_come(midnight + timedelta(minutes=shift.end), now):
-                return True
-    return False
+                yield day
 
 
 def _has_come(moment: date | datetime, now: datetime) -> bool:

@@ -5,7 +5,8 @@ The trace has one digit for each condition of each rule that was tried.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fairturn.rules.conditions import (
@@ -14,14 +15,14 @@ from fairturn.rules.conditions import (
     fold,
 )
 from fairturn.rules.events import BULK_SOURCES
-from fairturn.rules.policy import OTHERWISE, OWNER, IgnoringRule, Priority, RoutingRule, lane
+from fairturn.rules.policy import OTHERWISE, OWNER, Ignoring, IgnoringRule, Priority, RoutingRule, lane
 from fairturn.rules.wording import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from fairturn.rules.events import Message
-    from fairturn.rules.policy import Policy, Rule
+    from fairturn.rules.policy import Goal, Policy, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,10 @@ class Route:
     the lead, unless that is the catch-all, which has no place in the trace."""
     worth: str | None = None
     """What the lead is worth, in words; None if the policy has no `worth`."""
+    fallback: Route | None = None
+    """Where it goes if nobody here can take it."""
+    after: int = 0
+    """Minutes since the lead came, before which the fallback is not for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,8 @@ def route(lead: Lead, policy: Policy) -> Route | Ignored:
     over, unless it is one that ignores. Whether the record is closed makes no difference: see `is_closed`.
     """
     source = lead.message.change_source
-    facts = Facts(lead.properties, source)
+    today = datetime.fromtimestamp(lead.message.occurred_at / 1000, UTC).date()
+    facts = Facts(lead.properties, source, lists=policy.lists, today=today)
     bulk = facts.source in _BULK_SOURCES
     taker, trace = _first_taker(facts, policy.rules, bulk=bulk)
     if taker is None and bulk:
@@ -79,13 +85,33 @@ def route(lead: Lead, policy: Policy) -> Route | Ignored:
         return Ignored(f"not a lead until {describe(policy.leads.when)}", None, trace)
     if isinstance(taker, IgnoringRule):
         return Ignored(taker.ignore, taker.name, trace)
-    goal, name = (taker.goal, taker.name) if taker else (policy.otherwise, OTHERWISE)
+    if taker is not None:
+        return _towards(taker.goal, taker.name, facts, policy, trace)
+    if isinstance(policy.otherwise, Ignoring):
+        return Ignored(policy.otherwise.ignore, OTHERWISE, trace)
+    return _towards(policy.otherwise, OTHERWISE, facts, policy, trace)
+
+
+def _towards(goal: Goal, rule: str, facts: Facts, policy: Policy, trace: str) -> Route:
     worth = policy.leads.worth
-    if worth is None:
-        return Route(goal.rota, lane(goal.skills), goal.priority or Priority.NORMAL, name, trace)
-    band = worth.band(facts.number(worth.property))
-    priority = goal.priority or worth.priority(band)
-    return Route(goal.rota, lane(goal.skills, band), priority, name, trace, worth.in_words(band))
+    band = None if worth is None else worth.band(facts.number(worth.property))
+    words = None if worth is None or band is None else worth.in_words(band)
+    priority = _priority(goal, facts) or (Priority.NORMAL if worth is None or band is None else worth.priority(band))
+    skills = (*goal.skills, *(skill for each in goal.skills_from if (skill := each.skill(facts))))
+    towards = Route(goal.rota, lane(skills, band), priority, rule, trace, words)
+    for fallback in goal.fallbacks:
+        if priority in fallback.priorities:
+            elsewhere = replace(towards, rota=fallback.rota, lane=lane(fallback.skills, band))
+            return replace(towards, fallback=elsewhere, after=fallback.after)
+    return towards
+
+
+def _priority(goal: Goal, facts: Facts) -> Priority | None:
+    """What the goal itself says of the lead's priority."""
+    for priority, conditions in goal.priorities:
+        if all(facts.holds(condition, []) for condition in conditions):
+            return priority
+    return goal.priority
 
 
 def lacking(lead: Lead, policy: Policy) -> tuple[str, ...]:

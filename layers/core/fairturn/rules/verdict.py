@@ -14,6 +14,8 @@ class Code(StrEnum):
     OFF = "off"
     """It is outside their working hours."""
     AWAY = "away"
+    HOLIDAY = "holiday"
+    """Their shift of today is on a public holiday."""
     UNKNOWN = "unknown"
     DEACTIVATED = "deactivated"
     REFUSED = "refused"
@@ -36,8 +38,8 @@ class Verdict:
     code: Code = Code.ON_DUTY
     source: Source = Source.POLICY
     until: str | None = None
-    """The last day of an absence, or its end by the rep's clock to the minute, as ISO 8601 has it; None where nothing
-    ends it that is known."""
+    """The last day of an absence or a holiday, or its end by the rep's clock to the minute, as ISO 8601 has it; None
+    where nothing ends it that is known."""
 
     @property
     def on_duty(self) -> bool:

@@ -5,27 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from fairturn.rules.conditions import (
+    After,
     AllOf,
     AnyOf,
     AtLeast,
     AtMost,
+    Before,
     Between,
     Contains,
+    EndsWith,
     Equals,
     FromSource,
     In,
+    InList,
     Known,
     Not,
     Reached,
     StartsWith,
     Unknown,
+    WithinDays,
     exact,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fairturn.rules.conditions import Condition, Leaf, Value
+    from fairturn.rules.conditions import Condition, Dated, Leaf, Value
 
 
 def describe(condition: Condition | Reached | tuple[Condition, ...]) -> str:
@@ -55,13 +60,19 @@ def _joined(conditions: Sequence[Condition], word: str) -> str:
     return f", {word} ".join(parts)
 
 
-_NEGATED = {"is": "is not", "contains": "does not contain", "starts with": "does not start with"}
+_NEGATED = {
+    "is": "is not",
+    "contains": "does not contain",
+    "starts with": "does not start with",
+    "ends with": "does not end with",
+}
 
 
 def _leaf(leaf: Leaf, *, negated: bool = False) -> str:
     verb, rest = _predicate(leaf)
     subject = "the source" if isinstance(leaf, FromSource) else leaf.property
-    return f"{subject} {_NEGATED[verb] if negated else verb} {rest}"
+    is_negative = isinstance(leaf, (Equals, In)) and leaf.negated
+    return f"{subject} {_NEGATED[verb] if negated is not is_negative else verb} {rest}"
 
 
 def _predicate(leaf: Leaf) -> tuple[str, str]:
@@ -72,20 +83,48 @@ def _predicate(leaf: Leaf) -> tuple[str, str]:
             return "is", as_text(leaf.value)
         case In():
             return "is", _either(leaf.value)
-        case AtLeast():
-            return "is", f"at least {as_text(leaf.value)}"
-        case AtMost():
-            return "is", f"at most {as_text(leaf.value)}"
-        case Between():
-            return "is", f"from {as_text(leaf.value[0])} to {as_text(leaf.value[1])}"
+        case InList():
+            return "is", f"in the list {leaf.list}"
         case Contains():
-            return "contains", leaf.value
+            return "contains", _either(leaf.texts)
         case StartsWith():
             return "starts with", leaf.value
+        case EndsWith():
+            return "ends with", leaf.value
         case Known() | Unknown():
             return "is", "known" if isinstance(leaf, Known) else "unknown"
         case _:
+            return "is", _measure(leaf)
+
+
+def _measure(leaf: AtLeast | AtMost | Between | Dated) -> str:
+    match leaf:
+        case AtLeast():
+            return f"at least {as_text(leaf.value)}"
+        case AtMost():
+            return f"at most {as_text(leaf.value)}"
+        case Between():
+            return f"from {as_text(leaf.value[0])} to {as_text(leaf.value[1])}"
+        case Before():
+            return f"before {leaf.day}"
+        case After():
+            return f"after {leaf.day}"
+        case WithinDays() if -leaf.first == leaf.last:
+            return f"at most {_days(leaf.last)} before or after the lead"
+        case WithinDays():
+            return f"from {_relative(leaf.first)} to {_relative(leaf.last)}"
+        case _:
             assert_never(leaf)
+
+
+def _relative(days: int) -> str:
+    if days == 0:
+        return "the day of the lead"
+    return f"{_days(abs(days))} {'before' if days < 0 else 'after'} it"
+
+
+def _days(number: int) -> str:
+    return "1 day" if number == 1 else f"{number} days"
 
 
 def _either(values: Sequence[Value]) -> str:
