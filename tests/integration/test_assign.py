@@ -57,7 +57,7 @@ def test_the_owner_can_see_on_the_record_why_it_is_his(world: World) -> None:
     (lead,) = world.arrive()
     world.take([lead])
     shown = {name: world.portal.contact(lead).properties[name] for name in PROPERTIES}
-    assert shown["fairturn_rota"] == ROTA
+    assert shown["fairturn_team"] == ROTA
     assert shown["fairturn_rule"] == "otherwise"
     assert shown["fairturn_priority"] == "normal"
     assert shown["fairturn_assigned_at"] == "2026-11-23T09:00:00Z"
@@ -584,7 +584,7 @@ def test_an_owner_who_is_there_already_gets_the_explanation_too(world: World) ->
     world.apply(leads={"keep_owner": False}, rotas={ROTA: {"members": [rep]}})
     (lead,) = world.arrive(hubspot_owner_id=rep)
     world.take([lead])
-    assert world.portal.contact(lead).properties["fairturn_rota"] == ROTA
+    assert world.portal.contact(lead).properties["fairturn_team"] == ROTA
 
 
 def test_claims_that_are_resumed_or_undone_together_read_their_journal_once(world: World) -> None:

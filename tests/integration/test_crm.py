@@ -34,7 +34,7 @@ OWNERS = ("GET", "/crm/v3/owners")
 PROPERTIES = ("GET", "/crm/v3/properties/contacts")
 TOKEN = "pat-1"
 NOBODY = "999"
-WHY = {"fairturn_reason": "It was Ada's turn.", "fairturn_rota": "france"}
+WHY = {"fairturn_reason": "It was Ada's turn.", "fairturn_team": "france"}
 JSON = {"content-type": "application/json"}
 PERSON = "jo.smith@example.com"
 IN_TIME = Deadline(lambda: 60.0)
@@ -302,12 +302,12 @@ def test_a_refused_explanation_property_is_left_out_and_said_so(portal: Portal, 
     assert written == WriteResult({}, explained=False)
     assert portal.calls == {UPDATE: 2}
     assert {owner_of(portal, lead) for lead in ids} == {ada}
-    assert "fairturn_rota" not in portal.contact(ids[0]).properties
+    assert "fairturn_team" not in portal.contact(ids[0]).properties
 
 
 def test_an_unknown_owner_is_told_from_a_refused_explanation(portal: Portal, hubspot: HubSpot, ada: str) -> None:
     good, bad = contacts(portal, 2)
-    portal.define_property("fairturn_rota", options=["spain"])
+    portal.define_property("fairturn_team", options=["spain"])
     written = hubspot.write_owners("contact", [OwnerWrite(good, ada, WHY), OwnerWrite(bad, NOBODY, WHY)], IN_TIME)
     assert not written.explained
     assert {lead: kind for lead, (kind, _) in written.refused.items()} == {bad: Refusal.OWNER}
@@ -335,14 +335,14 @@ def test_records_whose_explanation_is_refused_are_written_again_without_it(
     portal: Portal, hubspot: HubSpot, ada: str
 ) -> None:
     portal.judges_each = True
-    portal.define_property("fairturn_rota", options=["france"])
+    portal.define_property("fairturn_team", options=["france"])
     first, second = contacts(portal, 2)
-    writes = [OwnerWrite(first, ada, WHY), OwnerWrite(second, ada, {**WHY, "fairturn_rota": "spain"})]
+    writes = [OwnerWrite(first, ada, WHY), OwnerWrite(second, ada, {**WHY, "fairturn_team": "spain"})]
     assert hubspot.write_owners("contact", writes, IN_TIME) == WriteResult({}, explained=False)
     assert portal.calls == {UPDATE: 2}
-    assert portal.contact(first).properties["fairturn_rota"] == "france"
+    assert portal.contact(first).properties["fairturn_team"] == "france"
     assert (owner_of(portal, first), owner_of(portal, second)) == (ada, ada)
-    assert "fairturn_rota" not in portal.contact(second).properties
+    assert "fairturn_team" not in portal.contact(second).properties
 
 
 def test_an_error_that_names_no_record_is_of_those_without_a_result(portal: Portal, hubspot: HubSpot) -> None:

@@ -39,13 +39,13 @@ def test_codes_and_properties_are_read_from_json_within_the_message() -> None:
         category="VALIDATION_ERROR",
         message=f"Property values were not valid: {json.dumps(UNKNOWN_PROPERTY)}",
     )
-    assert told.names(frozenset({"fairturn_rule", "fairturn_rota"})) == {"fairturn_rule"}
+    assert told.names(frozenset({"fairturn_rule", "fairturn_team"})) == {"fairturn_rule"}
     assert told.summary() == "VALIDATION_ERROR PROPERTY_DOESNT_EXIST fairturn_rule"
 
 
 def test_a_property_is_named_by_the_plain_words_of_a_message_too() -> None:
-    told = error(category="VALIDATION_ERROR", message="fairturn_rota violates a rule of this portal")
-    assert told.names(frozenset({"fairturn_rota", "fairturn_rule"})) == {"fairturn_rota"}
+    told = error(category="VALIDATION_ERROR", message="fairturn_team violates a rule of this portal")
+    assert told.names(frozenset({"fairturn_team", "fairturn_rule"})) == {"fairturn_team"}
 
 
 def test_a_summary_holds_nothing_that_a_person_wrote() -> None:

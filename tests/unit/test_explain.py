@@ -178,9 +178,9 @@ def test_the_sentence_is_the_same_however_many_lanes_the_rota_has(lanes: int) ->
 
 
 def test_the_explanation_fills_every_property_and_no_other() -> None:
-    told = explanation(RECORD, CLAIM.bookings()["contact#55"])
+    told = explanation(RECORD, CLAIM.bookings()["contact#55"], POLICY)
     assert tuple(told) == PROPERTIES
-    assert told["fairturn_rota"] == "europe"
+    assert told["fairturn_team"] == "europe"
     assert told["fairturn_rule"] == "french"
     assert told["fairturn_priority"] == "high"
     assert told["fairturn_assigned_at"] == "2026-11-23T09:00:00Z"

@@ -5,13 +5,14 @@ A property or an option that HubSpot doesn't have matches nothing, for ever, and
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from fairturn.deadline import Deadline
 from fairturn.errors import Problem
-from fairturn.rules.conditions import Equals, FromSource, In, Reached, fold, matches
+from fairturn.rules.conditions import AtLeast, AtMost, Between, Equals, FromSource, In, Reached, fold, matches
 from fairturn.rules.events import CONTACT
 from fairturn_console.policy.overlap import placed
 from fairturn_console.policy.problems import place
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fairturn.edges.hubspot.client import HubSpot
-    from fairturn.rules.conditions import Value
-    from fairturn.rules.policy import Policy
+    from fairturn.rules.conditions import Comparison, Value
+    from fairturn.rules.policy import Leads, Policy
     from fairturn_console.policy.overlap import Path
 
 WITHIN: Final = 30.0
 """Seconds that HubSpot is given to list the properties."""
+RANGE: Final = re.compile(r"[<>]?[0-9][0-9, ]*(-[0-9][0-9, ]*|\+)?")
+"""An option such as 25-50 or 1000+."""
 MAX_SHOWN: Final = 10
 """Options that are told where none is close."""
 
@@ -39,6 +42,8 @@ class Mention:
     """Where the name is."""
     values: Mapping[Path, Value]
     """What the property is to be equal to, by its place."""
+    is_number: bool = False
+    """Whether it is compared as a number."""
 
 
 def unknown(policy: Policy, crm: HubSpot) -> list[Problem]:
@@ -60,6 +65,9 @@ def _problems(mention: Mention, defined: Mapping[str, Mapping[str, str] | None])
         yield Problem(place(mention.path), f"HubSpot has no contact property {mention.property!r}{meant}")
         return
     options = defined[mention.property]
+    if mention.is_number and options and all(map(RANGE.fullmatch, options)) and not all(map(str.isdecimal, options)):
+        what = f"{mention.property!r} holds ranges such as {next(iter(options))}, which are no numbers: ask with `in`"
+        yield Problem(place(mention.path), what)
     for path, value in mention.values.items():
         if options is not None and not _is_option(value, options):
             what = f"{_said(value)} is no option of {mention.property!r}{_meant(value, options)}"
@@ -89,28 +97,39 @@ def _said(value: Value) -> str:
 
 
 def _mentions(policy: Policy) -> Iterator[Mention]:
-    leads = policy.leads
+    yield from _by_leads(policy.leads)
+    for path, leaf in placed(policy):
+        if not isinstance(leaf, FromSource):
+            is_number = isinstance(leaf, (AtLeast, AtMost, Between))
+            yield Mention(leaf.property, (*path, "property"), _values(leaf, path), is_number=is_number)
+    for path, goal in policy.goals():
+        for index, each in enumerate(goal.skills_from):
+            at = (*path, "skills_from", index)
+            listed = {(*at, "lists", policy.skill(skill), n): v for skill, vs in each.lists for n, v in enumerate(vs)}
+            yield Mention(each.property, (*at, "property"), listed, is_number=bool(each.bounds))
+
+
+def _by_leads(leads: Leads) -> Iterator[Mention]:
     if isinstance(leads.when, Reached):
         yield _reached(leads.when, ("leads", "when"))
     if leads.worth is not None:
-        yield Mention(leads.worth.property, ("leads", "worth", "property"), {})
+        yield Mention(leads.worth.property, ("leads", "worth", "property"), {}, is_number=True)
     for index, name in enumerate(leads.settle.known if leads.settle else ()):
         yield Mention(name, ("leads", "settle", "known", index), {})
     for index, closed in enumerate(leads.closed):
         yield _reached(closed, ("leads", "closed", index))
     for index, name in enumerate(leads.show):
-        yield Mention(name, ("leads", "show", index), {})
-    for path, leaf in placed(policy):
-        match leaf:
-            case FromSource():
-                continue
-            case Equals():
-                values: Mapping[Path, Value] = {(*path, "equals"): leaf.value}
-            case In():
-                values = _each(leaf.value, (*path, "in"))
-            case _:
-                values = {}
-        yield Mention(leaf.property, (*path, "property"), values)
+        yield Mention(name, ("leads", "keep_values", index), {})
+
+
+def _values(leaf: Comparison, path: Path) -> Mapping[Path, Value]:
+    match leaf:
+        case Equals():
+            return {(*path, "not_equals" if leaf.negated else "equals"): leaf.value}
+        case In():
+            return _each(leaf.value, (*path, "not_in" if leaf.negated else "in"))
+        case _:
+            return {}
 
 
 def _reached(criterion: Reached, path: Path) -> Mention:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from fairturn.errors import Problem
-from fairturn.rules.conditions import AllOf, AnyOf, FromSource, Not, fold
+from fairturn.rules.conditions import AllOf, AnyOf, AtLeast, AtMost, Between, FromSource, In, InList, Not, fold
 from fairturn.rules.events import SOURCES
 from fairturn.rules.policy import Moments
 from fairturn.rules.roster import Owner, comes_back, duty
+from fairturn.rules.wording import as_text
 from fairturn_console.policy.checks import SMALLER, size_in_words
 from fairturn_console.policy.overlap import can_hold, denied, formula, placed, properties, taken
 from fairturn_console.policy.problems import place
@@ -23,14 +24,16 @@ from fairturn_console.policy.problems import place
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fairturn.rules.conditions import Condition
+    from fairturn.rules.conditions import Condition, Leaf
     from fairturn.rules.policy import Policy, Rep
     from fairturn_console.policy.overlap import Every, Path
 
 MANY_CELLS: Final = 1_000
-"""Reps x lanes of one rota from which on its claims are dear."""
+"""Reps x kinds of leads of one team from which on its claims are dear."""
 LONGEST_ABSENCE: Final = timedelta(days=2 * 365)
 """An absence that takes longer is hardly one: such a rep is better left out."""
+RANGES: Final = frozenset({"numemployees"})
+"""HubSpot's own properties whose options are ranges of numbers."""
 TURNED_ZONE: Final = re.compile(r"Etc/GMT([+-])([1-9][0-9]?)")
 CALCULATED: Final = re.compile(r"hubspotscore|hs_.*scor.*")
 """Scores that HubSpot works out some time after a contact was created."""
@@ -42,6 +45,7 @@ def doubts(policy: Policy, at: datetime) -> list[Problem]:
         *_of_worth(policy),
         *_of_reps(policy, at),
         *_of_rotas(policy),
+        *_of_lists(policy),
         *_of_conditions(policy),
         *_of_rules(policy),
         *_of_goals(policy),
@@ -62,7 +66,7 @@ def _of_reps(policy: Policy, at: datetime) -> Iterator[Problem]:
     members = {member for rota in policy.rotas.values() for member in rota.members}
     for key, rep in policy.reps.items():
         if key not in members:
-            yield Problem(place(["reps", key]), "is in no rota, so they get no leads")
+            yield Problem(place(["reps", key]), "is in no team, so they get no leads")
         if turned := TURNED_ZONE.fullmatch(rep.zone or ""):
             ahead = "+" if turned[1] == "-" else "-"
             what = f"is no place: it has no summer time, and {turned[0]} is UTC{ahead}{turned[2]}"
@@ -99,12 +103,15 @@ def _moments(rep: Rep, now: datetime, until: datetime) -> Iterator[datetime]:
 
 
 def _of_rotas(policy: Policy) -> Iterator[Problem]:
+    asked = {rota for _, goal in policy.goals() for rota in (goal.rota, *(each.rota for each in goal.fallbacks))}
     for name, rota in policy.rotas.items():
+        if name not in asked:
+            yield Problem(place(["teams", policy.team(name)]), "gets no leads: no rule names it")
         if policy.cells(name) > MANY_CELLS:
             what = f"{size_in_words(policy, name)}, all written with every claim: {SMALLER}"
-            yield Problem(place(["rotas", name]), what)
+            yield Problem(place(["teams", policy.team(name)]), what)
         if all(policy.capacity(name, member) == 0 for member in rota.members):
-            yield Problem(place(["rotas", name]), "everybody has capacity 0, so its leads wait for ever")
+            yield Problem(place(["teams", policy.team(name)]), "everybody has capacity 0, so its leads wait for ever")
 
 
 # Rules
@@ -113,11 +120,28 @@ def _of_rotas(policy: Policy) -> Iterator[Problem]:
 def _of_conditions(policy: Policy) -> Iterator[Problem]:
     known = {fold(source): source for source in SOURCES}
     for path, leaf in placed(policy):
+        yield from _of_values(path, leaf)
         for index, source in enumerate(leaf.sources if isinstance(leaf, FromSource) else ()):
             if fold(source) not in known:
                 close = get_close_matches(fold(source), known, n=1)
                 meant = f", did you mean {known[close[0]]}?" if close else ""
                 yield Problem(place([*path, "source", index]), f"HubSpot has no known source {source!r}{meant}")
+
+
+def _of_values(path: Path, leaf: Leaf) -> Iterator[Problem]:
+    if isinstance(leaf, (AtLeast, AtMost, Between)) and leaf.property in RANGES:
+        what = (
+            f"HubSpot's own {leaf.property} holds ranges such as 500-1000, which are no numbers: ask for them with `in`"
+        )
+        yield Problem(place(path), what)
+    if isinstance(leaf, In):
+        seen: dict[str, int] = {}
+        for index, value in enumerate(leaf.value):
+            folded = fold(as_text(value))
+            if folded in seen:
+                where = [*path, "not_in" if leaf.negated else "in", index]
+                yield Problem(place(where), f"{as_text(value)!r} is there already")
+            seen.setdefault(folded, index)
 
 
 def _of_rules(policy: Policy) -> Iterator[Problem]:
@@ -180,5 +204,12 @@ def _of_goals(policy: Policy) -> Iterator[Problem]:
         able = [member for member in members if set(goal.skills) <= set(policy.reps[member].skills)]
         full = {member for member in members if policy.capacity(goal.rota, member) == 0}
         if full.issuperset(able) and not full.issuperset(members):
-            what = f"everybody in rota {goal.rota!r} who has {' and '.join(goal.skills)} has capacity 0"
+            skills = " and ".join(map(policy.skill, goal.skills))
+            what = f"everybody in team {policy.team(goal.rota)!r} who has {skills} has capacity 0"
             yield Problem(place([*path, "skills"]), what)
+
+
+def _of_lists(policy: Policy) -> Iterator[Problem]:
+    asked = {leaf.list for _, leaf in placed(policy) if isinstance(leaf, InList)}
+    for name in policy.lists.keys() - asked:
+        yield Problem(place(["lists", name]), "is asked for by no condition")

@@ -33,12 +33,12 @@ from fairturn.errors import PolicyInvalid, Problem
 from fairturn_console.policy.characters import deceptive, named
 from fairturn_console.policy.doubts import doubts
 from fairturn_console.policy.problems import place
-from fairturn_console.policy.reading import read
+from fairturn_console.policy.reading import old_names, read
 from fairturn_console.policy.written import OLD_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import datetime
+    from datetime import date, datetime
 
     from ruamel.yaml.events import Event
 
@@ -69,10 +69,12 @@ class Checked:
     located: Callable[[Problem], Problem]
     """Puts the line in front of a problem's place."""
     text: str
+    notes: tuple[Problem, ...] = ()
+    """What is told of the file itself: keys by names that they had once."""
 
     def warnings(self, at: datetime) -> list[Problem]:
         """What is hardly meant in the policy, each with its line. `at` is now, with a time zone."""
-        return [*deceptive(self.text), *map(self.located, doubts(self.policy, at))]
+        return [*deceptive(self.text), *map(self.located, (*self.notes, *doubts(self.policy, at)))]
 
 
 def load(source: Path | str) -> Policy:
@@ -80,8 +82,12 @@ def load(source: Path | str) -> Policy:
     return check(source).policy
 
 
-def check(source: Path | str) -> Checked:
-    """Read a policy that may be doubted. Raises PolicyInvalid with every problem and its line."""
+def check(source: Path | str, today: date | None = None) -> Checked:
+    """Read a policy that may be doubted. Raises PolicyInvalid with every problem and its line.
+
+    Files of lists are looked for beside it, or where the command runs if it is text. Public holidays are those from
+    `today` on.
+    """
     text = _read(source) if isinstance(source, Path) else source
     _refuse_too_large(text.encode("utf-8", "surrogatepass"))
     for number, line in enumerate(text.split("\n"), start=1):
@@ -94,7 +100,7 @@ def check(source: Path | str) -> Checked:
     if data is None:
         _refuse(None, "empty: there is no policy in it")
     try:
-        policy = read(data)
+        policy = read(data, folder=source.parent if isinstance(source, Path) else Path(), today=today)
     except PolicyInvalid as error:
         raise PolicyInvalid([reader.located(problem) for problem in error.problems]) from error
     stored = policy.dump()
@@ -103,7 +109,7 @@ def check(source: Path | str) -> Checked:
         largest = max(parts, key=lambda part: len(json.dumps(parts[part])))
         what = "too large to be stored: take out reps, members or hours; this part is the largest"
         raise PolicyInvalid([reader.located(Problem(largest, what))])
-    return Checked(policy, reader.located, text)
+    return Checked(policy, reader.located, text, tuple(old_names(data)))
 
 
 def _read(path: Path) -> str:

@@ -206,6 +206,7 @@ class Assign:
             [decision.resumed for decision in decisions.values() if decision.resumed is not None],
             {message.key: view.owner(message) for message in messages if message.key in view.routes},
             view.at,
+            view.terms.policy,
             deadline,
         )
         _log_handed(result)
@@ -224,7 +225,7 @@ class Assign:
         found = self.crm.read(CONTACT, ids, terms.policy.properties(), deadline)
         shown = [message for message in messages if message.id in found.records]
         routes = {each.key: route(Lead(each, found.records[each.id]), terms.policy) for each in shown}
-        rotas = {each.rota for each in routes.values() if isinstance(each, Route)}
+        rotas = {rota for each in routes.values() if isinstance(each, Route) for rota in each.rotas()}
         snapshot = self.store.read(rotas, [(message.type, message.id) for message in messages])
         view = View(terms, found, snapshot, routes, at)
         if not found.records and sum(view.is_unexplained(message) for message in messages) > MOST_UNSEEN:
@@ -240,42 +241,57 @@ class Assign:
             _log(decision)
 
     def _allot(self, candidates: Sequence[Candidate], view: View) -> tuple[list[ClaimResult], list[Decision]]:
-        """Claim, rota by rota, with the loads carried over; in `observe`, only decide. Gives also what becomes of those
-        that nobody gets."""
-        rotas: defaultdict[str, list[Candidate]] = defaultdict(list)
-        for candidate in candidates:
-            rotas[candidate.route.rota].append(candidate)
+        """Claim, rota by rota, with the loads carried over; in `observe`, only decide. What nobody of its team can take
+        goes to its fallback, if it has one by now. Gives also what becomes of those that nobody gets."""
         claimed: list[ClaimResult] = []
         others: list[Decision] = []
-        loads = view.snapshot.loads
-        for rota, leads in sorted(rotas.items()):
-            if view.terms.policy.mode is Mode.OBSERVE:
-                others += self._observe(rota, leads, view)
-                continue
-            result = self.claimer.claim(rota, leads, view.terms, view.snapshot.ledgers[rota], loads)
-            claimed.append(result)
-            loads = result.loads
-            others += [_wait(each, "nobody can take it now", view.at) for each in result.waiting]
+        ledgers, loads = dict(view.snapshot.ledgers), view.snapshot.loads
+        for _ in range(2):  # a fallback has none of its own
+            waiting: list[Candidate] = []
+            for rota, leads in sorted(_by_rota(candidates).items()):
+                if view.terms.policy.mode is Mode.OBSERVE:
+                    observed, left = self._observe(rota, leads, view)
+                    others += observed
+                    waiting += left
+                    continue
+                result = self.claimer.claim(rota, leads, view.terms, ledgers[rota], loads)
+                claimed.append(result)
+                loads = result.loads
+                ledgers[rota] = result.ledger or ledgers[rota]
+                waiting += result.waiting
+            fallbacks = [(each, each.fallback(view.at)) for each in waiting]
+            candidates = [fallback for _, fallback in fallbacks if fallback is not None]
+            others += [self._left(each, view) for each, fallback in fallbacks if fallback is None]
         return claimed, others
 
-    def _observe(self, rota: str, candidates: Sequence[Candidate], view: View) -> list[Decision]:
-        """What would be done: nothing but the records is written."""
+    def _observe(
+        self, rota: str, candidates: Sequence[Candidate], view: View
+    ) -> tuple[list[Decision], list[Candidate]]:
+        """What would be done: nothing but the records is written. Gives also those that nobody would get."""
         terms, now = view.terms, self.now()
         members = members_of(rota, terms, view.snapshot.loads, now)
         lanes = terms.policy.lanes(rota)
         ledger = align(view.snapshot.ledgers[rota], members, lanes)
         bookings = allot(ledger, [each.offer(terms.policy.release) for each in candidates], members, lanes).bookings
-        count(Metric.LEADS_OBSERVED, len(candidates))
-        decisions = []
-        for each, booking in zip(candidates, bookings, strict=True):
-            rep = None if booking is None else booking.winner
-            ids = {"lead": each.record.key, "rota": rota, "lane": each.route.lane, "rep": rep}
-            # A lead that waits for a rep goes on waiting, and one that came to an end stays in its load.
-            stays = each.record.state in ENDED or (each.record.state is State.WAITING and each.record.rota is not None)
-            after = each.record.touched(view.at) if stays else each.routed.observed(rep, milliseconds(now))
-            move = None if stays and each.record.look_again_at is None else (each.record, after)
-            decisions.append(Decision(move=move, log=("observed", ids)))
-        return decisions
+        decided = list(zip(candidates, bookings, strict=True))
+        observed = [self._observed(each, booking.winner, view) for each, booking in decided if booking is not None]
+        return observed, [each for each, booking in decided if booking is None]
+
+    def _observed(self, each: Candidate, rep: str | None, view: View) -> Decision:
+        """A lead that would go to this rep, or to nobody."""
+        count(Metric.LEADS_OBSERVED)
+        ids = {"lead": each.record.key, "rota": each.route.rota, "lane": each.route.lane, "rep": rep}
+        # A lead that waits for a rep goes on waiting, and one that came to an end stays in its load.
+        stays = each.record.state in ENDED or (each.record.state is State.WAITING and each.record.rota is not None)
+        after = each.record.touched(view.at) if stays else each.routed.observed(rep, milliseconds(self.now()))
+        move = None if stays and each.record.look_again_at is None else (each.record, after)
+        return Decision(move=move, log=("observed", ids))
+
+    def _left(self, candidate: Candidate, view: View) -> Decision:
+        """A lead that nobody gets."""
+        if view.terms.policy.mode is Mode.OBSERVE:
+            return self._observed(candidate, None, view)
+        return _wait(candidate, "nobody can take it now", view.at)
 
     # What is to be done about one lead
 
@@ -351,7 +367,8 @@ class Assign:
         rep = record.rep or ""
         rules, owner = view.terms.policy.reps.get(rep), view.terms.owners.get(rep)
         # Who has left the policy meanwhile had the lead before that.
-        if view.terms.is_owner(rep) if rules is None else duty(rules, owner, self.now()).on_duty:
+        policy = view.terms.policy
+        if view.terms.is_owner(rep) if rules is None else duty(rules, owner, self.now(), policy.holidays(rep)).on_duty:
             return Decision(resumed=record)
         return Decision(undone=Undoing(record, record.waiting("the owner is away, or has left", view.at)))
 
@@ -446,6 +463,13 @@ def _known(message: Message, *, to_track: bool = False) -> Decision:
     arrival may be news, and then it is track's."""
     change = message if to_track else None
     return Decision(change=change, log=("known already", {"lead": message.key}))
+
+
+def _by_rota(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
+    rotas: defaultdict[str, list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        rotas[candidate.route.rota].append(candidate)
+    return rotas
 
 
 def _wait(candidate: Candidate, reason: str, at: int) -> Decision:

@@ -265,12 +265,16 @@ class Sweep:
         due = (named | pointer.lanes | {HELD_BACK}) - self._empty
         if not due:
             return []
-        loads, able = self.store.loads(), set()
+        loads, able = self.store.loads(), set[str]()
         for rota in policy.rotas:
             members = members_of(rota, terms, loads, self.now()).values()
             for lane in policy.lanes(rota):
                 if any(member.can_take(lane) for member in members):
                     able.add(due_lane(rota, lane))
+        # Whoever waits for one team may by now go to the other, and the other way round.
+        for one, other in policy.fallbacks():
+            if not able.isdisjoint((due_lane(*one), due_lane(*other))):
+                able |= {due_lane(*one), due_lane(*other)}
         if not self.store.brake().is_pulled(terms.number):
             able.add(HELD_BACK)
         return sorted(due & (able | (pointer.lanes - named)))

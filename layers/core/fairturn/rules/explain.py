@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fairturn.rules.ledger import ANY, BAND, TURN
-from fairturn.rules.policy import OTHERWISE
+from fairturn.rules.policy import FIXED, OTHERWISE, Goal, RoutingRule
 from fairturn.rules.verdict import Code
 from fairturn.rules.wording import describe
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fairturn.rules.verdict import Verdict
 
 PROPERTIES = (
-    "fairturn_rota",
+    "fairturn_team",
     "fairturn_rule",
     "fairturn_reason",
     "fairturn_priority",
@@ -51,28 +51,32 @@ LEVEL = TURN // 1000
 """Units: who differs by less is level, in words; exactly equal shares differ by a unit when a turn is split."""
 
 
-def explanation(record: Record, booking: Booking) -> dict[str, str]:
+def explanation(record: Record, booking: Booking, policy: Policy) -> dict[str, str]:
     """The values of our properties for a lead that is being handed over."""
     at = datetime.fromtimestamp((record.claimed_at or record.changed_at) / 1000, UTC)
     return {
-        "fairturn_rota": record.rota or "",
+        "fairturn_team": policy.team(record.rota or ""),
         "fairturn_rule": record.rule or "",
-        "fairturn_reason": reason(record, booking),
+        "fairturn_reason": reason(record, booking, policy),
         "fairturn_priority": record.priority or "",
         "fairturn_assigned_at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
 
 
-def reason(record: Record, booking: Booking) -> str:
-    """One sentence that a salesperson understands, without anybody's name."""
-    skills = _skills(booking.lane)
+def reason(record: Record, booking: Booking, policy: Policy | None = None) -> str:
+    """One sentence that a salesperson understands, without anybody's name. The policy tells what things are called."""
+    rota = record.rota or ""
+    if rota.startswith(FIXED):
+        return f"All leads of {_rule(record)} go to this one owner."
+    team = policy.team(rota) if policy else rota
+    skills = _skills(booking.lane, policy)
     fit = "on duty now or soon" if booking.awaited else "on duty"
     fit += f" with room for {f'a lead {record.worth}' if record.worth else 'it'}"
     fit += f" and the skill {_listed(skills)}" if skills else ""
     fit += ", who had not had it before" if booking.passed_over else ""
     if len(booking.books) == 1:
-        return f"The owner was the only rep of {record.rota} {fit}."
-    able = f"Of the {len(booking.books)} reps of {record.rota} {fit}"
+        return f"The owner was the only rep of {team} {fit}."
+    able = f"Of the {len(booking.books)} reps of {team} {fit}"
     owed = f"({_turns(booking.totals[booking.winner])})"
     near = booking.considered
     if len(near) == 1:
@@ -94,16 +98,16 @@ def story(record: Record, claim: Claim | None, policy: Policy | None, names: Map
     None, and the story says so: then the record alone tells.
     """
     came = datetime.fromtimestamp(record.occurred_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    skills = _skills(record.lane or ANY)
+    skills = _skills(record.lane or ANY, policy)
     wanted = (f", needs {_listed(skills)}" if skills else "") + (f", {record.worth}" if record.worth else "")
     number = record.policy if claim is None else claim.policy
     lines = [
         f"{record.key} came {came} ({record.source or 'source unknown'}), decided under policy version {number}.",
         *(f"  Its {name} was {value}." for name, value in sorted(record.shown.items())),
         *(_rules_tried(record, policy) if policy is not None else _rule_of_old(record)),
-        f"So it goes to the rota {record.rota}{wanted}, priority {record.priority}.",
+        _goes_to(record, policy) + f"{wanted}, priority {record.priority}{_because(record, policy)}.",
     ]
-    lines += _weighed(record, claim, names) if claim is not None else _kept(record, names)
+    lines += _weighed(record, claim, policy, names) if claim is not None else _kept(record, names)
     if record.spent:
         lines.append(
             "Somebody else took it away soon after that. The turn stays spent: too many have come back lately."
@@ -111,7 +115,7 @@ def story(record: Record, claim: Claim | None, policy: Policy | None, names: Map
     return lines
 
 
-def _weighed(record: Record, claim: Claim, names: Mapping[str, str]) -> list[str]:
+def _weighed(record: Record, claim: Claim, policy: Policy | None, names: Mapping[str, str]) -> list[str]:
     """How each rep stood, and to whom the lead went."""
     booked_as, _ = record.booking
     booking = claim.bookings()[booked_as]
@@ -123,14 +127,49 @@ def _weighed(record: Record, claim: Claim, names: Mapping[str, str]) -> list[str
     lines = []
     for rep, member in claim.members.items():
         then = replace(member, load=member.load + taken[rep])
-        lines.append(f"  {names.get(rep, rep)}: {verdict(then, booking, rep)}.")
-    return [*lines, f"It went to {names.get(booking.winner, booking.winner)}. {reason(record, booking)}"]
+        lines.append(f"  {names.get(rep, rep)}: {verdict(then, booking, rep, policy)}.")
+    return [*lines, f"It went to {names.get(booking.winner, booking.winner)}. {reason(record, booking, policy)}"]
 
 
 def _kept(record: Record, names: Mapping[str, str]) -> list[str]:
     """What the record tells without its claim's journal."""
     expired = "The journal of its claim has expired, so how the reps stood is not known any more."
     return [expired, *([f"It is with {names.get(record.rep, record.rep)} now."] if record.rep is not None else [])]
+
+
+def _rule(record: Record) -> str:
+    return "no rule" if record.rule == OTHERWISE else f'the rule "{record.rule}"'
+
+
+def _goal(record: Record, policy: Policy | None) -> Goal | None:
+    """Where the rule that took a lead sends its leads."""
+    if policy is None:
+        return None
+    if record.rule == OTHERWISE:
+        return policy.otherwise if isinstance(policy.otherwise, Goal) else None
+    return next(
+        (rule.goal for rule in policy.rules if isinstance(rule, RoutingRule) and rule.name == record.rule), None
+    )
+
+
+def _goes_to(record: Record, policy: Policy | None) -> str:
+    """Which team it goes to, and whether that is the second one."""
+    rota, goal = record.rota or "", _goal(record, policy)
+    if policy is None:
+        return f"So it goes to the team {rota}"
+    skills = tuple(_skills(record.lane or ANY, None))
+    if goal is not None and (goal.rota != rota or skills not in goal.asked()):
+        return f"Nobody of the team {policy.team(goal.rota)} could take it, so it goes to {policy.team(rota)}"
+    return f"So it goes to {'' if rota.startswith(FIXED) else 'the team '}{policy.team(rota)}"
+
+
+def _because(record: Record, policy: Policy | None) -> str:
+    """Why it has its priority, where conditions say so."""
+    goal = _goal(record, policy)
+    conditions = (
+        next((each for priority, each in goal.priorities if priority == record.priority), None) if goal else None
+    )
+    return f" because {describe(conditions)}" if conditions else ""
 
 
 def _rule_of_old(record: Record) -> list[str]:
@@ -157,7 +196,7 @@ def why(verdict: Verdict) -> str:
     return WORDS[verdict.code]
 
 
-def verdict(member: Member, booking: Booking, rep: str) -> str:
+def verdict(member: Member, booking: Booking, rep: str, policy: Policy | None = None) -> str:
     """How a rep stood when the lead was allotted, in words."""
     limit = "" if member.capacity is None else f" of {member.capacity}"
     if rep in booking.shares:
@@ -169,7 +208,8 @@ def verdict(member: Member, booking: Booking, rep: str) -> str:
     if not member.verdict.on_duty:
         return why(member.verdict)
     if not member.fits(booking.lane):
-        return f"lacks {_listed(sorted(set(_skills(booking.lane)) - member.skills))}"
+        lacking = sorted(set(_skills(booking.lane, None)) - member.skills)
+        return f"lacks {_listed([policy.skill(skill) if policy else skill for skill in lacking])}"
     return f"full: {member.load}{limit} open leads"
 
 
@@ -178,10 +218,11 @@ def _turns(units: float) -> str:
     return f"{turns:.2f} of a turn" if abs(turns) < 1 else f"{turns:.2f} turns"
 
 
-def _skills(lane: str) -> list[str]:
-    """The skills that a lane asks for, sorted."""
+def _skills(lane: str, policy: Policy | None) -> list[str]:
+    """The skills that a lane asks for, sorted, as the policy calls them."""
     skills, _, _ = lane.partition(BAND)
-    return [] if skills == ANY else skills.split("+")
+    names = [] if skills == ANY else skills.split("+")
+    return [policy.skill(name) for name in names] if policy else names
 
 
 def _listed(skills: Sequence[str]) -> str:

@@ -357,6 +357,13 @@ class Policy(Stored, frozen=True):
         if isinstance(self.otherwise, Goal):
             yield (OTHERWISE,), self.otherwise
 
+    def fallbacks(self) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+        """Yield each rota and lane that has a fallback, with the rota and lane of that."""
+        bands = (None,) if self.leads.worth is None else self.leads.worth.names()
+        for _, goal in self.goals():
+            for fallback, skills, band in product(goal.fallbacks, goal.asked(), bands):
+                yield (goal.rota, lane(skills, band)), (fallback.rota, lane(fallback.skills, band))
+
     def holidays(self, rep: str) -> frozenset[date]:
         """The public holidays of a rep, as far as they are known."""
         return self.calendars.get(self.reps[rep].holidays or "", frozenset())

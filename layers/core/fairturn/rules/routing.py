@@ -57,6 +57,10 @@ class Route:
     after: int = 0
     """Minutes since the lead came, before which the fallback is not for it."""
 
+    def rotas(self) -> tuple[str, ...]:
+        """Every rota that it may go to."""
+        return (self.rota,) if self.fallback is None else (self.rota, self.fallback.rota)
+
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
@@ -101,8 +105,8 @@ def _towards(goal: Goal, rule: str, facts: Facts, policy: Policy, trace: str) ->
     towards = Route(goal.rota, lane(skills, band), priority, rule, trace, words)
     for fallback in goal.fallbacks:
         if priority in fallback.priorities:
-            elsewhere = replace(towards, rota=fallback.rota, lane=lane(fallback.skills, band))
-            return replace(towards, fallback=elsewhere, after=fallback.after)
+            second = replace(towards, rota=fallback.rota, lane=lane(fallback.skills, band))
+            return replace(towards, fallback=second, after=fallback.after)
     return towards
 
 

@@ -26,11 +26,13 @@ from fairturn.rules.conditions import (
     WithinDays,
     exact,
 )
+from fairturn.rules.ledger import ANY, BAND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fairturn.rules.conditions import Condition, Dated, Leaf, Value
+    from fairturn.rules.policy import Policy
 
 
 def describe(condition: Condition | Reached | tuple[Condition, ...]) -> str:
@@ -141,3 +143,11 @@ def as_text(value: Value) -> str:
             return f"{exact(value):f}"
         case _:
             return value
+
+
+def asked_in_words(lane: str, policy: Policy) -> str:
+    """Say what the leads of a lane ask for: `de and fr, worth 60 or more`; `anything` if they ask for nothing."""
+    skills, _, band = lane.partition(BAND)
+    asked = "anything" if skills == ANY else " and ".join(map(policy.skill, skills.split("+")))
+    worth = policy.leads.worth.in_words(band) if policy.leads.worth and band else ""
+    return f"{asked}, {worth}" if worth else asked

@@ -34,6 +34,8 @@ ATTEMPTS: Final = 8
 """How often one claim or undoing is decided anew after it was refused."""
 LONGEST_PAUSE: Final = 1.0
 """Seconds. With a pause before each attempt but the first, that is less than a run keeps for its end."""
+MINUTE: Final = 60_000
+"""Milliseconds."""
 SMOOTHING: Final = 8
 """About so many transactions say what one takes."""
 LONGEST_RUN: Final = 50
@@ -64,6 +66,14 @@ class Candidate:
         waits = self.record.state is State.WAITING and self.route.priority is not Priority.URGENT
         return Offer(self.route.lane, self.record.owners, is_patient=waits and release > 0)
 
+    def fallback(self, at: int) -> Candidate | None:
+        """The same for those to whom it goes when nobody of its team can take it; None if there are none, or not yet
+        at this time in epoch milliseconds."""
+        route = self.route.fallback
+        if route is None or at < self.lead.message.occurred_at + self.route.after * MINUTE:
+            return None
+        return replace(self, route=route)
+
     @property
     def routed(self) -> Record:
         """Its record with what the message tells and the route says, about to move."""
@@ -93,6 +103,8 @@ class ClaimResult:
     """Nobody can take these now."""
     loads: Mapping[str, int] = field(default_factory=dict)
     """Every rep's load, as far as it is known after that."""
+    ledger: Ledger | None = None
+    """The rota's ledger after that; None where nothing was claimed."""
 
 
 @dataclass(slots=True)
@@ -177,7 +189,7 @@ class Claimer:
                     ledger, loads = self._let_others_go_first(rota, attempt)
                 continue
             won = [(record, booking) for (_, booking), (_, record) in zip(booked, moves, strict=True)]
-            return ClaimResult(won, moved, waiting, _after(loads, journal))
+            return ClaimResult(won, moved, waiting, _after(loads, journal), after)
         raise Contended(f"the ledger of the rota {rota} kept moving")
 
     def undo(self, undone: Iterable[Undoing]) -> list[Record]:
@@ -258,14 +270,14 @@ def members_of(rota: str, terms: Terms, loads: Mapping[str, int], now: datetime)
     members = {}
     release = timedelta(minutes=terms.policy.release)
     for rep in terms.policy.rotas[rota].members:
-        rules, owner = terms.policy.reps[rep], terms.owners.get(rep)
-        verdict = duty(rules, owner, now)
+        rules, owner, free = terms.policy.reps[rep], terms.owners.get(rep), terms.policy.holidays(rep)
+        verdict = duty(rules, owner, now, free)
         members[rep] = Member(
             weight=rules.weight,
             skills=frozenset(rules.skills),
             verdict=verdict,
-            is_due=not verdict.on_duty and bool(release) and comes_on_duty(rules, owner, now, release),
-            came_lately=verdict.on_duty and bool(release) and not duty(rules, owner, now - release).on_duty,
+            is_due=not verdict.on_duty and bool(release) and comes_on_duty(rules, owner, now, release, free),
+            came_lately=verdict.on_duty and bool(release) and not duty(rules, owner, now - release, free).on_duty,
             load=loads.get(rep, 0),
             capacity=terms.policy.capacity(rota, rep),
         )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fairturn.edges.hubspot.client import HubSpot, WriteResult
     from fairturn.edges.store import Store
     from fairturn.rules.ledger import Booking
+    from fairturn.rules.policy import Policy
     from fairturn.steps.claim import Claimer
 
 OWNER_IS_FRESH_FOR: Final = 2_000
@@ -64,13 +65,15 @@ class Handover:
         resumed: Sequence[Record],
         owners: Mapping[str, str | None],
         read_at: int,
+        policy: Policy,
         deadline: Deadline,
     ) -> HandoverResult:
         """Write the owner of claimed leads, at most 97 of one type, into HubSpot and mark them handed over.
 
         `claimed` were claimed just now; `resumed` before, by somebody who is not at it any more. `owners` has the owner
-        of each lead as HubSpot had it at `read_at` (epoch milliseconds), None where there was none. Between the last
-        reading of the owners and the writing of ours there is nothing but that request. Raises Unavailable.
+        of each lead as HubSpot had it at `read_at` (epoch milliseconds), None where there was none. The policy says
+        how teams and skills are called. Between the last reading of the owners and the writing of ours there is nothing
+        but that request. Raises Unavailable.
         """
         bookings = {record.key: booking for record, booking in claimed} | bookings_of(self.store, resumed)
         records, later = self._take_up([record for record, _ in claimed], resumed)
@@ -88,7 +91,7 @@ class Handover:
             else:
                 undone.append(Undoing(record, record.external(owner, "somebody else chose the owner", at)))
         taken = [each.record.key for each in undone]
-        written = self._write(ready, bookings, deadline)
+        written = self._write(ready, bookings, policy, deadline)
         later |= {ready[id_].key: failure for id_, failure in written.put_off.items()}
         at = milliseconds(self.now())
         done = [record for id_, record in ready.items() if id_ not in written.refused and record.key not in later]
@@ -154,9 +157,11 @@ class Handover:
         }
         return {r.key: found.records[r.id].get(OWNER) or None for r in records if r.id in found.records}, unread
 
-    def _write(self, ready: Mapping[str, Record], bookings: Mapping[str, Booking], deadline: Deadline) -> WriteResult:
+    def _write(
+        self, ready: Mapping[str, Record], bookings: Mapping[str, Booking], policy: Policy, deadline: Deadline
+    ) -> WriteResult:
         writes = [
-            OwnerWrite(record.id, record.rep or "", explanation(record, bookings[record.key]))
+            OwnerWrite(record.id, record.rep or "", explanation(record, bookings[record.key], policy))
             for record in ready.values()
         ]
         written = self.crm.write_owners(next((record.type for record in ready.values()), ""), writes, deadline)
