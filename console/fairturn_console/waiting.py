@@ -1,4 +1,4 @@
-"""What waits: the leads of each lane that nobody could take yet, and those that somebody left without an owner."""
+"""What waits: the leads that nobody could take yet, by team and by what they ask for, and those without an owner."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final
 from fairturn.edges.items import HELD_BACK, REFUSED, UNFINISHED, UNOWNED, UNSEEN
 from fairturn.edges.store import MAX_KEYS
 from fairturn.rules.events import lead_key
+from fairturn.rules.wording import asked_in_words
 from fairturn.steps.claim import still_claimed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fairturn.edges.store import Store
+    from fairturn.rules.policy import Policy
     from fairturn.rules.record import Record
 
 NAMES: Final = {
@@ -26,18 +28,29 @@ NAMES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class Waiting:
     """The leads that are due for the same reason."""
 
-    name: str
+    lane: str
+    """The due lane."""
     leads: int
     """How many; at most 1,000 are counted, and of what is claimed those of the first 100 claims."""
     first: tuple[Record, ...]
     """Those whose turn it is first: by urgency, then the oldest."""
 
 
-def waiting(store: Store, most: int) -> Iterator[Lane]:
-    """Every lane in which something is due, with its first leads, at most `most` (1 to 100) of them.
+def name(lane: str, policy: Policy | None) -> str:
+    """Say which leads a due lane has: `inbound, asking for de, worth 60 or more`."""
+    if lane in NAMES:
+        return NAMES[lane]
+    rota, _, asked = lane.partition("#")
+    if policy is None:
+        return f"{rota}, asking for {asked}"
+    return f"{policy.team(rota)}, asking for {asked_in_words(asked, policy)}"
+
+
+def waiting(store: Store, most: int) -> Iterator[Waiting]:
+    """Every due lane that has leads, with its first ones, at most `most` (1 to 100) of them.
 
     Raises TableUnavailable.
     """
@@ -47,15 +60,15 @@ def waiting(store: Store, most: int) -> Iterator[Lane]:
             yield found
 
 
-def _due(store: Store, lane: str, most: int) -> Lane:
+def _due(store: Store, lane: str, most: int) -> Waiting:
     due = store.due(lane, min(most, MAX_KEYS))
     known = store.records(due).known
     first = tuple(known[key] for lead in due if (key := lead_key(*lead)) in known)
-    return Lane(NAMES.get(lane, lane.replace("#", ", ")), store.backlog(lane).leads if due else 0, first)
+    return Waiting(lane, store.backlog(lane).leads if due else 0, first)
 
 
-def _claimed(store: Store, most: int) -> Lane:
+def _claimed(store: Store, most: int) -> Waiting:
     """The leads that are claimed: their claims are due, not they."""
     claims = still_claimed(store, store.unfinished(MAX_KEYS)).values()
     claimed = [record for each in claims for record in each.known.values()]
-    return Lane(NAMES[UNFINISHED], len(claimed), tuple(claimed[:most]))
+    return Waiting(UNFINISHED, len(claimed), tuple(claimed[:most]))

@@ -57,9 +57,9 @@ EVENT: Final = '{"objectId":7}'
 INTAKE: Final = {"reason": "objectId: missing", "stage": "intake"}
 SMALL: Final = """
 reps: {anna@example.com: , bruno@example.com: }
-rotas: {inbound: {members: [anna@example.com, bruno@example.com]}}
+teams: {inbound: {members: [anna@example.com, bruno@example.com]}}
 rules: []
-otherwise: {rota: inbound}
+otherwise: {team: inbound}
 """
 
 
@@ -73,10 +73,11 @@ def run(*arguments: str) -> Result:
 def test_a_good_policy_has_no_problems() -> None:
     result = run("policy", "check", EXAMPLE)
     assert result.output.splitlines() == [
-        f"{EXAMPLE}: 8 reps, 3 rotas, 6 rules and a catch-all. No problems.",
-        "  key-accounts: reps x lanes = 3 x 3, about 9 write units for a claim of one lead",
-        "  europe: reps x lanes = 4 x 9, about 9 write units for a claim of one lead",
-        "  inbound: reps x lanes = 5 x 3, about 9 write units for a claim of one lead",
+        f"{EXAMPLE}: 8 reps, 3 teams, 6 rules and a catch-all. No problems.",
+        "  key-accounts: reps x kinds of leads = 3 x 3, about 9 write units for a claim of one lead",
+        "  europe: reps x kinds of leads = 4 x 9, about 9 write units for a claim of one lead",
+        "  inbound: reps x kinds of leads = 5 x 3, about 9 write units for a claim of one lead",
+        "  Mode live, keeps owners, 24/7 for 1 rep without hours.",
     ]
     assert result.exit_code == 0
 
@@ -88,7 +89,7 @@ def test_a_policy_that_is_hardly_meant_is_warned_of_with_its_line_and_does_not_f
     assert result.exit_code == 0
     assert result.stderr.startswith(f"{dear}: warning: line 7, leads.worth.property: HubSpot works this out only after")
     assert len(result.stderr.splitlines()) == 1
-    assert result.stdout.splitlines()[1].startswith("  inbound: reps x lanes = 2 x 3, about ")
+    assert result.stdout.splitlines()[1].startswith("  inbound: reps x kinds of leads = 2 x 3, about ")
 
 
 def test_strictly_a_warning_fails(tmp_path: Path) -> None:
@@ -99,17 +100,17 @@ def test_strictly_a_warning_fails(tmp_path: Path) -> None:
         assert result.exit_code == code
         assert (
             result.stderr
-            == f"{doubtful}: warning: line 2, reps.anna@example.com: is in no rota, so they get no leads\n"
+            == f"{doubtful}: warning: line 2, reps.anna@example.com: is in no team, so they get no leads\n"
         )
         assert result.stdout.startswith(
-            f"{doubtful}: 2 reps, 1 rotas, 0 rules and a catch-all. No problems, warnings: 1."
+            f"{doubtful}: 2 reps, 1 team, 0 rules and a catch-all. No problems, warnings: 1."
         )
     assert run("policy", "check", EXAMPLE, "--strict").exit_code == 0
 
 
 def test_every_problem_of_a_policy_is_shown_with_its_line(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
-    bad.write_text(SMALL.replace("[anna", "[nobody").replace("rota: inbound", "rota: outbound"))
+    bad.write_text(SMALL.replace("[anna", "[nobody").replace("team: inbound", "team: outbound"))
     result = run("policy", "check", str(bad))
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -227,7 +228,7 @@ RULES: Final = """rules:
     when:
       - {property: country, equals: France}
       - {property: hs_lead_status, in: [open, NEW]}
-    rota: inbound
+    team: inbound
 """
 
 
@@ -353,7 +354,7 @@ def test_a_stack_that_is_not_there_is_named_with_what_to_check(deployed: Stack, 
 
 def test_a_policy_with_problems_asks_nobody(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
-    bad.write_text("rotas: {}")
+    bad.write_text("teams: {}")
     result = run("policy", "apply", str(bad))
     assert result.exit_code == 1
     assert f"{bad}: line 1" in result.stderr
@@ -578,7 +579,7 @@ def test_what_waits_is_listed_by_lane_with_the_most_urgent_first(deployed: Stack
     store.claim("inbound", claim, Ledger(version=1), [(new("7"), claimed)], {})
     lines = [" ".join(line.split()) for line in run("waiting", "--most", "9").output.splitlines()]
     assert lines[1:] == [
-        "inbound, any 2 contact 2 2026-11-23 02:13 nobody can take it now",
+        "inbound, asking for anything 2 contact 2 2026-11-23 02:13 nobody can take it now",
         "contact 1 2026-11-23 02:13 nobody can take it now",
         "held back, from bulk sources 1 contact 3 2026-11-23 02:13 too many leads from bulk sources",
         "claimed, not handed over yet 1 contact 7 2026-11-23 02:13",

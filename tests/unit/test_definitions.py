@@ -78,7 +78,7 @@ def test_a_property_that_hubspot_does_not_have_is_named_wherever_it_is() -> None
         f"leads.when.property: {has_no} 'contry', did you mean 'country'?",
         f"leads.worth.property: {has_no} 'seets', did you mean 'seats'?",
         f"leads.closed[1].property: {has_no} 'lead_status', did you mean 'hs_lead_status'?",
-        f"leads.show[1]: {has_no} 'xyz' by this internal name",
+        f"leads.keep_values[1]: {has_no} 'xyz' by this internal name",
         f"rules[0].when[0].any[0].not.property: {has_no} 'countri', did you mean 'country'?",
     ]
 

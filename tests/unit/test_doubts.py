@@ -77,7 +77,7 @@ def test_a_rota_of_more_than_1000_balances_is_doubted() -> None:
     assert MANY_CELLS == 1_000
     assert said(crowd(500, 1)) == []
     assert said(crowd(91, 10)) == [
-        "rotas.inbound: 91 reps x 11 lanes are 1,001 balances, all written with every claim: " + SMALLER
+        "teams.inbound: 91 reps x 11 kinds of leads are 1,001 balances, all written with every claim: " + SMALLER
     ]
 
 
@@ -96,14 +96,14 @@ def test_a_worth_that_may_be_known_at_once_is_not_doubted(name: str) -> None:
 
 
 def test_a_rep_in_no_rota_is_doubted() -> None:
-    assert said(raw(rotas={"inbound": {"members": [ANNA]}})) == [f"reps.{BRUNO}: is in no rota, so they get no leads"]
+    assert said(raw(rotas={"inbound": {"members": [ANNA]}})) == [f"reps.{BRUNO}: is in no team, so they get no leads"]
 
 
 def test_a_rota_in_which_everybody_has_capacity_0_is_doubted() -> None:
     waits = "everybody has capacity 0, so its leads wait for ever"
     none = {"capacity": 0}
-    assert said(raw(reps={ANNA: none, BRUNO: none})) == [f"rotas.inbound: {waits}"]
-    assert said(raw(rotas={"inbound": {"members": [ANNA, BRUNO], **none}})) == [f"rotas.inbound: {waits}"]
+    assert said(raw(reps={ANNA: none, BRUNO: none})) == [f"teams.inbound: {waits}"]
+    assert said(raw(rotas={"inbound": {"members": [ANNA, BRUNO], **none}})) == [f"teams.inbound: {waits}"]
     assert (
         said(raw(rotas={"inbound": {"members": [ANNA, BRUNO], **none}}, reps={ANNA: None, BRUNO: {"capacity": 1}}))
         == []
@@ -114,7 +114,7 @@ def test_a_rule_whose_skills_only_those_with_capacity_0_have_is_doubted() -> Non
     reps = {ANNA: {"skills": ["fr"], "capacity": 0}, BRUNO: None}
     rules = [rule("french", p(equals="x"), rota="inbound", skills=["fr"])]
     assert said(raw(reps=reps, rules=rules)) == [
-        "rules[0].skills: everybody in rota 'inbound' who has fr has capacity 0"
+        "rules[0].skills: everybody in team 'inbound' who has fr has capacity 0"
     ]
 
 

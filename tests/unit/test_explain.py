@@ -239,7 +239,7 @@ def test_the_story_names_the_rules_tried_the_reps_and_the_winner() -> None:
     assert lines[0] == "contact#55 came 2026-11-23 08:59:55 UTC (FORM), decided under policy version 2."
     assert lines[1] == '  Rule "tests" (email contains @test): no.'
     assert lines[2] == '  Rule "french" (country is France): yes.'
-    assert lines[3] == "So it goes to the rota europe, needs fr, priority high."
+    assert lines[3] == "So it goes to the team europe, needs fr, priority high."
     assert lines[4].startswith("  anna: could take it")
     assert lines[-1].startswith("It went to anna. The owner was the only rep")
 
@@ -288,14 +288,14 @@ def test_the_story_counts_in_what_its_own_claim_gave_before() -> None:
 def test_the_story_says_what_the_lead_is_worth() -> None:
     claim = replace(CLAIM, lanes=frozenset({"fr@0", "fr@60"}), leads=(Given("contact#55", "fr@60", "101"),))
     lines = story(replace(RECORD, lane="fr@60", worth="worth 60 or more"), claim, POLICY, {})
-    assert "So it goes to the rota europe, needs fr, worth 60 or more, priority high." in lines
+    assert "So it goes to the team europe, needs fr, worth 60 or more, priority high." in lines
     assert lines[-1] == f"It went to 101. {ONLY} a lead worth 60 or more and the skill fr."
 
 
 def test_the_story_of_a_lead_that_asks_for_no_skill_tells_its_worth_alone() -> None:
     claim = replace(CLAIM, lanes=frozenset({"any@0", "any@60"}), leads=(Given("contact#55", "any@60", "103"),))
     lines = story(replace(RECORD, lane="any@60", worth="worth 60 or more"), claim, POLICY, {})
-    assert "So it goes to the rota europe, worth 60 or more, priority high." in lines
+    assert "So it goes to the team europe, worth 60 or more, priority high." in lines
 
 
 def test_the_story_of_a_lead_that_was_taken_away_says_when_its_turn_stays_spent() -> None:

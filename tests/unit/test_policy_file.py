@@ -29,7 +29,7 @@ teams:
 rules:
   - name: first
     when:
-      - {property: country, in: [NO, yes, 2026-12-24, 1_000, 0x10, "5", 5, 5.0, true, .5, 1.5e1]}
+      - {property: country, in: [NO, yes, 2026-12-24, 1_000, 0x10, "5", 5, 6.0, true, .5, 1.5e1]}
     team: inbound
 otherwise:
   team: inbound
@@ -100,7 +100,7 @@ def test_only_true_and_false_are_truth_values_and_only_plain_numbers_are_numbers
     texts = ["NO", "yes", "2026-12-24", "1_000", "0x10", "5"]
     condition = load(SMALL).rules[0].when[0]
     assert isinstance(condition, In)
-    others = [True, 5, 5, 0.5, 15]
+    others = [True, 5, 6, 0.5, 15]
     assert [value for value in condition.value if isinstance(value, str)] == texts
     assert sorted(map(repr, condition.value)) == sorted(map(repr, [*texts, *others]))
 

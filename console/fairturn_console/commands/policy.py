@@ -46,22 +46,22 @@ def check(
     *,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if there are warnings, too.")] = False,
 ) -> None:
-    """Check a policy file without touching anything, and say what a claim costs in each rota.
+    """Check a policy file without touching anything, and say what a claim costs in each team.
 
     A warning names something that is valid, but probably not meant. Problems and warnings come with their line.
     """
-    from fairturn_console.policy import claim_cost
+    from fairturn_console.policy import claim_cost, summary
 
     checked = read(path)
     policy = checked.policy
     warnings = _warn(path, checked)
-    rules = len(policy.rules)
     found = f"No problems, warnings: {warnings}." if warnings else "No problems."
-    typer.echo(f"{path}: {len(policy.reps)} reps, {len(policy.rotas)} rotas, {rules} rules and a catch-all. {found}")
-    for name, rota in policy.rotas.items():
-        size = f"{len(rota.members)} x {len(policy.lanes(name))}"
+    typer.echo(f"{path}: {summary.parts(policy)}. {found}")
+    for name in summary.teams(policy):
+        size = f"reps x kinds of leads = {len(policy.rotas[name].members)} x {len(policy.lanes(name))}"
         units = claim_cost.write_units(policy, name)
-        typer.echo(f"  {name}: reps x lanes = {size}, about {units} write units for a claim of one lead")
+        typer.echo(f"  {policy.team(name)}: {size}, about {units} write units for a claim of one lead")
+    typer.echo(f"  {summary.unsaid(policy)}.")
     if strict and warnings:
         raise typer.Exit(1)
 

@@ -135,13 +135,13 @@ def _of_values(path: Path, leaf: Leaf) -> Iterator[Problem]:
         )
         yield Problem(place(path), what)
     if isinstance(leaf, In):
-        seen: dict[str, int] = {}
+        seen: set[tuple[bool, str]] = set()
         for index, value in enumerate(leaf.value):
-            folded = fold(as_text(value))
-            if folded in seen:
+            same = (isinstance(value, str), fold(as_text(value)))  # a text is no number, even if it reads like one
+            if same in seen:
                 where = [*path, "not_in" if leaf.negated else "in", index]
                 yield Problem(place(where), f"{as_text(value)!r} is there already")
-            seen.setdefault(folded, index)
+            seen.add(same)
 
 
 def _of_rules(policy: Policy) -> Iterator[Problem]:

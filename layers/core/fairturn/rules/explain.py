@@ -158,7 +158,8 @@ def _goes_to(record: Record, policy: Policy | None) -> str:
     if policy is None:
         return f"So it goes to the team {rota}"
     skills = tuple(_skills(record.lane or ANY, None))
-    if goal is not None and (goal.rota != rota or skills not in goal.asked()):
+    first = goal is None or (goal.rota == rota and skills in goal.asked())
+    if goal is not None and not first and any((each.rota, each.skills) == (rota, skills) for each in goal.fallbacks):
         return f"Nobody of the team {policy.team(goal.rota)} could take it, so it goes to {policy.team(rota)}"
     return f"So it goes to {'' if rota.startswith(FIXED) else 'the team '}{policy.team(rota)}"
 
