@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-from moto import mock_aws
 from pytest_socket import socket_allow_hosts
 
 from fairturn.edges.store import Store
 from fairturn_console.template import Template
-from fairturn_sandbox.cloud import moto_without_detours
+from fairturn_sandbox.cloud import aws_in_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 TABLE = "fairturn"
-REGION = "eu-west-1"
 
 
 def pytest_runtest_setup() -> None:
@@ -27,19 +25,9 @@ def pytest_runtest_setup() -> None:
 
 
 @pytest.fixture
-def plain_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def aws() -> Iterator[None]:
     """AWS, empty, in this process."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "none")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    with mock_aws():
-        yield
-
-
-@pytest.fixture
-def aws(plain_aws: None) -> Iterator[None]:  # noqa: ARG001 - it must be there first
-    """The same, and as quick as in the sandbox."""
-    with moto_without_detours():
+    with aws_in_process():
         yield
 
 

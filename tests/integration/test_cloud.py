@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import boto3
 import pytest
 import time_machine
+from moto import mock_aws
 
-from fairturn_sandbox.cloud import moto_without_detours
+from fairturn_sandbox.cloud import KEYS, moto_without_detours
 from tests.integration.conftest import TABLE, create_table
 
 if TYPE_CHECKING:
@@ -21,11 +24,11 @@ START = datetime(2027, 1, 11, 9, tzinfo=UTC)
 
 
 @pytest.fixture(params=[nullcontext, moto_without_detours], ids=["moto", "without detours"])
-def client(request: pytest.FixtureRequest, plain_aws: None) -> Iterator[Any]:  # noqa: ARG001 - it must be there first
+def client(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A table of nine items, four in a lane of the index; moto as it is, and as it is in the sandbox."""
-    dynamodb = boto3.client("dynamodb")
-    create_table(dynamodb)
-    with request.param():
+    with patch.dict(os.environ, KEYS), mock_aws(), request.param():
+        dynamodb = boto3.client("dynamodb")
+        create_table(dynamodb)
         for number in (9, 2, 7, 1, 10, 3, 8, 5, 20):
             due = {"due_lane": {"S": "lane"}, "due": {"S": f"{99 - number}"}} if number > 7 else {}
             item: Any = {**key(number), "packed": {"B": b"\x00\xff"}, **due}
