@@ -18,13 +18,15 @@ import urllib3
 from botocore.loaders import create_loader
 from botocore.session import get_session
 from moto import mock_aws
+from moto.core import responses as moto_responses
 from moto.core.serialize import BaseJSONSerializer
-from moto.core.utils import unix_time_millis
+from moto.core.utils import camelcase_to_underscores, method_names_from_class, unix_time_millis
 from moto.dynamodb import models as dynamodb_models
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table as MotoTable
 from moto.server import ThreadedMotoServer
+from moto.sqs import models as sqs_models
 from moto.sqs.models import SQSBackend
 
 from fairturn_console.template import Template
@@ -81,8 +83,8 @@ def moto_without_detours() -> Iterator[None]:
 
     It keeps, for undoing a transaction, the items that this writes, and no copy of the whole table for each of them. It
     sorts items by their keys' text, and no Decimal or set is made of each key first. And it looks only for the member
-    that a value has, not for all ten that it might have. And of a queue it reads how long that keeps its messages, not
-    everything about it for each message.
+    that a value has, not for all ten that it might have. Of a queue it reads how long that keeps its messages, not
+    everything about it for each message. And it names an action's method once, not for each request.
     """
     write, serialize = DynamoDBBackend.transact_write_items, BaseJSONSerializer._serialize_type_structure  # noqa: SLF001 - moto offers no other way
 
@@ -117,6 +119,9 @@ def moto_without_detours() -> Iterator[None]:
         return bool(unix_time_millis() < message.sent_timestamp + queue.message_retention_period * 1000)
 
     with (
+        patch.object(moto_responses, "camelcase_to_underscores", cache(camelcase_to_underscores)),
+        patch.object(moto_responses, "method_names_from_class", cache(method_names_from_class)),
+        patch.object(sqs_models, "camelcase_to_underscores", cache(camelcase_to_underscores)),
         patch.object(SQSBackend, "is_message_valid_based_on_retention_period", is_kept),
         patch.object(DynamoDBBackend, "transact_write_items", transact_write_items),
         patch.object(MotoTable, "all_items", all_items),

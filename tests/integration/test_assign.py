@@ -208,7 +208,7 @@ def test_a_claim_whose_contact_hubspot_does_not_show_stands_until_it_is_given_up
 
 
 def test_a_message_that_cannot_be_read_is_dead_lettered_unchanged_with_the_reason(world: World) -> None:
-    odd = world.queued('{"v": 9, "id": "x"}')
+    (odd,) = world.queued('{"v": 9, "id": "x"}')
     (lead,) = world.arrive()
     assert world.assign.take([odd, *world.received([lead])]) == []
     (letter,) = world.dead_letters()
@@ -519,7 +519,7 @@ def test_what_a_message_tells_of_a_lead_besides_its_arrival_reaches_track(world:
     assert world.passed_on("changes") == []  # told again, and nothing else: the change has an event of its own
     kinds = (Kind.CREATION, Kind.PROPERTY_CHANGE)
     both = [Message(id=each, kinds=kinds, occurred_at=1, change_source="FORM") for each in (lead, same)]
-    assert world.assign.take([world.queued(message.body()) for message in both]) == []
+    assert world.assign.take(world.queued(*(message.body() for message in both))) == []
     passed_on = world.passed_on("changes")
     assert [Message.read(each.body).id for each in passed_on] == [lead]
     assert world.track.take(passed_on) == []

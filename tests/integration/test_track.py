@@ -1255,7 +1255,7 @@ def test_while_hubspot_is_down_a_change_is_put_back_and_nothing_moves(world: Wor
 def test_a_message_that_cannot_be_read_is_dead_lettered_alone(world: World) -> None:
     lead, rep = handed(world)
     own(world, lead, other(world, rep))
-    bad = world.queued('{"v":2}', queue="changes")
+    (bad,) = world.queued('{"v":2}', queue="changes")
     assert world.believe([bad, *world.told(lead)]) == []
     (letter,) = world.dead_letters()
     assert (letter["body"], letter["stage"]) == ('{"v":2}', "track")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from random import Random
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
 
     from fairturn.rules.record import Record
 
@@ -98,8 +99,8 @@ class World:
             self.portal.define_property(name)
         self.reps = [self.portal.add_owner(f"rep{number}@example.com") for number in range(1, reps + 1)]
         self.sqs = boto3.client("sqs")
-        self.leads = Queue(self.sqs, self.sqs.create_queue(QueueName="leads")["QueueUrl"])
-        self.changes = Queue(self.sqs, self.sqs.create_queue(QueueName="changes")["QueueUrl"])
+        self._urls = {name: self.sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("leads", "changes")}
+        self.leads, self.changes = (Queue(self.sqs, url) for url in self._urls.values())
         self.dead_url = self.sqs.create_queue(QueueName="dead")["QueueUrl"]
         self.graveyard: Any = Queue(self.sqs, self.dead_url)
         self.store = Store(dynamodb, table, sleep=lambda _: None)
@@ -223,20 +224,23 @@ class World:
     ) -> list[Incoming]:
         """The messages that intake would have queued about these contacts."""
         at = int((self.at - timedelta(seconds=ago)).timestamp() * 1000)
-        return [
-            self.queued(
-                Message(type="contact", id=id_, kinds=(Kind.CREATION,), occurred_at=at, change_source=source).body(),
-                receipts=receipts,
-            )
-            for id_ in ids
-        ]
+        kinds = (Kind.CREATION,)
+        return self.queued(
+            *(Message(id=id_, kinds=kinds, occurred_at=at, change_source=source).body() for id_ in ids),
+            receipts=receipts,
+        )
 
-    def queued(self, body: str, *, receipts: int = 1, queue: str = "leads") -> Incoming:
-        """One message, as it comes out of the queue."""
-        url = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
-        Queue(self.sqs, url).send([Outgoing(body)])
-        (message,) = self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1)["Messages"]
-        return Incoming(message["MessageId"], message["ReceiptHandle"], body, receipts, milliseconds(self.at))
+    def queued(self, *bodies: str, receipts: int = 1, queue: str = "leads") -> list[Incoming]:
+        """Messages, as they come out of the queue."""
+        url = self._urls[queue]
+        Queue(self.sqs, url).send([Outgoing(body) for body in bodies])
+        messages: list[MessageTypeDef] = []
+        while most := min(10, len(bodies) - len(messages)):
+            messages += self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=most)["Messages"]
+        return [
+            Incoming(message["MessageId"], message["ReceiptHandle"], body, receipts, milliseconds(self.at))
+            for message, body in zip(messages, bodies, strict=True)
+        ]
 
     def told(
         self,
@@ -250,21 +254,10 @@ class World:
     ) -> list[Incoming]:
         """The messages that intake would have queued about changes of these contacts."""
         at = int((self.at - timedelta(seconds=ago)).timestamp() * 1000)
-        return [
-            self.queued(
-                Message(
-                    id=id_,
-                    kinds=(kind,),
-                    occurred_at=at,
-                    change_source=source,
-                    merged=tuple(sorted(merged)),
-                    echo=echo,
-                ).body(),
-                receipts=receipts,
-                queue="changes",
-            )
-            for id_ in ids
-        ]
+        told = Message(
+            id="", kinds=(kind,), occurred_at=at, change_source=source, merged=tuple(sorted(merged)), echo=echo
+        )
+        return self.queued(*(replace(told, id=id_).body() for id_ in ids), receipts=receipts, queue="changes")
 
     def follow(self, *ids: str, **how: Any) -> list[Incoming]:
         """Let track take messages about these contacts until HubSpot's answers can be believed; what must stay in the
@@ -281,7 +274,7 @@ class World:
 
     def passed_on(self, queue: str = "leads") -> list[Incoming]:
         """What was sent to a queue meanwhile, as assign or track gets it."""
-        url = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+        url = self._urls[queue]
         received = []
         while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
             at = milliseconds(self.at)
