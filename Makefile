@@ -53,7 +53,7 @@ prove: $(INSTALLED) $(DYNAMODB_LOCAL)/DynamoDBLocal.jar ## limits, races and sta
 	@DYNAMODB_LOCAL=$(DYNAMODB_LOCAL) $(BIN)/pytest tests/proof
 
 search: $(INSTALLED) ## look for bad cases of the ledger for two minutes, and show the proven bounds beside them
-	@SEARCH=10 $(BIN)/pytest --quiet --capture=no --timeout=600 tests/unit/test_adversary.py tests/unit/test_fairness.py
+	@SEARCH=40 $(BIN)/pytest --quiet --capture=no --timeout=600 tests/unit/test_adversary.py tests/unit/test_fairness.py
 
 bench: $(INSTALLED) $(DYNAMODB_LOCAL)/DynamoDBLocal.jar ## measure everything anew and write docs/benchmarks.md, in eight minutes (needs Java, npm once)
 	@$(BIN)/python -m bench.page $(if $(CONTACTS),--contacts $(CONTACTS))

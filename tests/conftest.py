@@ -1,8 +1,9 @@
-"""For all tests: Hypothesis never fails a test because the machine is busy."""
+"""For all tests: what Hypothesis does. It never fails a test because the machine is busy."""
 
 from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("fairturn", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("fairturn")
+settings.register_profile("some", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
+settings.register_profile("many", settings.get_profile("some"), max_examples=400)
+settings.load_profile("some")

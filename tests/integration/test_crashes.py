@@ -223,9 +223,9 @@ class Fated(Protocol):
 Fatal = TypeVar("Fatal", bound=Fated)
 
 
-def told(make: Callable[[int], Fatal]) -> Iterator[Fatal]:
-    """One story for each point to die at, and one in which nobody dies."""
-    for point in range(1, MOST_POINTS):
+def told(make: Callable[[int], Fatal], step: int = 1) -> Iterator[Fatal]:
+    """One story for each `step`th point to die at, and one in which nobody dies."""
+    for point in range(1, MOST_POINTS + step, step):
         story = make(point)
         yield story
         if not story.fate.came:
@@ -233,13 +233,20 @@ def told(make: Callable[[int], Fatal]) -> Iterator[Fatal]:
     raise AssertionError("there is no end of points to die at")
 
 
-def stories(world: World) -> Iterator[Story]:
+def stories(world: World, step: int = 1) -> Iterator[Story]:
     lost = world.portal.owners[world.reps[3]]
-    return told(lambda point: Story(world, lost, dies_at=point))
+    return told(lambda point: Story(world, lost, dies_at=point), step)
 
 
-def test_wherever_a_worker_dies_each_lead_ends_where_it_belongs_and_none_is_lost(world: World) -> None:
-    for story in stories(world):
+@pytest.fixture(params=[11, pytest.param(1, marks=pytest.mark.exhaustive)], ids=["here and there", "everywhere"])
+def step(request: pytest.FixtureRequest) -> int:
+    """How far one point to die at is from the next: odd, so that some come before an effect and some after one."""
+    chosen: int = request.param
+    return chosen
+
+
+def test_wherever_a_worker_dies_each_lead_ends_where_it_belongs_and_none_is_lost(world: World, step: int) -> None:
+    for story in stories(world, step):
         story.meet_everything()
         story.begin(receipts=0)
         story.run()
@@ -384,7 +391,7 @@ class Sequel:
         assert buried == {lead for lead, (state, _) in self.expected.items() if state is State.REFUSED}
 
 
-def test_wherever_track_dies_each_record_ends_as_hubspot_has_it_and_no_lead_is_lost(world: World) -> None:
+def test_wherever_track_dies_each_record_ends_as_hubspot_has_it_and_no_lead_is_lost(world: World, step: int) -> None:
     manager = world.portal.add_owner("manager@example.com")
 
     def begin(dies_at: int) -> Sequel:
@@ -425,7 +432,7 @@ def test_wherever_track_dies_each_record_ends_as_hubspot_has_it_and_no_lead_is_l
         }
         return sequel
 
-    for sequel in told(begin):
+    for sequel in told(begin, step):
         sequel.run(sweeping=True)  # which brings what was held back, and not passed on
         sequel.check_the_end()
         for lead, (state, _) in sequel.expected.items():
@@ -453,7 +460,7 @@ def test_wherever_track_dies_in_a_flood_each_lead_from_bulk_sources_is_given_or_
     assert sequel.fate.seen == {"hold_back"}
 
 
-def test_wherever_sweep_dies_each_lead_that_was_due_ends_where_it_belongs(world: World) -> None:
+def test_wherever_sweep_dies_each_lead_that_was_due_ends_where_it_belongs(world: World, step: int) -> None:
     def begin(dies_at: int) -> Sequel:
         sequel = Sequel(world, dies_at)
         late, left = world.arrive(2)
@@ -482,7 +489,7 @@ def test_wherever_sweep_dies_each_lead_that_was_due_ends_where_it_belongs(world:
         world.later(LATE)
         return sequel
 
-    for sequel in told(begin):
+    for sequel in told(begin, step):
         sequel.run(sweeping=True)
         sequel.check_the_end()
         assert sequel.leaver not in {record.holder for record in sequel.table.records.values()}

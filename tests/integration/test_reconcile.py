@@ -439,7 +439,7 @@ def lack_creations(watch: Watch) -> None:
     watch.go_on(30)
 
 
-@pytest.mark.parametrize("happens", [lose_one, lose_a_day, lack_creations])
+@pytest.mark.parametrize("happens", [lose_one, pytest.param(lose_a_day, marks=pytest.mark.exhaustive), lack_creations])
 def test_whatever_webhooks_are_lost_no_lead_stays_without_an_owner(happens: Callable[[Watch], None]) -> None:
     with watching() as watch:
         watch.go_on(10)

@@ -18,7 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pytest_socket import socket_allow_hosts
 
 from fairturn.edges.store import Store
-from tests.integration.conftest import REGION, create_table
+from fairturn_sandbox.cloud import REGION
+from tests.integration.conftest import create_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,10 +22,10 @@ from fairturn.edges.store import Store
 from fairturn.rules.events import Kind, Message, lead_key, read_event, sort_events
 from fairturn.rules.record import State
 from fairturn.steps.claim import Claimer
+from fairturn_sandbox.cloud import REGION
 from fairturn_sandbox.portal import OWNER
 from fairturn_sandbox.webhooks import DEFAULT_SUBSCRIPTIONS, Webhooks
 from tests.integration.audit import audit, read
-from tests.integration.conftest import REGION
 from tests.integration.inbox import Graveyard
 from tests.integration.world import World
 

@@ -5,7 +5,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fairturn.rules.events import BULK_SOURCES, SOURCES, Kind, Message
@@ -369,7 +369,6 @@ def winners(policy: Policy) -> set[str | None]:
     return taking
 
 
-@settings(max_examples=150, deadline=None)
 @given(several_rules)
 def test_a_rule_that_is_said_never_to_be_reached_or_to_hold_never_takes_a_lead(rules: list[Any]) -> None:
     policy = reading.read(raw(rules=[rule(f"r{n}", *when, **goal) for n, (when, goal) in enumerate(rules)]))
@@ -381,7 +380,6 @@ def test_a_rule_that_is_said_never_to_be_reached_or_to_hold_never_takes_a_lead(r
             assert f"r{index}" not in taking, (doubt, policy.rules)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(conditions, min_size=1, max_size=3))
 def test_conditions_that_are_said_not_to_hold_together_never_do(when: list[Any]) -> None:
     policy = reading.read(raw(rules=[rule("x", *when, ignore="no")]))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LEADS = 10_000
+CHAOS = min(2_500 * LONGER, LEADS)
+"""So many in chaos, where each costs most: all of them by `make search`."""
 
 
 @dataclass
@@ -212,7 +214,7 @@ def chaos(leads: int, seed: int) -> Office:
 
 
 def test_chaos_stays_within_the_bar_in_total_and_in_each_lane() -> None:
-    offices = [chaos(LEADS, seed) for seed in (1, 2, 3)]
+    offices = [chaos(CHAOS, seed) for seed in (1, 2, 3)]
     for office in offices:
         assert None in office.winners
         assert len(office.got()) == 20
@@ -223,15 +225,15 @@ def test_chaos_stays_within_the_bar_in_total_and_in_each_lane() -> None:
 
 
 def test_chaos_does_not_drift() -> None:
-    office = chaos(min(LONGER * LEADS, 100_000), seed=4)
+    office = chaos(min(LONGER * CHAOS, 100_000), seed=4)
     assert office.worst_total <= 1.8
     assert office.worst_in_lane <= 1.8
 
 
 def test_chaos_never_needs_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    guarded = chaos(LEADS, seed=1)
+    guarded = chaos(CHAOS, seed=1)
     monkeypatch.setattr(ledger_module, "GUARD", 1000 * TURN)
-    assert chaos(LEADS, seed=1).winners == guarded.winners
+    assert chaos(CHAOS, seed=1).winners == guarded.winners
 
 
 def first_offers(leads: int, *, lag: int = 0, batch: int = 1, loses: float = 1.0) -> tuple[Counter[str], int]:
