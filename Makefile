@@ -18,7 +18,9 @@ DYNAMODB_LOCAL := .dynamodb-local/2.9.30
 DYNAMODB_LOCAL_PACKAGE := amplify-dynamodb-simulator
 DYNAMODB_LOCAL_SHA256 := 3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9
 
-.PHONY: help demo test check build smoke local prove search bench plots costs lock clean
+IN_PARALLEL := --numprocesses=auto --maxprocesses=4
+
+.PHONY: help demo test exhaust check build smoke local prove search bench plots costs lock clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -28,7 +30,10 @@ demo: $(INSTALLED) ## run the main job on this machine (SEED=7 repeats a run)
 	@$(BIN)/fairturn demo $(if $(SEED),--seed $(SEED)) $(if $(LEADS),--leads $(LEADS))
 
 test: $(INSTALLED) ## the tests that need neither Docker nor Java
-	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4
+	@$(BIN)/pytest $(IN_PARALLEL)
+
+exhaust: $(INSTALLED) ## every case of what `test` takes samples of: each death, long histories, whole days
+	@$(BIN)/pytest $(IN_PARALLEL) -m "exhaustive or hypothesis" --hypothesis-profile=many --timeout=900
 
 check: $(INSTALLED) ## lint, format, types, layers
 	@$(BIN)/ruff check

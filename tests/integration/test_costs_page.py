@@ -13,6 +13,7 @@ from docs.costs import Counted, Line, judged
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(600)  # it counts what a stack does in three stories
 def test_the_page_is_what_is_counted_now() -> None:
     assert costs.page() == costs.PAGE.read_text(), "run `make costs`, and see what has changed"

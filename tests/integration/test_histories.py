@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Event = Mapping[str, Any]
     Action = tuple[Any, ...]
 
-EXAMPLES: Final = settings.default.max_examples // 10
+EXAMPLES: Final = settings().max_examples // 10
 CONTACTS: Final = 5
 ROUNDS: Final = 60
 """So often, at most, what is in the queues comes again."""

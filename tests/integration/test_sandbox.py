@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -194,8 +195,9 @@ def delays(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> list[tuple[date
     return seen
 
 
-def test_twelve_hours_of_hubspot_being_down_dead_letter_nothing(
-    sandbox: Sandbox, delays: list[tuple[datetime, int]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("hours", [3, pytest.param(12, marks=pytest.mark.exhaustive)])
+def test_hours_of_hubspot_being_down_dead_letter_nothing(
+    sandbox: Sandbox, delays: list[tuple[datetime, int]], monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     monkeypatch.setattr(crm, "MOMENT", wait_none())  # the pauses between the attempts of one call are real ones
     store, portal = in_force(sandbox), sandbox.portal
@@ -204,12 +206,12 @@ def test_twelve_hours_of_hubspot_being_down_dead_letter_nothing(
     rep = owner_of(sandbox, taken)
     (other,) = portal.owners.keys() - {rep}
 
-    begun, back, step = sandbox.now, sandbox.now + timedelta(hours=12), timedelta(minutes=5)
+    begun, back, step = sandbox.now, sandbox.now + timedelta(hours=hours), timedelta(minutes=5)
     portal.down(milliseconds(back))
     portal.change(taken, {OWNER: other})
     leads = [portal.create_contact({"email": "lead1@example.net"})]
     assert go_on(sandbox, begun + timedelta(minutes=20)) == 2
-    assert go_on(sandbox, begun + timedelta(hours=6), step) == 2
+    assert go_on(sandbox, begun + timedelta(hours=hours / 2), step) == 2
     leads.append(portal.create_contact({"email": "lead2@example.net"}))
     leads.append(portal.create_contact({"email": "lead3@example.net"}, source="IMPORT"))
     assert go_on(sandbox, back, step) == 4
@@ -370,7 +372,7 @@ def test_the_command_says_what_to_type_and_ends_with_ctrl_c(tmp_path: Path) -> N
     ) as process:
         try:
             assert process.stdout is not None
-            lines = list(iter(process.stdout.readline, "Ctrl-C closes it.\n"))
+            lines = list(takewhile(lambda line: line != "Ctrl-C closes it.\n", process.stdout))
             process.send_signal(signal.SIGINT)
             rest, errors = process.communicate(timeout=20)
         finally:

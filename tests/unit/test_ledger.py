@@ -481,7 +481,7 @@ def test_a_weight_change_counts_from_the_next_lead_and_judges_nothing_past() -> 
     assert align(before, rota_of(9, 1), LANES).balances == before.balances
 
 
-@settings(max_examples=settings.default.max_examples // 4)
+@settings(max_examples=settings().max_examples // 4)
 @example({rep: Member() for rep in ("95", "96", "97")}, [Offer(ANY, had=("95", "96"))])
 @given(members(), offers())
 def test_the_order_in_which_reps_are_listed_changes_nothing(rota: dict[str, Member], leads: list[Offer]) -> None:
