@@ -31,7 +31,7 @@ from fairturn.edges.store import Store
 from fairturn.intake import Intake, Request
 from fairturn.rules.policy import OWNER
 from fairturn.settings import Settings
-from fairturn.wiring import Wiring
+from fairturn.wiring import Queues, Services, wired
 from fairturn_console.policy import applying, reading
 from fairturn_console.template import Template
 from fairturn_sandbox.cloud import KEYS
@@ -189,19 +189,6 @@ def most_within(times: Sequence[float], seconds: float) -> int:
     return most
 
 
-class Wired(Wiring):
-    """What one running function has: as deployed, but for the queues and the token."""
-
-    def __init__(self, settings: Settings, queues: Mapping[str, Queue], portal: Portal) -> None:
-        super().__init__(settings)
-        self._queues = queues
-        # A cached property is replaced by what stands under its name.
-        self.__dict__["_crm"] = HubSpot(lambda _: portal.token, portal.url)
-
-    def _queue(self, url: str) -> Any:
-        return self._queues[url]
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """A queue that a function reads, as template.yaml says."""
@@ -332,10 +319,22 @@ class Fairturn(Stack):
     def workers(self) -> Iterator[Callable[[], None]]:
         for source in sources():
             for _ in range(source.at_once):
-                wired = Wired(self._settings, self.queues, self.portal)
-                consumer = {"LeadsQueue": wired.leads, "BulkQueue": wired.bulk, "ChangesQueue": wired.changes}
-                service = wired.track if source.function == "TrackFunction" else wired.assign
+                services = self._services()
+                consumer = {"LeadsQueue": services.leads, "BulkQueue": services.bulk, "ChangesQueue": services.changes}
+                service = services.track if source.function == "TrackFunction" else services.assign
                 yield self._worker(source, consumer[source.queue], service)
+
+    def _services(self) -> Services:
+        """What one running function has: as deployed, but for the queues and the token."""
+        here: Any = self.queues
+        queues = Queues(
+            leads=here["LeadsQueue"],
+            bulk=here["BulkQueue"],
+            changes=here["ChangesQueue"],
+            leads_dead_letters=here["LeadsDeadLetters"],
+            changes_dead_letters=here["ChangesDeadLetters"],
+        )
+        return replace(wired(self._settings), crm=HubSpot(lambda _: self.portal.token, self.portal.url), queues=queues)
 
     def _worker(self, source: Source, consumer: Any, service: Any) -> Callable[[], None]:
         queue = self.queues[source.queue]

@@ -9,24 +9,24 @@ from fairturn import IN_LAMBDA, ready
 from fairturn.deadline import Deadline
 from fairturn.settings import settings
 from fairturn.telemetry import logger
-from fairturn.wiring import Wiring
+from fairturn.wiring import Services, wired
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 
 @cache
-def wiring() -> Wiring:
+def services() -> Services:
     """The clients, and the services once they are asked for; kept as long as the function is warm."""
-    return Wiring(settings())
+    return wired(settings())
 
 
 if IN_LAMBDA:
-    wiring()
+    services()
     ready()
 
 
 @logger.inject_lambda_context(log_event=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:  # noqa: ARG001 - Lambda passes it
     """Do what is due; the scheduler waits for no answer."""
-    wiring().sweep.run(Deadline.of(context))
+    services().sweep.run(Deadline.of(context))

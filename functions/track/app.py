@@ -10,20 +10,20 @@ from fairturn.deadline import Deadline
 from fairturn.edges.queues import Incoming
 from fairturn.settings import settings
 from fairturn.telemetry import logger
-from fairturn.wiring import Wiring
+from fairturn.wiring import Services, wired
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 
 @cache
-def wiring() -> Wiring:
+def services() -> Services:
     """The clients, and the services once they are asked for; kept as long as the function is warm."""
-    return Wiring(settings())
+    return wired(settings())
 
 
 if IN_LAMBDA:
-    wiring()
+    services()
     ready()
 
 
@@ -31,5 +31,5 @@ if IN_LAMBDA:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take a batch of changes; what must come again is named, everything else is done."""
     received = [Incoming.from_record(record) for record in event["Records"]]
-    left = wiring().changes.take(received, wiring().track.process, Deadline.of(context))
+    left = services().changes.take(received, services().track.process, Deadline.of(context))
     return {"batchItemFailures": [{"itemIdentifier": each.id} for each in left]}

@@ -168,7 +168,7 @@ def test_a_contact_that_hubspot_does_not_show_is_put_off_for_a_quarter_of_an_hou
 def test_contacts_that_hubspot_shows_late_are_all_given_to_somebody(world: World) -> None:
     leads = world.arrive(20)
     hidden = set(leads[:6])
-    worker = world.worker(crm=Hiding(world, hidden))  # type: ignore[arg-type]
+    worker = world.worker(crm=Hiding(world, hidden))
     left = worker.take(world.received(leads))
     assert len(left) == 6
     hidden.clear()
@@ -182,7 +182,7 @@ def test_an_answer_that_shows_none_of_many_contacts_is_no_news_however_long_it_g
     leads = world.arrive(97)
     batch = world.received(leads)
     hidden = set(leads)
-    worker = world.worker(crm=Hiding(world, hidden))  # type: ignore[arg-type]
+    worker = world.worker(crm=Hiding(world, hidden))
     assert worker.take(batch) == batch
     world.later(3600)
     assert worker.take(batch) == batch
@@ -464,7 +464,7 @@ def test_an_owner_read_more_than_two_seconds_ago_is_read_again_before_ours_is_wr
         world.portal.change(lead, {"hubspot_owner_id": person})
 
     store = Meddling(world, person_is_faster)
-    worker = world.worker(store=store)  # type: ignore[arg-type]
+    worker = world.worker(store=store)
     assert worker.take(world.received([lead])) == []
     assert world.owner(lead) == person
     assert world.balances() == {}
@@ -475,7 +475,7 @@ def test_two_workers_with_the_same_leads_give_each_lead_once(world: World) -> No
     leads = world.arrive(10)
     rival = world.worker()
     store = Meddling(world, lambda: rival.take(world.received(leads[:6])))
-    again = world.worker(store=store).take(world.received(leads))  # type: ignore[arg-type]
+    again = world.worker(store=store).take(world.received(leads))
     assert [Message.read(each.body).id for each in again] == leads[:6]  # what the rival gave is looked at once more
     assert world.take(leads[:6]) == []
     assert world.states(leads) == {"handed": 10}
@@ -559,7 +559,7 @@ def test_a_choice_made_while_journals_are_read_wins_as_well(world: World) -> Non
             world.portal.change(lead, {"hubspot_owner_id": person})
             return world.store.journal(rota, version)
 
-    assert world.worker(store=Slow(world, None)).take([received]) == []  # type: ignore[arg-type]
+    assert world.worker(store=Slow(world, None)).take([received]) == []
     assert world.owner(lead) == person
     assert world.balances() == {}
 
@@ -611,7 +611,7 @@ def test_a_record_that_hubspot_cannot_read_now_holds_up_no_other(world: World) -
             seen = {id_: values for id_, values in found.records.items() if id_ != leads[0]}
             return BatchRead(seen, {leads[0]: HubSpotUnavailable("not now")})
 
-    assert world.worker(crm=Blind()).take(batch) == batch[:1]  # type: ignore[arg-type]
+    assert world.worker(crm=Blind()).take(batch) == batch[:1]
     assert world.states(leads) == {"absent": 1, "handed": 2}
 
 
@@ -639,7 +639,7 @@ def test_losing_the_policy_midway_gives_up_only_what_is_not_settled(world: World
             world.store.mark_unavailable(rep)
             world.dynamodb.delete_item(TableName="fairturn", Key={"pk": {"S": "POLICY"}, "sk": {"S": "CURRENT"}})
 
-    assert world.worker(store=Forgetful(world, None)).take(world.received(leads)) == []  # type: ignore[arg-type]
+    assert world.worker(store=Forgetful(world, None)).take(world.received(leads)) == []
     assert world.states(leads) == {"handed": 2, "refused": 1}
     assert len(world.dead_letters()) == 1
 
@@ -665,7 +665,7 @@ def test_a_message_that_kills_the_process_takes_no_other_along(world: World) -> 
             return world.crm.read(type, ids, *more)
 
     with pytest.raises(Killed):
-        world.worker(crm=Deadly()).take([poison, *others])  # type: ignore[arg-type]
+        world.worker(crm=Deadly()).take([poison, *others])
     assert world.states(leads) == {"absent": 1, "handed": 2}
     world.check(leads)
     url = world.sqs.get_queue_url(QueueName="leads")["QueueUrl"]
@@ -700,7 +700,7 @@ def test_a_message_that_kills_every_process_holds_up_the_others_for_a_few_deaths
             return world.crm.read(type, ids, *more)
 
     for _ in range(16):
-        worker = world.worker(crm=Deadly(), leads=queue)  # type: ignore[arg-type]
+        worker = world.worker(crm=Deadly(), leads=queue)
         worker = replace(worker, consumer=replace(worker.consumer, jitter=random.random))
         with pytest.raises(Killed):
             worker.take(queue.receive())
@@ -740,7 +740,7 @@ def test_a_claim_for_a_rep_who_has_left_meanwhile_is_undone_and_given_to_another
 
 def dying(world: World, received: Incoming) -> str:
     """A worker that claims a lead and dies before it hands it over; gives its name."""
-    worker = world.worker(crm=Dying(world))  # type: ignore[arg-type]
+    worker = world.worker(crm=Dying(world))
     with pytest.raises(KeyboardInterrupt):
         worker.take([received])
     assert isinstance(worker.service, Assign)
@@ -761,7 +761,7 @@ def test_under_a_storm_of_redeliveries_each_owner_is_written_once(world: World) 
                 put_back.extend(rival.take(world.received(leads)))
             return world.crm.write_owners(*arguments)
 
-    assert world.worker(crm=Stormy()).take(world.received(leads)) == []  # type: ignore[arg-type]
+    assert world.worker(crm=Stormy()).take(world.received(leads)) == []
     assert world.portal.calls[UPDATE] == 1
     assert len(put_back) == 90
     world.later(51)
@@ -868,7 +868,7 @@ def test_leads_for_which_the_time_does_not_last_keep_their_claims_and_are_handed
     leads = world.arrive(3)
     batch = world.received(leads)
     store = Meddling(world, lambda: world.later(24.5))
-    worker = world.worker(store=store)  # type: ignore[arg-type]
+    worker = world.worker(store=store)
     assert worker.take(batch) == batch
     assert world.states(leads) == {"claimed": 3}
     assert world.portal.calls[UPDATE] == 0

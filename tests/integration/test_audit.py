@@ -134,7 +134,7 @@ def claim_alone(world: World, lead: str) -> None:
     snapshot = world.store.read([ROTA], [("contact", lead)])
     route = Route(ROTA, "any", Priority.NORMAL, "otherwise", "")
     candidate = Candidate(snapshot.records.of(lead), Lead(message, {}), route, 1, {})
-    world.claimer(world.store).claim(ROTA, [candidate], terms(world), snapshot.ledgers[ROTA], snapshot.loads)
+    world.services().claimer.claim(ROTA, [candidate], terms(world), snapshot.ledgers[ROTA], snapshot.loads)
 
 
 def terms(world: World) -> Terms:

@@ -142,7 +142,7 @@ def house(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:  # noq
 def forget() -> None:
     """Make the functions start cold."""
     settings.cache_clear()
-    for service in (intake.intake, assign.wiring, track.wiring, sweep.wiring):
+    for service in (intake.intake, assign.services, track.services, sweep.services):
         service.cache_clear()
 
 

@@ -35,7 +35,7 @@ def people(world: World) -> People:
     urls = (world.dead_url, world.sqs.create_queue(QueueName="again")["QueueUrl"])
     empty = (world.sqs.create_queue(QueueName="dead-changes")["QueueUrl"], urls[1])
     letters = DeadLetters(world.sqs, leads=urls, changes=empty, wait=0)
-    return People(world.store, letters, world.claimer(world.store), lambda: world.at)
+    return People(world.store, letters, world.services().claimer, lambda: world.at)
 
 
 def handed(world: World, number: int = 1) -> list[str]:

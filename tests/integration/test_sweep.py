@@ -666,7 +666,7 @@ def test_a_claim_whose_lead_is_claimed_anew_by_another_is_finished_and_leaves_it
     change(world, reps={**dict.fromkeys(world.reps), away: {"capacity": 0}})
     claimed = record(world, lead)
     at = milliseconds(world.at)
-    world.claimer(world.store).undo([Undoing(claimed, claimed.waiting("it is undone", at))])
+    world.services().claimer.undo([Undoing(claimed, claimed.waiting("it is undone", at))])
     world.later(50)
     change(world)
     assert stuck_again(world, lead) == 3  # the second version gave the first one's turn back

@@ -6,30 +6,21 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import time_machine
 
-from fairturn.assign import Assign
 from fairturn.deadline import Deadline
 from fairturn.edges.hubspot.client import HubSpot
-from fairturn.edges.in_force import InForce
 from fairturn.edges.queues import Incoming, Outgoing, Queue
 from fairturn.edges.store import Store
 from fairturn.rules.events import Kind, Message
 from fairturn.rules.explain import PROPERTIES
 from fairturn.rules.record import READS_LAG, milliseconds
 from fairturn.rules.roster import Owner
-from fairturn.steps.audit import Audit
-from fairturn.steps.claim import Claimer
-from fairturn.steps.consumer import Consumer
-from fairturn.steps.handover import Handover
-from fairturn.steps.reconcile import Reconciliation
-from fairturn.sweep import Sweep
-from fairturn.track import Track
+from fairturn.wiring import Queues, Services
 from fairturn_console.policy import reading
 from fairturn_sandbox.portal import Portal
 from fairturn_sandbox.portal_api import served
@@ -41,7 +32,12 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
+    from fairturn.assign import Assign
     from fairturn.rules.record import Record
+    from fairturn.steps.consumer import Consumer
+    from fairturn.steps.reconcile import Reconciliation
+    from fairturn.sweep import Sweep
+    from fairturn.track import Track
 
 START = datetime(2026, 11, 23, 9, tzinfo=UTC)
 ROTA = "inbound"
@@ -84,7 +80,6 @@ class World:
 
     def __init__(self, dynamodb: DynamoDBClient, table: str, *, reps: int = 3, **policy: Any) -> None:
         self._clock = time_machine.travel(START, tick=False)
-        self._workers = count(1)
         self.requests: Counter[str] = Counter()
         dynamodb.meta.events.register("before-call.dynamodb", self._counted)
         self.dynamodb = dynamodb
@@ -126,77 +121,41 @@ class World:
         """The time, which stands still but for `later`."""
         return datetime.now(UTC)
 
-    def worker(self, store: Store | None = None, crm: HubSpot | None = None, **queues: Any) -> Worker:
-        """A function newly started: nothing is warm. `queues`: leads, changes, dead_letters, if not this world's."""
-        store = store or self.store
-        consumer = self.consumer(store, queues.get("leads", self.leads), "assign", queues.get("dead_letters"))
-        return Worker(consumer, self._assign(store, crm, gives_up=True, **queues))
-
-    def tracker(self, store: Store | None = None, crm: HubSpot | None = None, **queues: Any) -> Worker:
-        """The same of track."""
-        store = store or self.store
-        service = Track(
-            store=store,
-            in_force=InForce(store, clock=self.clock),
+    def services(self, store: Store | None = None, crm: HubSpot | None = None, **queues: Any) -> Services:
+        """A function newly started: nothing is warm. `queues`: leads, bulk, changes, dead_letters, if not this
+        world's; without a bulk queue its messages go to leads, and assign takes both alike."""
+        leads, graveyard = queues.get("leads", self.leads), queues.get("dead_letters", self.graveyard)
+        return Services(
+            store=store or self.store,
             crm=crm or self.crm,
-            claimer=self.claimer(store),
-            leads=queues.get("leads", self.leads),
-            bulk=queues.get("bulk", queues.get("leads", self.leads)),  # assign takes both alike
-            now=lambda: self.at,
-        )
-        consumer = self.consumer(store, queues.get("changes", self.changes), "track", queues.get("dead_letters"))
-        return Worker(consumer, service)
-
-    def sweeper(self, store: Store | None = None, crm: HubSpot | None = None, **queues: Any) -> Sweeper:
-        """The same of sweep."""
-        store = store or self.store
-        return Sweeper(
-            Sweep(
-                store=store,
-                in_force=InForce(store, clock=self.clock),
-                crm=crm or self.crm,
-                assign=self._assign(store, crm, gives_up=False, **queues),
-                leads=queues.get("leads", self.leads),
-                bulk=queues.get("bulk", self.leads),
+            queues=Queues(
+                leads=leads,
+                bulk=queues.get("bulk", leads),
                 changes=queues.get("changes", self.changes),
-                reconciliation=self.reconciliation(store, crm, **queues),
-                audit=Audit(store, crm or self.crm, queues.get("changes", self.changes), lambda: self.at),
-                now=lambda: self.at,
-            )
-        )
-
-    def reconciliation(self, store: Store | None = None, crm: HubSpot | None = None, **queues: Any) -> Reconciliation:
-        store = store or self.store
-        changes = queues.get("changes", self.changes)
-        terms = InForce(store, clock=self.clock).current
-        return Reconciliation(store, terms, crm or self.crm, changes, lambda: self.at)
-
-    def _assign(self, store: Store, crm: HubSpot | None, *, gives_up: bool, **queues: Any) -> Assign:
-        crm, claimer = crm or self.crm, self.claimer(store)
-        return Assign(
-            store=store,
-            in_force=InForce(store, clock=self.clock),
-            crm=crm,
-            claimer=claimer,
-            handover=Handover(store, crm, claimer, now=lambda: self.at, gives_up=gives_up),
-            leads=queues.get("leads", self.leads),
-            changes=queues.get("changes", self.changes),
-            now=lambda: self.at,
-        )
-
-    def claimer(self, store: Store) -> Claimer:
-        worker = f"worker {next(self._workers)}"
-        return Claimer(store, worker, now=lambda: self.at, jitter=lambda: 0.5, sleep=lambda _: None)
-
-    def consumer(self, store: Store, queue: Queue, stage: str, dead_letters: Any = None) -> Consumer:
-        return Consumer(
-            queue=queue,
-            dead_letters=dead_letters or self.graveyard,
-            store=store,
-            stage=stage,
+                leads_dead_letters=graveyard,
+                changes_dead_letters=graveyard,
+            ),
             now=lambda: self.at,
             jitter=lambda: 0.5,
+            sleep=lambda _: None,
         )
+
+    def worker(self, *how: Any, **queues: Any) -> Worker:
+        """Assign in a function newly started."""
+        services = self.services(*how, **queues)
+        return Worker(services.leads, services.assign)
+
+    def tracker(self, *how: Any, **queues: Any) -> Worker:
+        """The same of track."""
+        services = self.services(*how, **queues)
+        return Worker(services.changes, services.track)
+
+    def sweeper(self, *how: Any, **queues: Any) -> Sweeper:
+        """The same of sweep."""
+        return Sweeper(self.services(*how, **queues).sweep)
+
+    def reconciliation(self) -> Reconciliation:
+        return self.services().reconciliation
 
     def clock(self) -> float:
         return time.time()

@@ -58,10 +58,10 @@ import gc, json, sys, types
 import app
 assert gc.isenabled()
 assert app.__file__.startswith(sys.argv[1]), app.__file__
-services = app.intake if hasattr(app, "intake") else app.wiring
+services = app.intake if hasattr(app, "intake") else app.services
 assert services.cache_info().currsize == 1, "it is made while Lambda starts the function"
 made = getattr(services(), "__dict__", {})
-assert not {"_claims", "assign", "track", "sweep"} & made.keys(), "a worker's name would be in a snapshot"
+assert not {"claimer", "assign", "track", "sweep"} & made.keys(), "a worker's name would be in a snapshot"
 context = types.SimpleNamespace(
     function_name="smoke", memory_limit_in_mb=1024, invoked_function_arn="arn", aws_request_id="1",
     get_remaining_time_in_millis=lambda: 60_000,

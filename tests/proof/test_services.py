@@ -21,7 +21,6 @@ from fairturn.edges.queues import Incoming, Outgoing
 from fairturn.edges.store import Store
 from fairturn.rules.events import Kind, Message, lead_key, read_event, sort_events
 from fairturn.rules.record import State
-from fairturn.steps.claim import Claimer
 from fairturn_sandbox.cloud import REGION
 from fairturn_sandbox.portal import OWNER
 from fairturn_sandbox.webhooks import DEFAULT_SUBSCRIPTIONS, Webhooks
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from fairturn.deadline import Deadline
+    from fairturn.wiring import Services
 
 
 LEADS: Final = 60
@@ -115,9 +115,9 @@ class City(World):
             subscriptions=DEFAULT_SUBSCRIPTIONS,
         )
 
-    def claimer(self, store: Store) -> Claimer:
-        worker = f"worker {next(self._workers)}"
-        return Claimer(store, worker, now=lambda: self.at, jitter=Random().random)
+    def services(self, *how: Any, **queues: Any) -> Services:
+        """They run at the same time, so that their pauses are real ones, and no two alike."""
+        return replace(super().services(*how, **queues), jitter=Random().random, sleep=time.sleep)
 
     def hubspot(self) -> HubSpot:
         return HubSpot(lambda _: "pat", self.portal.url, sleep=lambda _: None)

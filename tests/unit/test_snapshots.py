@@ -13,7 +13,7 @@ import pytest
 
 from fairturn import ready
 from fairturn.settings import Settings
-from fairturn.wiring import Wiring
+from fairturn.wiring import wired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def test_workers_that_start_from_one_snapshot_have_names_of_their_own(monkeypatc
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "none")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    started = Wiring(Settings("table", "l", "b", "c", "ld", "cd", "https://example.com", "ws", "ts", 1))
+    started = wired(Settings("table", "l", "b", "c", "ld", "cd", "https://example.com", "ws", "ts", 1))
     workers = [copy(started).assign.claimer.worker for _ in range(3)]
     assert len(set(workers)) == 3
 

@@ -260,9 +260,9 @@ def held(function: str) -> set[str]:
     app = importlib.import_module(f"functions.{Path(FUNCTIONS[function]['CodeUri']).name}.app")
     if function == "IntakeFunction":
         return set(_queues(app.intake()))
-    services = set(re.findall(r"wiring\(\)\.(\w+)", Path(app.__file__ or "").read_text()))
+    services = set(re.findall(r"services\(\)\.(\w+)", Path(app.__file__ or "").read_text()))
     assert services
-    return {url for service in services for url in _queues(getattr(app.wiring(), service))}
+    return {url for service in services for url in _queues(getattr(app.services(), service))}
 
 
 def _queues(service: object) -> Iterator[str]:
@@ -585,7 +585,7 @@ def test_a_function_may_use_the_queues_that_it_has_and_no_other(name: str, monke
     for variable, value in (NOWHERE | variables).items():
         monkeypatch.setenv(variable, str(value))
     app = importlib.import_module(f"functions.{Path(FUNCTIONS[name]['CodeUri']).name}.app")
-    caches = [app.settings, app.intake if name == "IntakeFunction" else app.wiring]
+    caches = [app.settings, app.intake if name == "IntakeFunction" else app.services]
     for cache in caches:
         cache.cache_clear()
     urls = held(name)
