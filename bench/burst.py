@@ -1,4 +1,5 @@
-"""A thousand leads at once: how fast they get their owners, and what that asks of HubSpot, beside the naive design.
+"""A thousand leads at once: how fast they get owners, and how many calls to HubSpot that takes. The naive design stands
+beside it.
 
     make prove                           # brings DynamoDB Local, once
     .venv/bin/python -m bench.burst      # --leads 1000 --seconds 60

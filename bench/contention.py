@@ -1,4 +1,4 @@
-"""How many leads several workers claim on one rota at once, beside two workers, and beside a design without conditions.
+"""How many leads several workers claim on one rota at once. A design without conditions stands beside it.
 
     make prove                               # brings DynamoDB Local, once
     .venv/bin/python -m bench.contention     # --runs 5, --seconds 4 for steadier figures

@@ -1,4 +1,4 @@
-"""What a claim takes and weighs as a stack grows: with its history, its reps, its lanes and its rules.
+"""What a claim takes as a stack grows: its history, its reps, its lanes and its rules.
 
     make prove                            # brings DynamoDB Local, once
     .venv/bin/python -m bench.growth      # --history 100000

@@ -1,4 +1,4 @@
-"""What a form lead waits for while thousands of contacts are imported, beside how long it takes when all is quiet.
+"""How long a form lead waits while thousands of contacts are imported, and when all is quiet.
 
     make prove                             # brings DynamoDB Local, once
     .venv/bin/python -m bench.imported     # --contacts 5000

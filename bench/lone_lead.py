@@ -1,4 +1,4 @@
-"""What a lone lead takes from HubSpot's webhook until it has its owner, and what it costs.
+"""How long a lone lead takes from HubSpot's webhook until it has its owner, and what it costs.
 
     .venv/bin/python -m bench.lone_lead      # --leads 50
 

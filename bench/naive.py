@@ -1,4 +1,4 @@
-"""The design that ours is measured beside: each lead by itself, read, chosen and written without a condition.
+"""The naive design: each lead by itself, read, chosen and written without a condition. Ours is measured beside it.
 
 It is what a first version looks like, written with care: one function call for each message, consistent reads, loads
 that are added to and not overwritten, capacities and owners that are looked at before anything is written, our own

@@ -1,4 +1,4 @@
-"""Runs every benchmark and writes docs/benchmarks.md and its picture: `make bench`, some eight minutes on two cores."""
+"""Runs every benchmark and writes docs/benchmarks.md and its picture. `make bench`: some eight minutes on two cores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the functions log and emit, kept from the page and the screen."""
+"""Keeps what the functions log and emit from the page and the screen."""
 
 from __future__ import annotations
 

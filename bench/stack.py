@@ -1,4 +1,4 @@
-"""A stack on this machine, as far as its speed goes.
+"""A stack on this machine that is measured. Only its speed counts, as a ratio to another's.
 
 The services are wired as the functions wire them, and work side by side, as many as template.yaml says. DynamoDB Local
 stands in for the table. HubSpot answers as late as it is told to, and keeps to its limit. Queues are in memory and

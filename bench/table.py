@@ -1,4 +1,4 @@
-"""What was measured, as it is printed and as it stands in docs/benchmarks.md."""
+"""A table of what was measured, as it is printed and as it stands in docs/benchmarks.md."""
 
 from __future__ import annotations
 

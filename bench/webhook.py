@@ -1,4 +1,4 @@
-"""How long HubSpot waits for the answer to a webhook of a hundred events, at one and at ten webhooks in flight.
+"""How long HubSpot waits for the answer to a webhook of a hundred events. One or ten are in flight.
 
     .venv/bin/python -m bench.webhook      # --webhooks 100
 

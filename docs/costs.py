@@ -1,4 +1,4 @@
-"""Writes docs/costs.md: what Fairturn costs, from requests that are counted and units that are computed.
+"""Writes docs/costs.md: what Fairturn costs, from counted requests and computed units.
 
 The sandbox runs the real functions as the template wires them. What it counts is the same on every machine. How long
 a function runs is not, so durations are assumed: they are constants here, and the page tells them.

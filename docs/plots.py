@@ -1,4 +1,4 @@
-"""Draws docs/fairness.svg: what each rep is owed through an absence, a return, a joiner and a change of weight.
+"""Draws docs/fairness.svg: what each rep is owed while reps leave, come back, join and change weight.
 
 Beside the product's own ledger stand three simple ways of giving the same leads to the same reps. These are models of
 methods, not of products. `make plots` runs this; it is never deployed.

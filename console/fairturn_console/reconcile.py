@@ -1,4 +1,4 @@
-"""A look at all contacts that changed in HubSpot since some time, as long as it takes."""
+"""Reconcile: look at all contacts that changed in HubSpot since some time, as long as it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits: the leads that nobody could take yet, by team and by what they ask for, and those without an owner."""
+"""What waits: the leads that nobody could take yet, by team, and those left without an owner."""
 
 from __future__ import annotations
 

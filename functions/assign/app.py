@@ -1,4 +1,4 @@
-"""SQS → leads with an owner."""
+"""The Lambda function that takes new leads from two queues and gives each an owner."""
 
 from __future__ import annotations
 

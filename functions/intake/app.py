@@ -1,4 +1,4 @@
-"""HubSpot's webhook: verified, sorted, queued."""
+"""The Lambda function that answers HubSpot's webhooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clock → waiting leads, late claims, HubSpot's owners."""
+"""The Lambda function that runs every minute and does what no message brings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQS → records that have followed HubSpot."""
+"""The Lambda function that takes changes from a queue and follows them in the table."""
 
 from __future__ import annotations
 

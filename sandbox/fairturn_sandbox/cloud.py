@@ -1,4 +1,4 @@
-"""AWS on this machine, and in it what template.yaml describes: moto stands in for DynamoDB, SQS and Secrets Manager."""
+"""AWS on this machine, with what template.yaml describes in it. DynamoDB, SQS and Secrets Manager are moto's."""
 
 from __future__ import annotations
 

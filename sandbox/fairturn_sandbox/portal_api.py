@@ -1,4 +1,4 @@
-"""The API side of the HubSpot simulator: the calls that Fairturn makes, in HubSpot's own forms, over HTTP.
+"""The API of the HubSpot simulator: the calls that Fairturn makes, in HubSpot's forms, over HTTP.
 
 Refusals have HubSpot's forms too: 400 for a whole batch, 207 with errors, 401. What else may be wrong with an answer is
 in faults.py.

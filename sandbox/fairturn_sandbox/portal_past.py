@@ -1,4 +1,4 @@
-"""What a portal's contacts were a while ago: a read that lags shows it."""
+"""What a portal's contacts were a while ago, for reads that lag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sandbox: the real handlers, wired as template.yaml wires them, on one machine with no account.
+"""The sandbox: the real functions on one machine, wired as template.yaml wires them; no account.
 
 moto stands in for DynamoDB, SQS and Secrets Manager, a portal in memory for HubSpot; CloudWatch is told what the
 functions, the queues and the API really did. The clock is simulated for the whole process, so a story that lasts a day

@@ -1,4 +1,4 @@
-"""The sandbox that stays open: AWS and a HubSpot portal on this machine, for functions that `sam local invoke` runs.
+"""A sandbox that stays open, for functions that `sam local invoke` runs in containers.
 
 The clock is the real one, and nothing moves by itself: which function runs, and on what, is the operator's choice.
 """

@@ -1,4 +1,4 @@
-"""The webhook side of the HubSpot simulator: events in HubSpot's forms, signed, sent and sent again.
+"""The webhooks of the HubSpot simulator: events in HubSpot's forms, signed, sent and sent again.
 
 It sends what HubSpot sends: up to 100 events in a request, in no particular order, some of them twice; and a
 request that isn't answered with 2xx again, as a whole, up to ten times within 24 hours. Then it is lost.

@@ -1,4 +1,4 @@
-"""Every failure that Fairturn can meet, caused in the sandbox; the alarms that ring for it are named, and no others."""
+"""Every failure that Fairturn can meet, caused in the sandbox: the named alarms ring, and no others."""
 
 from __future__ import annotations
 

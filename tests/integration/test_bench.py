@@ -1,4 +1,4 @@
-"""What is measured by hand has counts that hold anywhere."""
+"""The benchmarks' counts, which hold on any machine."""
 
 from __future__ import annotations
 

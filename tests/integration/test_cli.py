@@ -1,4 +1,4 @@
-"""The operator's commands, before moto, a portal over loopback and a stand-in for CloudFormation."""
+"""The operator's commands, on moto, a portal over loopback and a stand-in for CloudFormation."""
 
 from __future__ import annotations
 

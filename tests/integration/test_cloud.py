@@ -1,4 +1,4 @@
-"""What moto is spared in the sandbox changes nothing of what it answers."""
+"""What the sandbox spares moto changes nothing of what moto answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker dies between any two effects; the messages come again, and in the end nothing is lost and nothing twice."""
+"""A worker dies between any two effects: nothing is lost, and nothing is done twice. The messages come again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters before moto: listed where they lie, and sent back to the queues that they came from."""
+"""Dead letters on moto: listed where they lie, and sent back to the queues that they came from."""
 
 from __future__ import annotations
 

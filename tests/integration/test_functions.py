@@ -1,4 +1,5 @@
-"""The real handlers of assign, track and sweep, given what AWS sends them, before moto and a portal over loopback."""
+"""The real handlers of assign, track and sweep, given what AWS sends them. Moto and a portal over loopback stand behind
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever happens in HubSpot, and in whatever order and how often its events come: the table follows where it ends."""
+"""Whatever happens in HubSpot, and however often and late its events come, the table ends there, too."""
 
 from __future__ import annotations
 

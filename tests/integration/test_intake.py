@@ -1,4 +1,4 @@
-"""The real handler of intake, given what API Gateway sends, before moto's SQS and Secrets Manager."""
+"""The real handler of intake, given what API Gateway sends. SQS and Secrets Manager are moto's."""
 
 from __future__ import annotations
 

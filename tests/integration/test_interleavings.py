@@ -1,4 +1,4 @@
-"""What somebody else does between two steps of ours, what comes late or twice, and what nobody brings any more."""
+"""What others do between two steps of ours, and what comes late, twice or never."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reconciliation before moto and a portal whose webhooks nobody got."""
+"""Reconciliation, on moto and a portal whose webhooks nobody got."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the whole way of a lead costs in write units, from its claim until nothing is left to do about it."""
+"""The write units of a lead's whole way, from its claim until nothing is left to do about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sandbox: what it makes of the template, and the one that stays open for functions in containers."""
+"""The sandbox: what it makes of the template, and the one that stays open for containers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `sam build` made, run on the deployed version of Python with nothing else on its path: `make smoke`.
+"""What `sam build` made, run on the Python that is deployed with nothing else on its path. `make smoke` runs this.
 
 The sandbox that stays open stands in for AWS and HubSpot, and boto3 of the tests for the one that Lambda's runtime
 brings along.

@@ -1,4 +1,4 @@
-"""The built functions in Lambda's containers, before the sandbox that stays open: `make local`."""
+"""The built functions in Lambda's containers, beside a sandbox that stays open. `make local` runs this."""
 
 from __future__ import annotations
 

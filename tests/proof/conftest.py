@@ -1,4 +1,4 @@
-"""DynamoDB Local, fetched and named by `make prove`: in memory, on a free port of this machine, a table per test."""
+"""DynamoDB Local, in memory, with a table for each test. `make prove` fetches it and says where it is."""
 
 from __future__ import annotations
 

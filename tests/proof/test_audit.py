@@ -1,4 +1,4 @@
-"""While workers claim, hand over and give back, an audit finds nothing; what is planted it finds all the same."""
+"""While leads flow, an audit finds nothing but what is planted. Workers claim, hand over and give back all the time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a burst costs HubSpot, with the functions at work side by side as they are measured."""
+"""What a burst costs in calls to HubSpot, with several functions at work at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a claim, a giving back, moves and a policy may hold at most is within what DynamoDB takes.
+"""The largest claim, giving back, batch of moves and policy are within what DynamoDB takes.
 
 DynamoDB Local is as strict as DynamoDB about the size of items, expressions and transactions; the first tests
 hold that, for otherwise the rest would prove nothing.

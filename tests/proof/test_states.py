@@ -1,4 +1,4 @@
-"""Whatever is done to the table in whatever order, it stands as a model says that knows only the rules."""
+"""Whatever is done to the table, in any order, it stands as a simple model of the rules says."""
 
 from __future__ import annotations
 

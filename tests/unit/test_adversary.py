@@ -1,4 +1,4 @@
-"""An adversary who chooses who can take each lead, and so pushes a book or a total as far as they find a way.
+"""An adversary chooses who can take each lead, to push the ledger as far as they can.
 
 They know the ledger, try some eligible sets for each lead, and go on from what leaves the reps furthest apart: a beam
 search, seeded, so that every run finds the same. What it finds is a lower bound of the worst case; the proven bound is

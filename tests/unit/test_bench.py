@@ -1,4 +1,4 @@
-"""What measures is right itself: the queue that is polled, the calls that are counted, the page that is written."""
+"""The benchmarks measure right: the polled queue, the counted calls, the page that is written."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""When the flood brake pauses the bulk sources, and when it lets go."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Characters in a policy that deceive its reader are found, and honest ones are not."""
+
 from __future__ import annotations
 
 import pytest

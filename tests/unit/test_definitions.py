@@ -1,3 +1,5 @@
+"""Properties and options of a policy that HubSpot does not have are found."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast

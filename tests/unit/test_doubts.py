@@ -1,3 +1,5 @@
+"""What a policy can hardly mean is told, and nothing else is."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What the contracts of import-linter cannot say; they stand in pyproject.toml, and `make check` holds them."""
+"""What import-linter's contracts cannot say. They stand in pyproject.toml, and `make check` holds them."""
 
 from __future__ import annotations
 

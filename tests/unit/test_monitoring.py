@@ -1,4 +1,4 @@
-"""The template's alarms and its dashboard: what they watch, what they say, and that nothing is left out."""
+"""The template's alarms and dashboard: what they watch and say, and that nothing is left out."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""What a policy may say, what is refused with which words, and what it means."""
+
 from __future__ import annotations
 
 import contextlib

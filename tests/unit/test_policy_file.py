@@ -1,3 +1,5 @@
+"""Policy files: problems are told with their lines, and the example is sound."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime

@@ -1,3 +1,5 @@
+"""Which rule takes a lead, and how the trace tells why."""
+
 from __future__ import annotations
 
 import time

@@ -1,4 +1,4 @@
-"""Each way in which a request may claim to be HubSpot's without being so, and what still has to pass."""
+"""Requests that claim to be HubSpot's and are not, and those that still have to pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Characters that deceive whoever reads a policy: look-alikes, hidden ones, and those that turn the text around.
+"""Characters that deceive whoever reads a policy: look-alikes, hidden ones, reversed text.
 
 A policy may be in any script. A word is doubted if it mixes scripts by letters that look the same, or if it has only
 such letters of a script of which the whole policy has no other.

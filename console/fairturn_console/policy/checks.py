@@ -1,4 +1,4 @@
-"""What no single part of a policy can tell by itself: contradictions between its parts."""
+"""Contradictions between the parts of a policy, which no single part can tell by itself."""
 
 from __future__ import annotations
 

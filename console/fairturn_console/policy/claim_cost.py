@@ -1,4 +1,4 @@
-"""What a claim costs, roughly, before there is one: see request_units.py for how DynamoDB counts.
+"""What a claim will roughly cost, told before there is one. See request_units.py for how DynamoDB counts.
 
 A claim writes four things at once: the ledger of its rota and the journal, each with the balance of every rep in every
 lane; the loads; and the record of each lead.

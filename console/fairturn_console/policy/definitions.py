@@ -1,4 +1,4 @@
-"""What a policy names, held against HubSpot's definitions of contact properties and their options.
+"""Whether HubSpot has the contact properties and options that a policy names.
 
 A property or an option that HubSpot doesn't have matches nothing, for ever, and nothing else tells of it.
 """

@@ -1,4 +1,4 @@
-"""What a policy says validly and nobody can mean: each doubt with its place, as a problem has it.
+"""What a policy may say but can hardly mean: each doubt with its place, as a problem has it.
 
 A doubt keeps no policy from being applied. Where a rule is said never to be reached, that is certain.
 """

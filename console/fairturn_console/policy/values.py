@@ -1,4 +1,4 @@
-"""Words and values of a policy file: names, numbers, spans of time, time zones; each with what it may be."""
+"""Names, numbers, spans of time and time zones of a policy file, each with what is allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Assign: leads from the queue → routed → claimed → handed over in HubSpot.
+"""Assign: takes leads from the queue, routes and claims them, and writes their owners into HubSpot.
 
 A batch is taken as a whole: one read from HubSpot, one read of the table, one claim per rota, one write to
 HubSpot, one write that marks them handed over. A message is done only when its lead's record says what

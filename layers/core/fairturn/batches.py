@@ -1,4 +1,4 @@
-"""Batches: what one request takes, or one transaction."""
+"""Batches: cut a list into parts that one request or one transaction takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intake: a webhook of HubSpot's, verified and sorted, into the queues.
+"""Intake: verifies a webhook of HubSpot's, sorts its events, and puts them into queues.
 
 HubSpot wants its answer within five seconds and, for any answer but a 2xx, sends the whole request again, up
 to ten times in a day. So nothing here reads a table or HubSpot, and 200 means that SQS has taken all of it.

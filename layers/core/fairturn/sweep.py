@@ -1,5 +1,5 @@
-"""Sweep: every minute, what no message brings any more: waiting leads, claims never handed over, the owners; and once
-a day the audit.
+"""Sweep: does every minute what no message brings. These are waiting leads, claims never handed over and the owners;
+once a day, the audit.
 
 What is due goes through assign once more, just as if its message had come again: read anew, routed anew, and allotted
 where somebody can take it. Two runs at once do no harm, because the records decide who is first.

@@ -1,4 +1,4 @@
-"""Structured logs and EMF metrics. They carry ids and decisions, never a name, an address or a secret."""
+"""Structured logs and metrics. They carry ids and decisions, never a name, an address or a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Track: what became of a record, seen in HubSpot and followed in the table.
+"""Track: sees in HubSpot what became of a record, and follows it in the table.
 
 Events come late, twice and in any order, so none of them is believed: each only says which record to look at. Nor is
 any single reading of HubSpot's: it may be old, or lack what is there. So the table is read before HubSpot, every write

@@ -1,4 +1,4 @@
-"""The services that work on the table and HubSpot, with their collaborators, as the environment describes them."""
+"""Wiring: builds the services with all that they need, from the environment. Intake needs less and builds itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The terms that a warm function works under."""
+"""The policy and the owners that a warm function works under, read anew every 30 seconds."""
 
 from __future__ import annotations
 

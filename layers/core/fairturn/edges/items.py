@@ -1,4 +1,4 @@
-"""The items of the table: their keys, the lanes in which they are due, and what is written in them.
+"""The items of the table: their keys, what is written in them, and the lanes in which they are due.
 
 pk                  sk                 what it holds
 ROTA#<rota>         LEDGER             version, policy, turns; balances, last turns and grace, packed
@@ -12,7 +12,7 @@ POLICY              V#<number>         a version of the policy, who applied it, 
                                        another one is in force
 ROSTER              CURRENT            the owners as HubSpot knows them
 BRAKE               CURRENT            the leads from bulk sources of the last minutes
-    WATERMARK           CURRENT            how far reconciliation has looked at HubSpot
+WATERMARK           CURRENT            how far reconciliation has looked at HubSpot
 AUDIT               CURRENT            how far the daily audit has come
 OVERWRITES          <day>              one attribute per source: how often it took our choice back that day
 """

@@ -1,4 +1,4 @@
-"""SQS: ten at a time, ten requests at once, partial failures, growing delays."""
+"""SQS: messages are sent, put back with growing delays, and deleted, ten at a time."""
 
 from __future__ import annotations
 

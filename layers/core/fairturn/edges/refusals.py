@@ -1,4 +1,4 @@
-"""Writes that the table refused, because a condition did not hold: one exception for each, and it says who won.
+"""Writes that the table refused because a condition did not hold. There is one exception for each, and it says who won.
 
 Refused
 ├── ClaimRefused         the ledger, the loads or some records have moved

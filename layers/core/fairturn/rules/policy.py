@@ -1,4 +1,4 @@
-"""The policy in force: which records are leads, who shares them, and which rule sends a lead where.
+"""The policy in force: which contacts are leads, who shares them, and which rule sends a lead where.
 
 This is the form by which functions decide, and in which the table keeps it: whole, without short forms, and checked
 before it was stored. How the RevOps team writes it, and what is refused, is the console's to know.

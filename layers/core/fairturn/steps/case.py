@@ -1,4 +1,4 @@
-"""Case: all that is said of one record, by messages, by the table and by HubSpot; and what is to be done about it."""
+"""Case: what messages, the table and HubSpot say of one record, and what is to be done about it."""
 
 from __future__ import annotations
 

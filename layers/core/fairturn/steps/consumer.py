@@ -1,4 +1,4 @@
-"""Consumer: a batch of a queue's messages, of which each is done, comes again, or is dead-lettered."""
+"""Consumer: takes a batch from a queue; each message is done, comes again, or is dead-lettered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forgetting: who asked to be erased, and the values of who was deleted. It needs neither HubSpot nor a policy."""
+"""Forgetting: erases who asked for it, and drops the values of who was deleted. HubSpot and a policy are not needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handover: writing the owner and the explanation into HubSpot, where nobody else has chosen meanwhile."""
+"""Handover: writes owner and explanation into HubSpot, unless somebody else has chosen meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merging: HubSpot has made one contact of several, and one of their leads lives on."""
+"""Merging: HubSpot has made one contact of several, and one of their records lives on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moves of records that touch no turn, written in batches."""
+"""Moves: writes in batches what becomes of records, where no turn moves with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reconcile: look at HubSpot for what has happened there though no webhook told of it.
+"""Reconcile: looks at HubSpot for what has happened there and no webhook told of.
 
 HubSpot gives a webhook up after 24 hours, and a subscription may be missing. So whatever has changed since the last
 look is held against the records. What differs goes to track, as if its webhook had come: track reads the table and

@@ -1,4 +1,4 @@
-"""Restoring: what somebody chose right before our handover is given back, because a person's choice stands.
+"""Restoring: gives an owner back whom somebody chose right before our handover, because people win.
 
 Only the history of a lead's owner shows such a choice. Few leads need theirs to be read.
 """

@@ -1,4 +1,4 @@
-"""HubSpot through its own client: held, bounded, and translated once.
+"""HubSpot's API through its own client library: bounded, and translated in one place.
 
 Every call is given a deadline, and nothing begins that can't end before it. A call has at most three attempts, a
 second apart at most and only for what passes in a moment. Whatever wants a longer wait is raised as
