@@ -1,8 +1,8 @@
-"""A stack on this machine that is measured. Only its speed counts, as a ratio to another's.
+"""The stack that is measured: the services as the functions wire them, on this machine.
 
-The services are wired as the functions wire them, and work side by side, as many as template.yaml says. DynamoDB Local
-stands in for the table. HubSpot answers as late as it is told to, and keeps to its limit. Queues are in memory and
-polled as Lambda polls them: what AWS itself takes to hand a message on is left out.
+The services work side by side, as many as template.yaml says. DynamoDB Local stands in for the table. HubSpot answers
+as late as it is told to, and keeps to its limit. Queues are in memory and polled as Lambda polls them: what AWS itself
+takes to hand a message on is left out.
 
 All of it shares one machine, so that only ratios and counts say something.
 """

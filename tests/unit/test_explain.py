@@ -1,4 +1,4 @@
-"""What reps and managers read."""
+"""What reps and managers read about a lead: one sentence in HubSpot, and the whole story."""
 
 from __future__ import annotations
 

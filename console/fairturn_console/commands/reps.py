@@ -1,4 +1,4 @@
-"""`fairturn reps`: count anew what they have."""
+"""`fairturn reps`: count each rep's open leads anew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches: cut a list into parts that one request or one transaction takes."""
+"""Batches: cuts a list into parts that one request or one transaction takes."""
 
 from __future__ import annotations
 

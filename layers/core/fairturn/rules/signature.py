@@ -1,4 +1,4 @@
-"""HubSpot's request signature, version 3.
+"""Whether HubSpot has signed a request: its signature, version 3.
 
 The signature is the base64 of the HMAC-SHA256, keyed with the app's client secret, of: method, full URL, raw
 body, timestamp header. Versions 1 and 2 carry no timestamp, so whoever saw a request once could send it for

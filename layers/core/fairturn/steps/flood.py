@@ -1,4 +1,4 @@
-"""Flood: leads from bulk sources are counted, and held back when they are too many."""
+"""Flood: counts the leads from bulk sources, and holds them back when they are too many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restoring: gives an owner back whom somebody chose right before our handover, because people win.
+"""Restoring: gives an owner back whom somebody chose right before our handover. A person's choice stands.
 
 Only the history of a lead's owner shows such a choice. Few leads need theirs to be read.
 """
