@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LAYER = ROOT / "layers/core/requirements.txt"
 TESTS = ROOT / "tests/requirements.txt"
+SAM = ROOT / "tests/requirements-sam.txt"
+FILES = [LAYER, TESTS, SAM]
 OF_THE_RUNTIME = {"boto3", "botocore", "s3transfer"}
 """What Lambda brings along: 30 MB that the layer can do without."""
 
@@ -57,9 +59,14 @@ def test_the_tests_pin_every_dependency() -> None:
     assert disagreements(declared(*PROJECT["optional-dependencies"]), TESTS) == []
 
 
-@pytest.mark.parametrize("path", [LAYER, TESTS], ids=["layer", "tests"])
+@pytest.mark.parametrize("path", FILES, ids=["layer", "tests", "sam"])
 def test_every_pin_has_its_hashes(path: Path) -> None:
     assert [name for name, (_, hashes) in read_pins(path).items() if not hashes] == []
+
+
+def test_the_sam_cli_is_pinned_to_the_version_that_make_names() -> None:
+    (version,) = re.findall(r"^SAM_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert read_pins(SAM)["aws-sam-cli"][0] == version
 
 
 def test_the_layer_carries_what_the_tests_ran_with() -> None:
@@ -67,7 +74,7 @@ def test_the_layer_carries_what_the_tests_ran_with() -> None:
     assert {name: tested.get(name) for name in read_pins(LAYER)} == read_pins(LAYER)
 
 
-@pytest.mark.parametrize("path", [LAYER, TESTS], ids=["layer", "tests"])
+@pytest.mark.parametrize("path", FILES, ids=["layer", "tests", "sam"])
 def test_requirements_name_no_address(path: Path) -> None:
     assert "://" not in path.read_text()
 
