@@ -20,7 +20,7 @@ DYNAMODB_LOCAL_SHA256 := 3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670
 
 IN_PARALLEL := --numprocesses=auto --maxprocesses=4
 
-.PHONY: help demo test exhaust check build smoke local prove search bench plots costs lock clean
+.PHONY: help demo test exhaust check build smoke local prove search bench plots tree costs lock clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -66,6 +66,9 @@ bench: $(INSTALLED) $(DYNAMODB_LOCAL)/DynamoDBLocal.jar ## measure everything an
 plots: $(INSTALLED) ## draw the pictures of docs/ anew
 	@$(BIN)/python docs/plots.py
 	@$(BIN)/python docs/dashboard.py
+
+tree: $(INSTALLED) ## write the tree in docs/architecture.md anew, from the modules' docstrings
+	@$(BIN)/python -m docs.tree
 
 costs: $(INSTALLED) ## write docs/costs.md anew, from counted requests
 	@$(BIN)/python -m docs.costs
