@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import pytest
@@ -511,7 +511,13 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("what", FAILURES)
+LONG: Final = {"a load is wrong", "the policy observes for hours"}
+"""Those that take a day."""
+
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(each, marks=[pytest.mark.exhaustive] if each in LONG else []) for each in FAILURES]
+)
 def test_a_failure_rings_what_is_named_and_nothing_else_until_it_is_mended(what: str) -> None:
     failure = FAILURES[what]
     with watching(**failure.parameters) as watch:
