@@ -158,6 +158,7 @@ class People:
         return {
             "rep": rep,
             "roster": None if owner is None else asdict(owner),
+            "away": asdict(pointer.away[rep]) if rep in pointer.away else None,
             "load": self.store.loads().get(rep, 0),
             "leads": [row for record in records.values() if (row := _as_owner(record, rep)) is not None],
             "ledgers": {
@@ -194,6 +195,8 @@ class People:
             others = [each for each in pointer.owners.values() if each.id != rep]
             self.store.put_roster(others, milliseconds(self.now()), read_at=pointer.owners_at)
             erased.gone.append("the entry in the roster, with the e-mail address")
+        if self.store.forget_away(rep):
+            erased.gone.append("the note until when they are away")
         emptied = 0
         for number, each in versions:
             without = _without_rep(each, rep, email)

@@ -55,7 +55,7 @@ def read(client: DynamoDBClient, name: str, store: Store) -> Table:
             case (
                 ["LOADS", "LOADS"]
                 | ["POLICY", *_]
-                | ["ROSTER" | "BRAKE" | "WATERMARK" | "AUDIT", "CURRENT"]
+                | ["ROSTER" | "AWAY" | "BRAKE" | "WATERMARK" | "AUDIT", "CURRENT"]
                 | ["LEAD", _, _, "TRIES"]
             ):
                 pass

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,9 +14,7 @@ import boto3
 import pytest
 import time_machine
 from botocore.exceptions import ConnectTimeoutError
-from flask import Flask, Response, request
 from typer.testing import CliRunner
-from werkzeug.serving import make_server
 
 from fairturn.edges.store import Store
 from fairturn.rules.ledger import Claim, Given, Ledger, Member
@@ -34,19 +30,16 @@ from fairturn_console.terminal import POLICY
 from fairturn_sandbox import events
 from fairturn_sandbox.cloud import ACCOUNT, Stack
 from fairturn_sandbox.faults import Fault
-from fairturn_sandbox.portal import Portal
-from fairturn_sandbox.portal_api import served
+from tests.integration.shell import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from typer.testing import Result
+    from fairturn_sandbox.portal import Portal
+
 
 EXAMPLE: Final = str(PATH.parent / POLICY)
-XML: Final = (
-    '<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">{}</DescribeStacksResponse>'
-)
 MESSAGE: Final = '{{"v":1,"type":"contact","id":"{}","kinds":["creation"],"occurredAt":1,"changeSource":"FORM"}}'
 OWNERS: Final = ("GET", "/crm/v3/owners")
 PROPERTIES: Final = ("GET", "/crm/v3/properties/contacts")
@@ -58,10 +51,6 @@ teams: {inbound: {members: [anna@example.com, bruno@example.com]}}
 rules: []
 otherwise: {team: inbound}
 """
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, arguments)
 
 
 # fairturn policy check
@@ -125,53 +114,6 @@ def test_a_policy_that_is_not_there_is_named() -> None:
 
 
 # fairturn policy apply
-
-
-@pytest.fixture
-def portal() -> Iterator[Portal]:
-    portal = Portal(Random(1), token="pat", secret="s", webhook_url="https://example.com/", subscriptions=())
-    with served(portal):
-        yield portal
-
-
-@pytest.fixture
-def deployed(aws: None, portal: Portal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:  # noqa: ARG001
-    """A stack as CloudFormation shows it to the shell, beside one that is something else."""
-    stack = Stack(
-        {"HubSpotPortalId": portal.id, "WebhookKey": events.KEY}, webhook_secret=events.SECRET, token=portal.token
-    )
-    outputs = {name: stack.resolve(each["Value"]) for name, each in stack.template.data["Outputs"].items()}
-    server = make_server("127.0.0.1", 0, cloudformation({"fairturn": outputs, "website": {}}), threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("HUBSPOT_API_URL", portal.url)
-    monkeypatch.setattr(deployment, "WAIT", 0)  # SQS, as moto plays it, has nothing to wait for
-    yield stack
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def cloudformation(stacks: Mapping[str, Mapping[str, str]]) -> Flask:
-    """What CloudFormation answers about stacks with these outputs, and about any other."""
-    web = Flask("cloudformation")
-
-    @web.post("/")
-    def describe() -> Response:
-        stack = request.form["StackName"]
-        if stack not in stacks:
-            error = f"<Code>ValidationError</Code><Message>Stack with id {stack} does not exist</Message>"
-            return Response(f"<ErrorResponse><Error>{error}</Error></ErrorResponse>", 400, content_type="text/xml")
-        members = "".join(
-            f"<member><OutputKey>{name}</OutputKey><OutputValue>{value}</OutputValue></member>"
-            for name, value in stacks[stack].items()
-        )
-        member = f"<member><StackName>{stack}</StackName><Outputs>{members}</Outputs></member>"
-        answer = XML.format(f"<DescribeStacksResult><Stacks>{member}</Stacks></DescribeStacksResult>")
-        return Response(answer, content_type="text/xml")
-
-    return web
 
 
 @pytest.fixture

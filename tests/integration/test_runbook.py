@@ -22,8 +22,8 @@ from fairturn.settings import settings
 from fairturn_console.cli import app
 from fairturn_console.template import Template
 from tests.integration.audit import audit, read
+from tests.integration.shell import cloudformation
 from tests.integration.test_alarms import REPS, Watch, watching
-from tests.integration.test_cli import cloudformation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,14 +6,14 @@ import time
 from itertools import filterfalse
 from typing import TYPE_CHECKING, Final
 
-from fairturn.rules.terms import Terms
 from fairturn.telemetry import Metric, count, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fairturn.edges.store import Store
-    from fairturn.rules.terms import Pointer
+    from fairturn.rules.policy import Policy
+    from fairturn.rules.terms import Pointer, Terms
 
 IN_FORCE_FOR: Final = 30.0
 """Seconds for which a warm function trusts the policy and the roster that it has read."""
@@ -30,6 +30,7 @@ class InForce:
         self._clock = clock
         self._read_at = float("-inf")
         self._terms: Terms | None = None
+        self._policy: Policy | None = None
 
     def current(self) -> Terms:
         """The terms to decide by. Raises PolicyMissing or PolicyInvalid."""
@@ -40,11 +41,9 @@ class InForce:
     def refresh(self) -> tuple[Pointer, Terms]:
         """Read what is in force now, and decide by that from here on. Raises PolicyMissing or PolicyInvalid."""
         pointer = self._store.pointer()
-        if self._terms is None or pointer.number != self._terms.number:
-            policy = self._store.policy(pointer.number)
-        else:
-            policy = self._terms.policy
-        self._terms = Terms(pointer.number, policy, pointer.owners)
+        if self._policy is None or self._terms is None or pointer.number != self._terms.number:
+            self._policy = self._store.policy(pointer.number)
+        self._terms = pointer.terms(self._policy)
         self._read_at = self._clock()
         for rep in filterfalse(self._terms.is_owner, self._terms.policy.reps):
             count(Metric.REPS_UNAVAILABLE)

@@ -11,6 +11,7 @@ POLICY              CURRENT            the number of the version in force, and e
 POLICY              V#<number>         a version of the policy, who applied it, when and what for; it expires once
                                        another one is in force
 ROSTER              CURRENT            the owners as HubSpot knows them
+AWAY                CURRENT            one attribute per rep: until when they are away, as somebody told the console
 BRAKE               CURRENT            the leads from bulk sources of the last minutes
 WATERMARK           CURRENT            how far reconciliation has looked at HubSpot
 AUDIT               CURRENT            how far the daily audit has come
@@ -37,7 +38,7 @@ from fairturn.rules.missed import Watermark
 from fairturn.rules.policy import Mode, Priority
 from fairturn.rules.record import Record, Records, State
 from fairturn.rules.roster import Owner
-from fairturn.rules.terms import Pointer, Version
+from fairturn.rules.terms import Away, Pointer, Version
 from fairturn.rules.verdict import ON_DUTY, Code, Source, Verdict
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ LOADS: Final = {"pk": "LOADS", "sk": "LOADS"}
 CORRECTIONS: Final = "corrections"
 POINTER: Final = {"pk": "POLICY", "sk": "CURRENT"}
 ROSTER: Final = {"pk": "ROSTER", "sk": "CURRENT"}
+AWAY: Final = {"pk": "AWAY", "sk": "CURRENT"}
 BRAKE: Final = {"pk": "BRAKE", "sk": "CURRENT"}
 WATERMARK: Final = {"pk": "WATERMARK", "sk": "CURRENT"}
 AUDIT: Final = {"pk": "AUDIT", "sk": "CURRENT"}
@@ -261,13 +263,14 @@ def _to_giving_back(item: Item, version: int) -> GivingBack:
     return GivingBack(version - 1, item["at"], tuple(Returned(*returned) for returned in item["leads"]))
 
 
-def to_pointer(pointer: Item, roster: Item) -> Pointer:
-    """What points to the terms in force; both items may be empty."""
+def to_pointer(pointer: Item, roster: Item, away: Item) -> Pointer:
+    """What points to the terms in force; each item may be empty."""
     return Pointer(
         number=int(pointer.get("number", 0)),
         owners={rep: Owner(id=rep, **owner) for rep, owner in roster.get("owners", {}).items()},
         owners_at=int(roster.get("at", 0)),
         lanes=frozenset(pointer.get("lanes", ())),
+        away={rep: Away(**each) for rep, each in away.items() if rep not in AWAY},
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -25,6 +25,7 @@ from tenacity import (
 from fairturn.batches import batched
 from fairturn.edges.items import (
     AUDIT,
+    AWAY,
     BRAKE,
     CORRECTIONS,
     LOADS,
@@ -70,7 +71,6 @@ from fairturn.rules.events import lead_key
 from fairturn.rules.ledger import Claim, ClaimKey, GivingBack, Ledger
 from fairturn.rules.policy import Policy
 from fairturn.rules.record import Record, Records, load_changes, new
-from fairturn.rules.terms import Pointer, Terms, Version
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from fairturn.rules.findings import Checkpoint
     from fairturn.rules.missed import Watermark
     from fairturn.rules.roster import Owner
+    from fairturn.rules.terms import Away, Pointer, Terms, Version
 
 Moves = Sequence[tuple[Record, Record]]
 T = TypeVar("T")
@@ -332,8 +333,8 @@ class Store:
 
     def pointer(self) -> Pointer:
         """The number of the policy in force, and the owners as last refreshed."""
-        found = self._items({"pointer": POINTER, "roster": ROSTER})
-        return to_pointer(found.get("pointer", {}), found.get("roster", {}))
+        found = self._items({"pointer": POINTER, "roster": ROSTER, "away": AWAY})
+        return to_pointer(found.get("pointer", {}), found.get("roster", {}), found.get("away", {}))
 
     def policy(self, number: int) -> Policy:
         """One version of the policy; 0 is none. Raises PolicyMissing, or PolicyInvalid if this program can't use it."""
@@ -347,7 +348,7 @@ class Store:
     def terms(self) -> Terms:
         """What is in force now. Raises PolicyMissing, or PolicyInvalid if this program can't use it."""
         pointer = self.pointer()
-        return Terms(pointer.number, self.policy(pointer.number), pointer.owners)
+        return pointer.terms(self.policy(pointer.number))
 
     def versions(self, last: int) -> list[Version]:
         """The last versions of the policy, at most 100, the newest first; none if no policy was applied."""
@@ -436,6 +437,28 @@ class Store:
             "ExpressionAttributeValues": serialize({":true": True}),
         }
         self._holds(lambda: self._client.update_item(**request))
+
+    def put_away(self, rep: str, away: Away) -> None:
+        """Note until when a rep is away; what was noted of them before is forgotten."""
+        request: Item = {
+            "TableName": self._table,
+            "Key": serialize(AWAY),
+            "UpdateExpression": "SET #rep = :away",
+            "ExpressionAttributeNames": {"#rep": rep},
+            "ExpressionAttributeValues": serialize({":away": asdict(away)}),
+        }
+        self._call(lambda: self._client.update_item(**request))
+
+    def forget_away(self, rep: str) -> bool:
+        """Forget that a rep is away. Condition: it is noted. Returns whether it was."""
+        request: Item = {
+            "TableName": self._table,
+            "Key": serialize(AWAY),
+            "UpdateExpression": "REMOVE #rep",
+            "ConditionExpression": "attribute_exists(#rep)",
+            "ExpressionAttributeNames": {"#rep": rep},
+        }
+        return self._holds(lambda: self._client.update_item(**request))
 
     # Floods and overwrites
 
