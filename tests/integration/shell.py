@@ -19,9 +19,9 @@ XML: Final = (
 )
 
 
-def run(*arguments: str) -> Result:
-    """Type a command of `fairturn`."""
-    return CliRunner().invoke(app, arguments)
+def run(*arguments: str, typed: str | None = None) -> Result:
+    """Type a command of `fairturn`, and what it asks for."""
+    return CliRunner().invoke(app, arguments, typed)
 
 
 def cloudformation(stacks: Mapping[str, Mapping[str, str]]) -> Flask:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from fairturn.edges.store import Store
 from fairturn.rules.ledger import Claim, Given, Ledger, Member
+from fairturn.rules.policy import Mode
 from fairturn.rules.record import Record, State, new
 from fairturn.rules.roster import Owner
 from fairturn.rules.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
@@ -125,21 +126,88 @@ def small(tmp_path: Path) -> str:
 
 def test_each_policy_applied_is_a_new_version(deployed: Stack, portal: Portal, small: str) -> None:
     owners = [portal.add_owner(f"{name}@example.com") for name in ("anna", "bruno")]
-    outputs = [run("policy", "apply", small).output for _ in range(2)]
+    outputs = [run("policy", "apply", "--yes", small).output for _ in range(2)]
     applied = [f"Version {n} is in force; every function sees it within 30 seconds." for n in (1, 2)]
-    assert outputs[0] == f"{applied[0]}\nRun `fairturn reps recount`: contacts from before are in no load yet.\n"
-    assert outputs[1] == f"{applied[1]}\n"
+    recount = "Run `fairturn reps recount`: contacts from before are in no load yet."
+    assert outputs[0] == f"No policy is in force yet.\n{applied[0]}\n{recount}\n"
+    assert outputs[1] == f"Nothing changes; leads held back from bulk sources go on.\n{applied[1]}\n"
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
     pointer = store.pointer()
     assert pointer.number == 2
     assert sorted(pointer.owners) == sorted(store.policy(2).reps) == sorted(owners)
 
 
+def test_a_policy_is_applied_only_after_a_yes_to_what_changes(
+    deployed: Stack, owners: list[str], small: str, tmp_path: Path
+) -> None:
+    store = Store(boto3.client("dynamodb"), deployed.references["Table"])
+    assert run("policy", "apply", "--yes", small).exit_code == 0
+    paused = tmp_path / "paused.yaml"
+    paused.write_text(f"{SMALL}mode: pause\n")
+    result = run("policy", "apply", str(paused), typed="n\n")
+    assert (result.exit_code, result.stdout) == (1, "mode: is new: pause\nApply it? [y/N]: n\n")
+    assert result.stderr == "Nothing was applied.\n"
+    assert run("policy", "apply", str(paused)).exit_code == 1  # a script that says neither yes nor no
+    assert store.pointer().number == 1
+    assert run("policy", "apply", str(paused), typed="y\n").exit_code == 0
+    assert store.policy(2).mode is Mode.PAUSE
+    assert store.policy(2).reps.keys() == set(owners)
+
+
+def test_what_a_file_would_change_is_said_and_nothing_is_written(
+    deployed: Stack, owners: list[str], small: str, tmp_path: Path
+) -> None:
+    assert run("policy", "diff", small).output == "No policy is in force yet.\n"
+    assert run("policy", "apply", "--yes", small).exit_code == 0
+    same = run("policy", "diff", small)
+    assert (same.exit_code, same.output) == (0, "Nothing would change.\n")
+    other = tmp_path / "other.yaml"
+    other.write_text(SMALL.replace("members: [anna@example.com, ", "members: ["))
+    result = run("policy", "diff", str(other))
+    assert (result.exit_code, result.stdout) == (1, "teams.inbound.members: without anna@example.com\n")
+    assert Store(boto3.client("dynamodb"), deployed.references["Table"]).pointer().number == 1
+    assert len(owners) == 2
+
+
+def test_the_policy_in_force_is_shown_as_a_file_that_means_the_same(
+    deployed: Stack, owners: list[str], small: str, tmp_path: Path
+) -> None:
+    assert run("policy", "show").exit_code == 1
+    assert run("policy", "apply", "--yes", small).exit_code == 0
+    shown = run("policy", "show").output
+    assert "anna@example.com" in shown
+    again = tmp_path / "again.yaml"
+    again.write_text(shown)
+    assert run("policy", "diff", str(again)).output == "Nothing would change.\n"
+    assert run("policy", "show", "1").output == shown
+    assert run("policy", "show", "7").stderr.startswith("there is no version 7 of the policy")
+    assert deployed
+    assert owners
+
+
+def test_an_earlier_version_comes_into_force_once_more(
+    deployed: Stack, owners: list[str], small: str, tmp_path: Path
+) -> None:
+    store = Store(boto3.client("dynamodb"), deployed.references["Table"])
+    assert run("policy", "apply", "--yes", small).exit_code == 0
+    assert run("policy", "rollback", "--yes").stderr.startswith("There is no version before the one in force")
+    paused = tmp_path / "paused.yaml"
+    paused.write_text(f"{SMALL}mode: pause\n")
+    assert run("policy", "apply", "--yes", str(paused)).exit_code == 0
+    result = run("policy", "rollback", "--yes")
+    assert result.stdout == (
+        "mode: is gone (was pause)\nVersion 3 is in force; every function sees it within 30 seconds.\n"
+    )
+    assert store.policy(3) == store.policy(1)
+    assert [version.message for version in store.versions(1)] == ["back to version 1"]
+    assert owners
+
+
 def test_reps_whom_hubspot_does_not_know_or_has_archived_are_named_and_nothing_is_applied(
     deployed: Stack, portal: Portal, small: str
 ) -> None:
     portal.deactivate_owner(portal.add_owner("bruno@example.com"))
-    result = run("policy", "apply", small)
+    result = run("policy", "apply", "--yes", small)
     assert result.exit_code == 1
     assert result.stderr == (
         f"{small}: line 2, reps.anna@example.com: is not known to HubSpot as an owner\n"
@@ -156,7 +224,7 @@ def test_a_rep_whom_one_answer_of_hubspots_lacks_is_looked_up_once_more(
     anna, bruno = (portal.add_owner(f"{name}@example.com") for name in ("anna", "bruno"))
     lacking = {"results": [{"id": bruno, "email": "bruno@example.com", "archived": False}]}
     portal.faults.append(Fault(200, json.dumps(lacking).encode(), {"content-type": "application/json"}))
-    assert run("policy", "apply", small).exit_code == 0
+    assert run("policy", "apply", "--yes", small).exit_code == 0
     store = Store(boto3.client("dynamodb"), deployed.references["Table"])
     assert store.policy(1).reps.keys() == {anna, bruno}
     assert portal.calls[OWNERS] == 4
@@ -186,9 +254,9 @@ def with_rules(path: Path, rules: str) -> str:
 def test_properties_and_options_that_hubspot_does_not_have_are_named_and_nothing_is_applied(
     deployed: Stack, portal: Portal, tmp_path: Path
 ) -> None:
-    assert run("policy", "apply", with_rules(tmp_path, RULES)).exit_code == 0
+    assert run("policy", "apply", "--yes", with_rules(tmp_path, RULES)).exit_code == 0
     path = with_rules(tmp_path, RULES.replace("country", "contry").replace("NEW", "Bad timing"))
-    result = run("policy", "apply", path)
+    result = run("policy", "apply", "--yes", path)
     assert result.exit_code == 1
     assert result.stderr == (
         f"{path}: not applied; HubSpot lists no sensitive properties: if it is only for these, apply with --no-lookup\n"
@@ -199,7 +267,7 @@ def test_properties_and_options_that_hubspot_does_not_have_are_named_and_nothing
     )
     assert Store(boto3.client("dynamodb"), deployed.references["Table"]).pointer().number == 1
     assert portal.calls[PROPERTIES] == 2
-    assert run("policy", "apply", path, "--no-lookup").exit_code == 0
+    assert run("policy", "apply", "--yes", path, "--no-lookup").exit_code == 0
     assert Store(boto3.client("dynamodb"), deployed.references["Table"]).pointer().number == 2
     assert portal.calls[PROPERTIES] == 2
 
@@ -211,7 +279,7 @@ def test_a_policy_is_applied_with_a_warning_where_properties_cannot_be_looked_up
     path = with_rules(tmp_path, RULES.replace("country", "contry"))
     refusal = {"category": "MISSING_SCOPES", "context": {"missingScopes": ["crm.schemas.contacts.read"]}}
     portal.faults.append(Fault(403, json.dumps(refusal).encode(), {"content-type": "application/json"}))
-    result = run("policy", "apply", path)
+    result = run("policy", "apply", "--yes", path)
     assert result.exit_code == 0
     assert result.stderr == (
         f"{path}: warning: properties and options are not looked up: HubSpot answers 403 MISSING_SCOPES "
@@ -222,7 +290,7 @@ def test_a_policy_is_applied_with_a_warning_where_properties_cannot_be_looked_up
 @pytest.mark.usefixtures("deployed", "owners")
 def test_a_policy_that_is_hardly_meant_is_applied_with_a_warning(tmp_path: Path) -> None:
     path = with_rules(tmp_path, RULES.replace("NEW]}", "NEW]}\n      - {property: country, equals: Spain}"))
-    result = run("policy", "apply", path)
+    result = run("policy", "apply", "--yes", path)
     assert result.exit_code == 0
     assert result.stderr == (f"{path}: warning: line 9, rules[0].when[2]: never holds together with rules[0].when[0]\n")
 
@@ -236,8 +304,8 @@ def test_the_history_tells_the_versions_with_who_applied_them_and_what_they_said
     paused = tmp_path / "paused.yaml"
     paused.write_text(f"{SMALL}mode: pause\n")
     with time_machine.travel(datetime(2026, 11, 23, 9, 30, tzinfo=UTC), tick=False):
-        assert run("policy", "apply", small).exit_code == 0
-        assert run("policy", "apply", str(paused), "--message", "no [leads] today").exit_code == 0
+        assert run("policy", "apply", "--yes", small).exit_code == 0
+        assert run("policy", "apply", "--yes", str(paused), "--message", "no [leads] today").exit_code == 0
     header, *rows = (re.split(" {2,}", line.strip()) for line in run("policy", "history").stdout.splitlines())
     assert header == ["version", "applied (UTC)", "mode", "by", "message"]
     caller = f"arn:aws:sts::{ACCOUNT}:user/moto"
@@ -265,7 +333,7 @@ def test_a_policy_is_applied_by_somebody_unknown_if_sts_does_not_answer(
         return SimpleNamespace(get_caller_identity=refuse) if name == "sts" else client(name, **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(boto3, "client", with_silent_sts)
-    result = run("policy", "apply", small)
+    result = run("policy", "apply", "--yes", small)
     assert result.exit_code == 0
     assert result.stderr == (
         f"{small}: warning: the history will not tell who applied this: "
@@ -278,13 +346,13 @@ def test_a_policy_is_applied_by_somebody_unknown_if_sts_does_not_answer(
 
 @pytest.mark.parametrize("message", ["", "  ", "two\nlines", "\x1b[31mred", "\u202eright", "x" * 201])
 def test_a_message_is_one_line_that_can_be_printed(small: str, message: str) -> None:
-    result = run("policy", "apply", small, "--message", message)
+    result = run("policy", "apply", "--yes", small, "--message", message)
     assert result.exit_code == 2
     assert "must be one line of at most 200" in " ".join(result.stderr.replace("│", " ").split())
 
 
 def test_a_stack_that_is_not_there_is_named_with_what_to_check(deployed: Stack, small: str) -> None:  # noqa: ARG001
-    result = run("policy", "apply", small, "--stack", "fairturm")
+    result = run("policy", "apply", "--yes", small, "--stack", "fairturm")
     assert result.exit_code == 1
     assert result.stderr == (
         "no stack 'fairturm' to be seen (ClientError): check --stack, the region and the credentials of this shell\n"
@@ -294,7 +362,7 @@ def test_a_stack_that_is_not_there_is_named_with_what_to_check(deployed: Stack, 
 def test_a_policy_with_problems_asks_nobody(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("teams: {}")
-    result = run("policy", "apply", str(bad))
+    result = run("policy", "apply", "--yes", str(bad))
     assert result.exit_code == 1
     assert f"{bad}: line 1" in result.stderr
 
@@ -672,7 +740,7 @@ def test_the_demo_ends_in_one_line_and_its_seed_repeats_it(tmp_path: Path, monke
 @pytest.fixture
 def missed(deployed: Stack, portal: Portal, owners: list[str], small: str) -> str:  # noqa: ARG001
     """A contact of ten minutes ago of which no webhook told; and one that was a rep's long before."""
-    run("policy", "apply", small)
+    run("policy", "apply", "--yes", small)
     at = int(time.time() * 1000)
     portal.create_contact({"email": "old@example.net", "hubspot_owner_id": owners[0]}, at=at - 3 * 86_400_000)
     return portal.create_contact({"email": "new@example.net"}, at=at - 600_000)
@@ -760,7 +828,7 @@ def test_a_stack_that_left_no_queues_is_told(stack: str, says: str) -> None:
 def test_recount_tells_of_each_rep_and_sends_what_differs_to_track(
     deployed: Stack, portal: Portal, owners: list[str], small: str
 ) -> None:
-    run("policy", "apply", small)
+    run("policy", "apply", "--yes", small)
     at = int(time.time() * 1000)
     old = portal.create_contact({"email": "old@example.net", "hubspot_owner_id": owners[1]}, at=at - 86_400_000)
     result = run("reps", "recount")
@@ -778,7 +846,7 @@ def test_recount_tells_of_each_rep_and_sends_what_differs_to_track(
 def test_recount_of_one_rep_as_json_in_a_dry_run(
     deployed: Stack, portal: Portal, owners: list[str], small: str
 ) -> None:
-    run("policy", "apply", small)
+    run("policy", "apply", "--yes", small)
     at = int(time.time() * 1000)
     old = portal.create_contact({"email": "old@example.net", "hubspot_owner_id": owners[1]}, at=at - 86_400_000)
     result = run("reps", "recount", "Bruno@example.com", "--dry-run", "--json")
@@ -795,7 +863,7 @@ def test_recount_of_one_rep_as_json_in_a_dry_run(
 
 @pytest.mark.usefixtures("deployed", "owners")
 def test_recount_names_the_reps_where_somebody_else_is_named(small: str) -> None:
-    run("policy", "apply", small)
+    run("policy", "apply", "--yes", small)
     result = run("reps", "recount", "carla@example.com")
     assert result.exit_code == 1
     assert "carla@example.com is no rep of the policy; those are: anna@example.com, bruno@example.com" in result.stderr
@@ -803,12 +871,14 @@ def test_recount_names_the_reps_where_somebody_else_is_named(small: str) -> None
 
 @pytest.mark.usefixtures("deployed", "owners")
 def test_a_policy_says_when_loads_are_to_be_counted_anew(small: str, tmp_path: Path) -> None:
-    assert run("policy", "apply", small).output.endswith("contacts from before are in no load yet.\n")
-    assert "recount" not in run("policy", "apply", small).output
+    assert run("policy", "apply", "--yes", small).output.endswith("contacts from before are in no load yet.\n")
+    assert "recount" not in run("policy", "apply", "--yes", small).output
     closing = tmp_path / "closing.yaml"
     closing.write_text(f"{SMALL}leads: {{closed: [{{property: hs_lead_status, reaches: [UNQUALIFIED]}}]}}\n")
-    assert "Run `fairturn reps recount`: leads.closed has changed." in run("policy", "apply", str(closing)).output
+    assert (
+        "Run `fairturn reps recount`: leads.closed has changed." in run("policy", "apply", "--yes", str(closing)).output
+    )
     fewer = tmp_path / "fewer.yaml"
     fewer.write_text(closing.read_text().replace(", bruno@example.com: ", "").replace(", bruno@example.com", ""))
-    assert "recount" not in run("policy", "apply", str(fewer)).output
-    assert "there are new reps" in run("policy", "apply", str(closing)).output
+    assert "recount" not in run("policy", "apply", "--yes", str(fewer)).output
+    assert "there are new reps" in run("policy", "apply", "--yes", str(closing)).output

@@ -1,4 +1,4 @@
-"""`fairturn policy`: check it, apply it, list what was applied."""
+"""`fairturn policy`: check it, apply it, go back; and what is and was in force."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.text import Text
 
-from fairturn.errors import HubSpotDenied, HubSpotUnavailable, OutOfTime, PolicyInvalid
+from fairturn.errors import HubSpotDenied, HubSpotUnavailable, OutOfTime, PolicyInvalid, PolicyMissing
 from fairturn_console.terminal import (
     HUBSPOT,
     POLICY,
@@ -27,8 +27,12 @@ from fairturn_console.terminal import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fairturn.edges.hubspot.client import HubSpot
+    from fairturn.edges.store import Store
     from fairturn.rules.policy import Policy
+    from fairturn.rules.roster import Owner
     from fairturn_console.policy.file import Checked
 
 MAX_MESSAGE: Final = 200
@@ -36,6 +40,8 @@ UNLISTED: Final = "not applied; HubSpot lists no sensitive properties: if it is 
 SCOPE: Final = "The app needs the scope crm.schemas.contacts.read for that."
 
 PolicyFile = Annotated[Path, typer.Argument(help="The policy file.", exists=True, dir_okay=False)]
+
+Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing: for scripts.")]
 
 commands = typer.Typer(no_args_is_help=True, help="The policy: who gets which leads.")
 
@@ -85,8 +91,9 @@ def apply(
         bool,
         typer.Option("--no-lookup", help="Look up no properties: for sensitive ones, which HubSpot does not list."),
     ] = False,
+    yes: Yes = False,
 ) -> None:
-    """Check a policy, look its reps, properties and options up in HubSpot, and put it into force."""
+    """Check a policy, look its reps, properties and options up in HubSpot, say what changes, and put it into force."""
     from fairturn_console.policy import applying
 
     checked = read(path)
@@ -97,15 +104,69 @@ def apply(
         try:
             if not no_lookup:
                 _look_up(path, checked.policy, crm)
+            _agreed(_changes(deployment.store(), checked.policy), yes=yes)
             by, at = _caller(path), int(time.time() * 1000)
             number = applying.apply(checked.policy, deployment.store(), crm, at, by=by, message=message)
         except PolicyInvalid as error:
             fail(*(f"{path}: {checked.located(problem)}" for problem in error.problems))
         why = applying.wants_recount(deployment.store(), number)
-    typer.echo(f"Version {number} is in force; every function sees it within 30 seconds.")
-    if why is not None:
-        option = "" if stack == STACK else f" --stack {stack}"
-        typer.echo(f"Run `fairturn reps recount{option}`: {why}.")
+    _in_force(number, why, stack)
+
+
+@commands.command()
+def diff(
+    path: PolicyFile = POLICY,
+    stack: StackName = STACK,
+) -> None:
+    """Say what would change if a policy file were applied. Exit code 1: something would."""
+    with reporting_failures():
+        found = _changes(deployed(stack).store(), read(path).policy)
+    typer.echo("\n".join(found) or "Nothing would change.")
+    if found:
+        raise typer.Exit(1)
+
+
+@commands.command()
+def show(
+    number: Annotated[int | None, typer.Argument(help="The version; without it, the one in force.", min=1)] = None,
+    stack: StackName = STACK,
+) -> None:
+    """Print a version of the policy as a policy file: without comments, short forms and groups."""
+    from fairturn_console.policy import writing
+
+    with reporting_failures():
+        store = deployed(stack).store()
+        pointer = store.pointer()
+        policy = store.policy(number or pointer.number)
+    typer.echo(writing.as_yaml(policy, _names(pointer.owners)), nl=False)
+
+
+@commands.command()
+def rollback(
+    number: Annotated[
+        int | None, typer.Argument(help="The version to go back to; without it, the one before.", min=1)
+    ] = None,
+    stack: StackName = STACK,
+    hubspot: HubSpotUrl = HUBSPOT,
+    *,
+    yes: Yes = False,
+) -> None:
+    """Put an earlier version of the policy into force once more, after saying what changes."""
+    from fairturn_console.policy import applying, changes
+
+    with reporting_failures():
+        deployment = deployed(stack)
+        store = deployment.store()
+        pointer = store.pointer()
+        if number is None and pointer.number < 2:
+            fail("There is no version before the one in force: `fairturn policy history` lists them.")
+        back = number or pointer.number - 1
+        names = _names(pointer.owners)
+        _agreed(changes.changes(store.policy(pointer.number), store.policy(back), names), yes=yes)
+        by, at = _caller(Path("rollback")), int(time.time() * 1000)
+        now = applying.roll_back(store, deployment.crm(hubspot), back, at, by=by)
+        why = applying.wants_recount(store, now)
+    _in_force(now, why, stack)
 
 
 @commands.command()
@@ -148,6 +209,39 @@ def _warn(path: Path, checked: Checked) -> int:
     for warning in warnings:
         typer.echo(f"{path}: warning: {warning}", err=True)
     return len(warnings)
+
+
+def _in_force(number: int, recount: str | None, stack: str) -> None:
+    typer.echo(f"Version {number} is in force; every function sees it within 30 seconds.")
+    if recount is not None:
+        option = "" if stack == STACK else f" --stack {stack}"
+        typer.echo(f"Run `fairturn reps recount{option}`: {recount}.")
+
+
+def _changes(store: Store, policy: Policy) -> list[str]:
+    """What changes from the policy in force to this one. Says so if the one in force can't be read."""
+    from fairturn_console.policy import changes
+
+    pointer = store.pointer()
+    try:
+        before = store.policy(pointer.number)
+    except PolicyMissing:
+        return ["No policy is in force yet."]
+    except PolicyInvalid:
+        return ["The policy in force is of another version of Fairturn, so what changes is not known."]
+    return changes.changes(before, policy, _names(pointer.owners))
+
+
+def _names(owners: Mapping[str, Owner]) -> dict[str, str]:
+    """Owner id → the e-mail address by which policy files call them."""
+    return {rep: owner.email.strip().lower() for rep, owner in owners.items() if owner.email}
+
+
+def _agreed(found: list[str], *, yes: bool) -> None:
+    """Say what changes, and ask; a no ends the command."""
+    typer.echo("\n".join(found) or "Nothing changes; leads held back from bulk sources go on.")
+    if not yes and not typer.confirm("Apply it?"):
+        fail("Nothing was applied.")
 
 
 def _look_up(path: Path, policy: Policy, crm: HubSpot) -> None:

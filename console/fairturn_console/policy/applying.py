@@ -42,6 +42,14 @@ def apply(
     return number + 1
 
 
+def roll_back(store: Store, crm: HubSpot, number: int, at: int, *, by: str | None = None) -> int:
+    """Put an earlier version into force once more, as a new one. Returns the new version's number.
+
+    Raises PolicyMissing if it has expired, PolicyInvalid if a rep of it has left HubSpot, and what `apply` raises.
+    """
+    return apply(store.policy(number), store, crm, at, by=by, message=f"back to version {number}")
+
+
 def wants_recount(store: Store, number: int) -> str | None:
     """Why loads are to be counted anew under this version of the policy, in words; None if they need not be.
 
