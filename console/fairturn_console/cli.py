@@ -7,7 +7,18 @@ from typing import Final
 
 import typer
 
-from fairturn_console.commands import audit, dead_letters, lead, next_up, person, policy, reconcile, reps, waiting
+from fairturn_console.commands import (
+    audit,
+    dead_letters,
+    doctor,
+    lead,
+    next_up,
+    person,
+    policy,
+    reconcile,
+    reps,
+    waiting,
+)
 
 MORE: Final = "fairturn.commands"
 """The entry points, each a Typer app, of commands that the console does not know."""
@@ -22,6 +33,7 @@ def fairturn() -> None:
 
 app.add_typer(policy.commands, name="policy")
 app.add_typer(reps.commands, name="reps")
+app.add_typer(doctor.commands)
 app.add_typer(lead.commands)
 app.add_typer(next_up.commands)
 app.add_typer(waiting.commands)

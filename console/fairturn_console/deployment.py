@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import boto3
@@ -23,6 +23,9 @@ from fairturn.steps.reconcile import Reconciliation
 from fairturn_console.dead_letters import DeadLetters
 from fairturn_console.person import People
 from fairturn_console.recount import Recount
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 QUEUES: Final = ("leads", "bulk", "changes", "leads-dead-letters", "changes-dead-letters")
 """The ends of the names of a stack's queues."""
@@ -61,20 +64,36 @@ class Deployment:
                 f"no stack {stack!r} to be seen ({type(error).__name__}): "
                 "check --stack, the region and the credentials of this shell"
             ) from error
-        self._stack = stack
+        self.stack = stack
         outputs = found.get("Outputs", [])
-        self._outputs: dict[str, str] = {output["OutputKey"]: output["OutputValue"] for output in outputs}
+        self.outputs: dict[str, str] = {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
     def store(self) -> Store:
         """Its table."""
         days = int(self._output("JournalDays"))
         return Store(boto3.client("dynamodb"), self._output("TableName"), journal_days=days)
 
+    @property
+    def region(self) -> str:
+        """The region that the shell is set to."""
+        return str(boto3.client("sqs").meta.region_name)
+
     def crm(self, hubspot_url: str) -> HubSpot:
         """HubSpot, with the stack's own token."""
-        secrets = SecretsProvider(boto3_client=boto3.client("secretsmanager"))
-        credentials = Credentials(secrets, self._output("WebhookSecretArn"), self._output("HubSpotTokenArn"))
-        return HubSpot(credentials.hubspot_token, hubspot_url)
+        return HubSpot(self._credentials().hubspot_token, hubspot_url)
+
+    def webhook_secret(self) -> str:
+        """The secret that HubSpot signs with, as far as the stack knows. Raises SecretsUnavailable."""
+        return self._credentials().webhook_secrets()[0]
+
+    def length(self, output: str) -> int:
+        """About how many messages the queue of this output has. Raises QueueUnavailable."""
+        return Queue(boto3.client("sqs"), self._output(output)).length()
+
+    def alarms(self) -> dict[str, Mapping[str, Any]]:
+        """The stack's alarms by name. Raises what boto3 raises."""
+        pages = boto3.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{self.stack}-")
+        return {alarm["AlarmName"]: alarm for page in pages for alarm in page["MetricAlarms"]}
 
     def reconciliation(self, hubspot_url: str) -> Reconciliation:
         """What looks in HubSpot for changes that no webhook reported, as sweep does."""
@@ -125,12 +144,16 @@ class Deployment:
             for of_leads, of_changes in ((leads, changes), (bulk, dead_changes), (dead_leads, changes))
         ]
 
+    def _credentials(self) -> Credentials:
+        secrets = SecretsProvider(boto3_client=boto3.client("secretsmanager"))
+        return Credentials(secrets, self._output("WebhookSecretArn"), self._output("HubSpotTokenArn"))
+
     def _output(self, name: str) -> str:
         try:
-            return self._outputs[name]
+            return self.outputs[name]
         except KeyError as error:
             raise StackUnknown(
-                f"stack {self._stack!r} has no output {name}: check --stack, and that it is deployed from this version"
+                f"stack {self.stack!r} has no output {name}: check --stack, and that it is deployed from this version"
             ) from error
 
 

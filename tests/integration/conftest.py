@@ -66,13 +66,26 @@ def portal() -> Iterator[Portal]:
 
 
 @pytest.fixture
-def deployed(aws: None, portal: Portal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:  # noqa: ARG001
+def other_outputs() -> dict[str, str]:
+    """Outputs of the stack that a test has otherwise."""
+    return {}
+
+
+@pytest.fixture
+def deployed(
+    aws: None,  # noqa: ARG001
+    portal: Portal,
+    other_outputs: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Stack]:
     """A stack as CloudFormation shows it to the shell, beside one that is something else."""
     stack = Stack(
         {"HubSpotPortalId": portal.id, "WebhookKey": events.KEY}, webhook_secret=events.SECRET, token=portal.token
     )
     outputs = {name: stack.resolve(each["Value"]) for name, each in stack.template.data["Outputs"].items()}
-    server = make_server("127.0.0.1", 0, cloudformation({"fairturn": outputs, "website": {}}), threaded=True)
+    server = make_server(
+        "127.0.0.1", 0, cloudformation({"fairturn": outputs | other_outputs, "website": {}}), threaded=True
+    )
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", f"http://127.0.0.1:{server.server_port}")
