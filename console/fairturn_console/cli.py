@@ -17,6 +17,7 @@ from fairturn_console.commands import (
     policy,
     reconcile,
     reps,
+    status,
     waiting,
 )
 
@@ -34,6 +35,7 @@ def fairturn() -> None:
 app.add_typer(policy.commands, name="policy")
 app.add_typer(reps.commands, name="reps")
 app.add_typer(doctor.commands)
+app.add_typer(status.commands)
 app.add_typer(lead.commands)
 app.add_typer(next_up.commands)
 app.add_typer(waiting.commands)

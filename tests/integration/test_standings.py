@@ -10,6 +10,7 @@ import boto3
 import pytest
 
 from fairturn.edges.store import Store
+from fairturn.rules.record import new
 from fairturn.rules.terms import Away
 from fairturn_console.policy import reading
 from fairturn_console.standings import names, next_ones, read, standings
@@ -212,3 +213,17 @@ def test_an_absence_needs_an_end_and_somebody_of_the_policy(applied: Store) -> N
 def test_reps_are_called_by_their_address_or_by_their_id_where_hubspot_says_none(world: World) -> None:
     now = terms(world)
     assert names(now) == {rep: f"rep{number}@example.com" for number, rep in enumerate(world.reps, start=1)}
+
+
+def test_how_things_stand_is_said_on_one_screen(applied: Store) -> None:
+    assert words("status") == [
+        "Policy version 1, mode live.",
+        "équipe: 2 of 2 on duty, 0 open leads, nobody further than 0.00 turns from their fair share.",
+        "Nothing waits.",
+        "Dead letters: 0.",
+        "`fairturn doctor` checks that everything works, `fairturn next` says who is next.",
+    ]
+    refused = new("8").refused("a rule of an administrator", 1)
+    applied.move([(new("8"), refused)])
+    assert "1 leads: refused: see the dead letters." in words("status")
+    assert json.loads(run("status", "--json").output)["waiting"] == {"refused: see the dead letters": 1}
