@@ -427,7 +427,7 @@ class History:
     def _compare(self, table: Table) -> None:
         note(json.dumps({key: [r.state, r.rep, r.round] for key, r in table.records.items()}))
         audit(table)
-        assert self.world.graveyard.messages == []
+        assert self.world.graveyard.letters == []
         contacts = self.world.portal.contacts
         present = {lead_key("contact", id_): each for id_, each in contacts.items() if not each.archived}
         for key, record in table.records.items():

@@ -248,7 +248,7 @@ def test_all_services_at_once_lead_each_record_to_where_hubspot_ends(
     after = read(dynamodb, table, city.store)
     audit(after)
     assert after.unfinished == set()
-    assert city.graveyard.messages == []
+    assert city.graveyard.letters == []
     rounds = [record.round for record in after.records.values()]
     assert max(rounds) > 1, "nothing came back: that was no race"
     for found in city.portal.contacts.values():
