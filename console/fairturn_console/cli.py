@@ -16,6 +16,7 @@ from fairturn_console.commands import (
     person,
     policy,
     reconcile,
+    report,
     reps,
     status,
     waiting,
@@ -38,6 +39,7 @@ app.add_typer(doctor.commands)
 app.add_typer(status.commands)
 app.add_typer(lead.commands)
 app.add_typer(next_up.commands)
+app.add_typer(report.commands)
 app.add_typer(waiting.commands)
 app.add_typer(dead_letters.commands, name="dead-letters")
 app.add_typer(reconcile.commands)
