@@ -1,4 +1,7 @@
-"""What the reps of each team got in some days, beside their fair share; from the journals and the leads' records."""
+"""What the reps of each team got in some days, beside their fair share.
+
+It is told by the journals of that time and the leads' records; nothing is kept for it.
+"""
 
 from __future__ import annotations
 
