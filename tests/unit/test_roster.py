@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fairturn.rules.policy import Moments, Rep
@@ -364,6 +364,9 @@ def clock(minutes: int) -> str:
     looked_at=st.integers(-6, 71),
     within=st.integers(1, 12),
 )
+# Most of the shift is in the hour that the clock skips.
+@example(zone="America/Santiago", day="2026-09-06", begins=1, lasts=3, back_at=None, looked_at=-1, within=2)
+@example(zone=PARIS, day="2026-03-29", begins=7, lasts=3, back_at=None, looked_at=5, within=3)
 def test_whoever_is_off_duty_comes_if_and_only_if_some_moment_within_finds_them_on_duty(
     zone: str, day: str, begins: int, lasts: int, back_at: int | None, looked_at: int, within: int
 ) -> None:

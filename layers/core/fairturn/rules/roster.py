@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from fairturn.rules.policy import Absence, Days, Moments
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from fairturn.rules.policy import Absence, Rep, Shift
+
+MINUTE: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def comes_on_duty(
     for absence in rep.absences:
         back = comes_back(absence)
         moments.append(back if back.tzinfo else back.replace(tzinfo=now.tzinfo))
-    return any(duty(rep, owner, moment, holidays).on_duty for moment in moments if at < moment <= until)
+    return any(duty(rep, owner, moment, holidays).on_duty for moment in map(_instant, moments) if at < moment <= until)
 
 
 def comes_back(absence: Absence) -> datetime:
@@ -114,6 +117,17 @@ def _days_at_work(shift: Shift, now: datetime) -> Iterator[date]:
             started = _has_come(midnight + timedelta(minutes=shift.start), now)
             if started and not _has_come(midnight + timedelta(minutes=shift.end), now):
                 yield day
+
+
+def _instant(moment: datetime) -> datetime:
+    """When the clock of a zone first shows this time or a later one, in UTC and to the minute; see _has_come."""
+    latest, earliest = (moment.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+    skipped = max(0, (latest - earliest) // MINUTE)  # only of a time that is skipped is the later reading earlier
+
+    def has_come(minutes: int) -> bool:
+        return _has_come(moment.replace(tzinfo=None), (earliest + minutes * MINUTE).astimezone(moment.tzinfo))
+
+    return latest - (skipped - bisect_left(range(skipped), x=True, key=has_come)) * MINUTE
 
 
 def _has_come(moment: date | datetime, now: datetime) -> bool:
