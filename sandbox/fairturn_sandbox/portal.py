@@ -68,6 +68,8 @@ class Portal:
         self.owners: dict[str, PortalOwner] = {}
         self.contacts: dict[str, Contact] = {}
         self.properties: dict[str, Property] = {}
+        self.property_groups: dict[str, str] = {"contactinformation": "Contact information"}
+        """The groups of properties: name → label."""
         self.calls: Counter[tuple[str, str]] = Counter()
         """How often each (method, path template) was called, failed calls included."""
         self.faults: deque[Fault] = deque()
@@ -122,11 +124,19 @@ class Portal:
         *,
         options: Iterable[str] | Mapping[str, str] = (),
         read_only: bool = False,
+        type: str = "",  # noqa: A002 - HubSpot's word
+        label: str = "",
+        group: str = "contactinformation",
     ) -> Property:
-        """Let contacts have this property. Options go by internal value → label; without labels, they are made up."""
+        """Let contacts have this property. Options go by internal value → label; without labels, they are made up.
+
+        Without a type, it is a choice if it has options, else any text. KeyError: there is no such group.
+        """
         labels = options if isinstance(options, Mapping) else {each: _label(each) for each in options}
         with self.lock:
-            self.properties[name] = Property(name, labels, read_only)
+            self.property_groups[group]
+            kind = type or ("enumeration" if labels or name == OWNER else "string")
+            self.properties[name] = Property(name, labels, read_only, kind, label or _label(name), group)
             return self.properties[name]
 
     def create_contact(
@@ -309,6 +319,8 @@ class Portal:
                 flaws.append(Flaw(name, "READ_ONLY_VALUE", f'"{name}" is a read only property'))
             elif value and defined.options and value not in defined.options:
                 flaws.append(Flaw(name, "INVALID_OPTION", f"{value} was not one of the allowed options"))
+            elif value and defined.type == "datetime" and not _is_time(value):
+                flaws.append(Flaw(name, "INVALID_DATE", f"{value} was not a valid date"))
             elif value and name == OWNER and value not in self.owners:
                 flaws.append(Flaw(name, "INVALID_OWNER_ID", f"{value} was not a valid owner ID"))
             elif name == OWNER and contact in self._unownable:  # the code is not documented
@@ -380,6 +392,13 @@ class Portal:
 
 def _label(name: str) -> str:
     return name.replace("_", " ").capitalize()
+
+
+def _is_time(value: str) -> bool:
+    try:
+        return value.isdecimal() or datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _now() -> int:

@@ -36,8 +36,14 @@ SCOPES: Final = {
     ("POST", "search"): "crm.objects.contacts.read",
     ("POST", "update"): "crm.objects.contacts.write",
     ("GET", "owners"): "crm.objects.owners.read",
+    ("GET", "contacts"): "crm.schemas.contacts.read",
+    ("GET", "groups"): "crm.schemas.contacts.read",
+    ("POST", "contacts"): "crm.schemas.contacts.write",
+    ("POST", "groups"): "crm.schemas.contacts.write",
 }
 """Method and last word of the path → the scope that the call needs."""
+FIELD_TYPES: Final = {"string": ("text", "textarea"), "enumeration": ("select", "radio"), "datetime": ("date",)}
+"""The types that properties may have here → how they may be shown, the usual way first."""
 ALWAYS_READ: Final = ("hs_object_id", "createdate", "lastmodifieddate")
 
 
@@ -78,6 +84,9 @@ class PortalApi:
             ("POST", "/crm/v3/objects/contacts/search", self._search),
             ("GET", "/crm/v3/owners", self._owners),
             ("GET", "/crm/v3/properties/contacts", self._properties),
+            ("POST", "/crm/v3/properties/contacts", self._create_property),
+            ("GET", "/crm/v3/properties/contacts/groups", self._groups),
+            ("POST", "/crm/v3/properties/contacts/groups", self._create_group),
         ):
             answer = self._answering(view)
             self.web.add_url_rule(path, f"{method} {path}", answer, methods=[method], strict_slashes=False)
@@ -201,6 +210,34 @@ class PortalApi:
     def _properties(self) -> Answer:
         return {"results": [_defined(each) for each in self._portal.properties.values()]}, 200
 
+    def _create_property(self) -> Answer:
+        body = _body()
+        name, group, options = body["name"], body["groupName"], body.get("options", [])
+        if name in self._portal.properties:
+            raise RefusedError(409, "CONFLICT", f"There is a property named {name} already.")
+        if group not in self._portal.property_groups:
+            raise RefusedError(400, "VALIDATION_ERROR", f"There is no group named {group}.")
+        if body["fieldType"] not in FIELD_TYPES[body["type"]]:
+            raise RefusedError(400, "VALIDATION_ERROR", "The field type does not fit the type.")
+        made = self._portal.define_property(
+            name,
+            options={option["value"]: option["label"] for option in options},
+            type=body["type"],
+            label=body["label"],
+            group=group,
+        )
+        return _defined(made), 201
+
+    def _groups(self) -> Answer:
+        return {"results": [_group(*each) for each in self._portal.property_groups.items()]}, 200
+
+    def _create_group(self) -> Answer:
+        name, label = _body()["name"], _body()["label"]
+        if name in self._portal.property_groups:
+            raise RefusedError(409, "CONFLICT", f"There is a group named {name} already.")
+        self._portal.property_groups[name] = label
+        return _group(name, label), 201
+
 
 class _QuietHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
@@ -258,23 +295,26 @@ def _invalid(flaws: list[Flaw]) -> RefusedError:
 
 def _defined(definition: Property) -> Json:
     is_owner = definition.name == "hubspot_owner_id"  # its options are the owners, and are not listed here
-    chosen = bool(definition.options) or is_owner
     options = [
         {"label": label, "value": value, "displayOrder": place, "hidden": False}
         for place, (value, label) in enumerate(definition.options.items())
     ]
     return {
         "name": definition.name,
-        "label": definition.name.replace("_", " ").capitalize(),
-        "groupName": "contactinformation",
-        "type": "enumeration" if chosen else "string",
-        "fieldType": "select" if chosen else "text",
+        "label": definition.label,
+        "groupName": definition.group,
+        "type": definition.type,
+        "fieldType": FIELD_TYPES[definition.type][0],
         "options": options,
         "externalOptions": is_owner,
         **({"referencedObjectType": "OWNER"} if is_owner else {}),
         "hasUniqueValue": False,
         "modificationMetadata": {"readOnlyValue": definition.read_only},
     }
+
+
+def _group(name: str, label: str) -> Json:
+    return {"name": name, "label": label, "displayOrder": -1, "archived": False}
 
 
 def _ordered(value: str) -> tuple[int, float, str]:

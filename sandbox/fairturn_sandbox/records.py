@@ -33,12 +33,15 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """A property that contacts may have; without options, any text."""
+    """A property that contacts may have."""
 
     name: str
     options: Mapping[str, str] = field(default_factory=dict)
     """Internal value → label."""
     read_only: bool = False
+    type: str = "string"
+    label: str = ""
+    group: str = "contactinformation"
 
 
 @dataclass(frozen=True, slots=True)

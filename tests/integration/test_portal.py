@@ -301,6 +301,20 @@ def test_properties_are_listed_with_the_values_and_labels_of_their_options(porta
     assert update(portal, portal.create_contact({}), size="Big ones")[0] == 400
 
 
+def test_properties_are_made_once_each_and_in_a_group_that_is_there(portal: Portal) -> None:
+    own = {"name": "own", "label": "Own ones"}
+    when = {"name": "when", "label": "When", "groupName": "own", "type": "datetime", "fieldType": "date"}
+    assert call(portal, "POST", "/properties/contacts", when)[0] == 400
+    assert [call(portal, "POST", "/properties/contacts/groups", own)[0] for _ in range(2)] == [201, 409]
+    assert own.items() <= call(portal, "GET", "/properties/contacts/groups")[1]["results"][-1].items()
+    assert call(portal, "POST", "/properties/contacts", {**when, "fieldType": "text"})[0] == 400
+    assert [call(portal, "POST", "/properties/contacts", when)[0] for _ in range(2)] == [201, 409]
+    assert when.items() <= call(portal, "GET", "/properties/contacts")[1]["results"][-1].items()
+    contact = portal.create_contact({})
+    values = ("2026-11-23T09:30:00Z", "1795396873667", "", "yesterday", "2026-11-23T09:30")
+    assert [update(portal, contact, when=value)[0] for value in values] == [200, 200, 200, 400, 400]
+
+
 def test_a_portal_that_is_down_comes_back(portal: Portal, clock: time_machine.Traveller) -> None:
     portal.down((START + 60) * 1_000)
     answer = urllib3.request("GET", f"{portal.url}/crm/v3/owners", retries=False)

@@ -274,6 +274,18 @@ class PropertyDefinitions(Answer, frozen=True):
     results: Sequence[PropertyDefinition]
 
 
+class PropertyGroup(Answer, frozen=True):
+    """A group of properties."""
+
+    name: str
+
+
+class PropertyGroups(Answer, frozen=True):
+    """The groups of properties of one type of records."""
+
+    results: Sequence[PropertyGroup]
+
+
 A = TypeVar("A", bound=Answer)
 
 # Made before any thread asks: msgspec crashes where two threads are the first to read the same shape.

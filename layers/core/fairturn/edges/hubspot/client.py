@@ -37,7 +37,10 @@ from fairturn.edges.hubspot.answers import (
     BatchResponse,
     OwnerChange,
     OwnersPage,
+    PropertyDefinition,
     PropertyDefinitions,
+    PropertyGroup,
+    PropertyGroups,
     PublicOwner,
     Refusal,
     SearchResponse,
@@ -94,6 +97,7 @@ LONGEST_RETRY_AFTER: Final = 86_400.0
 
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
+CONFLICT: Final = 409
 LOCKED: Final = 423
 TOO_MANY: Final = 429
 SERVER_ERROR: Final = 500
@@ -355,15 +359,61 @@ class HubSpot:
         A property that may have any value, or one from elsewhere such as an owner, has None. Takes one request.
         Raises HubSpotUnavailable, also if the token lacks the scope for it, and OutOfTime if too little is left to ask.
         """
-        from hubspot.crm.properties import CoreApi  # here, because no function ever asks
+        return {each.name: each.choices() for each in self._defined(type, deadline)}
 
-        api = CoreApi(self._objects.api_client)
-        answer = self._call(deadline, PropertyDefinitions, api.get_all, f"{type}s")
+    def property_types(
+        self,
+        type: str,  # noqa: A002 - as above
+        deadline: Deadline,
+    ) -> dict[str, str]:
+        """The properties that records of this type may have, and the type of each. Raises as `options` does."""
+        return {each.name: each.type or "unknown" for each in self._defined(type, deadline)}
+
+    def property_groups(
+        self,
+        type: str,  # noqa: A002 - as above
+        deadline: Deadline,
+    ) -> set[str]:
+        """The groups of properties of this type of records. Raises as `options` does."""
+        answer = self._call(deadline, PropertyGroups, self._properties("GroupsApi").get_all, f"{type}s")
+        if isinstance(answer, _Failure):
+            raise answer.unavailable()
+        return {each.name for each in answer.results}
+
+    def create_property_group(
+        self,
+        type: str,  # noqa: A002 - as above
+        group: Mapping[str, object],
+        deadline: Deadline,
+    ) -> None:
+        """Make a group of properties; one that is there already stays as it is. Raises as `options` does."""
+        _made(self._call(deadline, PropertyGroup, self._properties("GroupsApi").create, f"{type}s", group))
+
+    def create_property(
+        self,
+        type: str,  # noqa: A002 - as above
+        definition: Mapping[str, object],
+        deadline: Deadline,
+    ) -> None:
+        """Make a property; one that is there already stays as it is. Raises as `options` does."""
+        _made(self._call(deadline, PropertyDefinition, self._properties("CoreApi").create, f"{type}s", definition))
+
+    def _defined(
+        self,
+        type: str,  # noqa: A002 - as above
+        deadline: Deadline,
+    ) -> Sequence[PropertyDefinition]:
+        answer = self._call(deadline, PropertyDefinitions, self._properties("CoreApi").get_all, f"{type}s")
         if isinstance(answer, _Failure):
             raise answer.unavailable()
         if not answer.results:  # no portal is without any
             raise HubSpotUnavailable("HubSpot lists no properties")
-        return {each.name: each.choices() for each in answer.results}
+        return answer.results
+
+    def _properties(self, api: str) -> Any:
+        from hubspot.crm import properties  # here, because no function ever asks
+
+        return getattr(properties, api)(self._objects.api_client)
 
     def _listed(self, deadline: Deadline, *, archived: bool) -> Iterator[PublicOwner]:
         asked: dict[str, Any] = {"limit": OWNERS_PER_PAGE, "archived": archived}
@@ -528,6 +578,12 @@ def _errors(writes: Sequence[OwnerWrite], batch: BatchResponse | _Failure) -> di
     nameless = next((error for error in batch.errors if not error.ids()), UNACCOUNTED)
     written = {lead for record in batch.results for lead in (record.id, record.object_write_trace_id)}
     return {write.id: named.get(write.id, nameless) for write in writes if write.id not in written}
+
+
+def _made(answer: Answer | _Failure) -> None:
+    """Raises HubSpotUnavailable unless it is there now."""
+    if isinstance(answer, _Failure) and answer.status != CONFLICT:
+        raise answer.unavailable()
 
 
 def _not_read(error: StandardError) -> HubSpotUnavailable:
