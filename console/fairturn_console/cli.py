@@ -11,6 +11,7 @@ from fairturn_console.commands import (
     audit,
     dead_letters,
     doctor,
+    hubspot,
     lead,
     next_up,
     person,
@@ -33,6 +34,7 @@ def fairturn() -> None:
     """Gives every new HubSpot lead to the right sales rep, fairly, and can prove it."""
 
 
+app.add_typer(hubspot.commands, name="hubspot")
 app.add_typer(policy.commands, name="policy")
 app.add_typer(reps.commands, name="reps")
 app.add_typer(doctor.commands)

@@ -68,6 +68,14 @@ class Deployment:
         outputs = found.get("Outputs", [])
         self.outputs: dict[str, str] = {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
+    def portal(self) -> int:
+        """The HubSpot account whose events it takes."""
+        return int(self._output("HubSpotPortalId"))
+
+    def webhook_url(self) -> str:
+        """Where HubSpot sends its webhooks. Its last part is hard to guess, and so belongs in no log."""
+        return self._output("WebhookUrl")
+
     def store(self) -> Store:
         """Its table."""
         days = int(self._output("JournalDays"))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fairturn_console.deployment import Deployment
 
 POLICY: Final = Path("policy.yaml")
+APP: Final = Path("hubspot")
+"""The folder of the HubSpot app's files."""
 STACK: Final = "fairturn"
 HUBSPOT: Final = "https://api.hubapi.com"
 WIDTH: Final = 110

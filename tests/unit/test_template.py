@@ -715,6 +715,7 @@ def test_an_index_shows_only_what_is_asked_of_it() -> None:
 def test_the_outputs_name_what_an_operator_needs() -> None:
     outputs = {name: resolve(each["Value"]) for name, each in TEMPLATE.data["Outputs"].items()}
     assert outputs == {
+        "HubSpotPortalId": "123456",
         "WebhookUrl": f"https://ref:Api.execute-api.eu-central-1.amazonaws.com/hubspot/{'k' * 32}",
         "TableName": "ref:Table",
         "JournalDays": 400,

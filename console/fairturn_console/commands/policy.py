@@ -13,6 +13,7 @@ from rich.text import Text
 
 from fairturn.errors import HubSpotDenied, HubSpotUnavailable, OutOfTime, PolicyInvalid, PolicyMissing
 from fairturn_console.terminal import (
+    APP,
     HUBSPOT,
     POLICY,
     STACK,
@@ -98,6 +99,7 @@ def apply(
 
     checked = read(path)
     _warn(path, checked)
+    _warn_of_events(checked.policy, stack)
     with reporting_failures():
         deployment = deployed(stack)
         crm = deployment.crm(hubspot)
@@ -162,6 +164,7 @@ def rollback(
             fail("There is no version before the one in force: `fairturn policy history` lists them.")
         back = number or pointer.number - 1
         names = _names(pointer.owners)
+        _warn_of_events(store.policy(back), stack)
         _agreed(changes.changes(store.policy(pointer.number), store.policy(back), names), yes=yes)
         by, at = _caller(Path("rollback")), int(time.time() * 1000)
         now = applying.roll_back(store, deployment.crm(hubspot), back, at, by=by)
@@ -211,11 +214,29 @@ def _warn(path: Path, checked: Checked) -> int:
     return len(warnings)
 
 
+def _warn_of_events(policy: Policy, stack: str) -> None:
+    """Warn if the app does not subscribe to all events that a policy needs, as far as its files here tell."""
+    from fairturn_console.hubspot import app
+
+    mend = f"run `fairturn hubspot app{_option(stack)}`, then `hs project upload --profile {stack}` in {APP}/"
+    try:
+        lacking = app.lacking(APP, policy)
+    except app.AppUnreadable as error:
+        typer.echo(f"warning: whether the app subscribes to what the policy needs is not known: {error}", err=True)
+        return
+    if lacking:
+        what = ", ".join(map(str, lacking))
+        typer.echo(f"warning: the app does not subscribe to {what}: {mend}", err=True)
+
+
+def _option(stack: str) -> str:
+    return "" if stack == STACK else f" --stack {stack}"
+
+
 def _in_force(number: int, recount: str | None, stack: str) -> None:
     typer.echo(f"Version {number} is in force; every function sees it within 30 seconds.")
     if recount is not None:
-        option = "" if stack == STACK else f" --stack {stack}"
-        typer.echo(f"Run `fairturn reps recount{option}`: {recount}.")
+        typer.echo(f"Run `fairturn reps recount{_option(stack)}`: {recount}.")
 
 
 def _changes(store: Store, policy: Policy) -> list[str]:
