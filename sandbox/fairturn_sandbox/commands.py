@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from fairturn_console.commands.policy import read
+from fairturn_console.commands.policy import PolicyFile, read
 from fairturn_console.terminal import POLICY, console, fail, reporting_failures
 from fairturn_sandbox import events
 
@@ -23,6 +23,7 @@ LOG: Final = Path(".sandbox/demo.log")
 VARIABLES: Final = Path(".sandbox/env.json")
 FEWEST_LEADS: Final = 20
 MOST_LEADS: Final = 2_000
+LEADS: Final = 300
 OURS: Final = "fairturn"
 """With what the names of our own packages begin."""
 
@@ -44,17 +45,23 @@ def _extra() -> Iterator[None]:
 
 @commands.command()
 def demo(
+    path: PolicyFile = POLICY,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="The same as the argument.", exists=True, dir_okay=False)
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Repeats the run that printed this seed.")] = None,
-    leads: Annotated[int, typer.Option(help="How many come in a day.", min=FEWEST_LEADS, max=MOST_LEADS)] = 300,
-    policy: PolicyOption = POLICY,
+    leads: Annotated[int, typer.Option(help="How many come in a day.", min=FEWEST_LEADS, max=MOST_LEADS)] = LEADS,
+    *,
+    checks: Annotated[bool, typer.Option("--checks", help="List what was checked, not only what is broken.")] = False,
 ) -> None:
-    """Run a day of leads on this machine: the real handlers, a HubSpot simulator, no account."""
+    """Run a day of leads on this machine under a policy: the real handlers, a HubSpot simulator, no account."""
     with _extra():
         from fairturn_sandbox.demo import run
 
     chosen = secrets.randbelow(10_000) if seed is None else seed
     LOG.parent.mkdir(exist_ok=True)
-    if not run(chosen, leads, read(policy).policy, LOG, console()):
+    file = policy or path
+    if not run(chosen, leads, file, read(file).policy, LOG, console(), lists_checks=checks):
         raise typer.Exit(1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,46 +12,73 @@ import boto3
 from fairturn.edges.in_force import InForce
 from fairturn.edges.store import Store
 from fairturn.settings import settings
+from fairturn_console.terminal import POLICY
+from fairturn_sandbox.books import Books
+from fairturn_sandbox.cast import begins
+from fairturn_sandbox.checks import checks
+from fairturn_sandbox.commands import LEADS
 from fairturn_sandbox.events import KEY, SECRET, URL
 from fairturn_sandbox.faults import AS_HUBSPOT_DOES
 from fairturn_sandbox.portal import Portal
 from fairturn_sandbox.portal_api import served
 from fairturn_sandbox.report import Report
 from fairturn_sandbox.sandbox import Sandbox
-from fairturn_sandbox.story import START, Story
+from fairturn_sandbox.story import Story
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
     from fairturn.rules.policy import Policy
+    from fairturn_sandbox.checks import Check
 
 
-def run(seed: int, leads: int, policy: Policy, log: Path, console: Console) -> bool:
+def run(seed: int, leads: int, path: Path, policy: Policy, log: Path, console: Console, *, lists_checks: bool) -> bool:
     """Run the day of this seed with so many leads and show it. Returns whether everything held.
 
-    The functions' logs go to `log`.
+    `policy` was read from `path`. The functions' logs go to `log`.
     """
     console.print(f"Seed {seed}. The functions log to {log}.")
-    with day(seed, leads, policy, log, console.print) as (report, _):
+    with day(seed, leads, policy, log, lambda line: console.print(line, soft_wrap=True, markup=False)) as (books, _):
+        report, checked = Report(books), checks(books)
+        console.print()
         report.print(console)
-        checks = report.checks()
-    console.print()
-    for check in checks:
-        console.print(f"{'held' if check.held else 'BROKEN':>6}  {check.what}")
-    console.print()
-    console.print("What to try next: change policy.yaml and run it again (fairturn policy check tells what is wrong);")
-    console.print(f"make demo SEED={seed} LEADS={leads} repeats this day; {log} has every decision.")
-    console.print(report.last_line())
-    return all(check.held for check in checks)
+    _print_checks(checked, console, lists_all=lists_checks)
+    console.print(f"Once more: {again(seed, leads, path)}. Every decision is in {log}.")
+    console.print(
+        f"With your own leads and reps: edit {path}, or write a policy of your own and run make demo POLICY=its-file.",
+        soft_wrap=True,
+    )
+    console.print(report.last_line(), soft_wrap=True)
+    return not any(check.held is False for check in checked)
+
+
+def again(seed: int, leads: int, path: Path) -> str:
+    """What to type for the same day once more."""
+    more = [] if leads == LEADS else [f"LEADS={leads}"]
+    more += [] if path == POLICY else [f"POLICY={shlex.quote(str(path))}"]
+    return " ".join(["make demo", f"SEED={seed}", *more])
+
+
+def _print_checks(checked: Sequence[Check], console: Console, *, lists_all: bool) -> None:
+    for check in checked:
+        if lists_all or check.held is False:
+            console.print(f"{check.verdict:>16}  {check.what}", soft_wrap=True, highlight=False)
+    held = sum(check.held is True for check in checked)
+    broken = sum(check.held is False for check in checked)
+    empty = len(checked) - held - broken
+    said = [f"{held} checks held"]
+    said += [f"{broken} BROKEN"] if broken else []
+    said += [f"{empty} had nothing to check"] if empty else []
+    console.print(f"{', '.join(said)}{'' if lists_all else ' (--checks lists them)'}.", highlight=False)
 
 
 @contextmanager
 def day(
     seed: int, leads: int, policy: Policy, log: Path, say: Callable[[str], None]
-) -> Iterator[tuple[Report, Sandbox]]:
+) -> Iterator[tuple[Books, Sandbox]]:
     """Let the day of this seed happen. Gives its books, and the sandbox at its end."""
     # Both jitter and the portal's chance follow the seed.
     random.seed(seed)
@@ -61,8 +89,9 @@ def day(
     with (
         log.open("w", encoding="utf-8") as logs,
         served(portal),
-        Sandbox(portal, start=START, log=logs, parameters=parameters) as sandbox,
+        Sandbox(portal, start=begins(policy), log=logs, parameters=parameters) as sandbox,
     ):
-        story = Story(portal, sandbox, policy, chance, say, leads).tell()
+        told = Story(portal, sandbox, policy, chance, say, leads).tell()
+        logs.flush()
         store = Store(boto3.client("dynamodb"), settings().table)
-        yield Report(story, store, InForce(store).current(), portal, sandbox), sandbox
+        yield Books(told, store, InForce(store).current(), portal, sandbox, log), sandbox

@@ -106,10 +106,10 @@ class Portal:
 
     # The story ---------------------------------------------------------------------------------------------
 
-    def add_owner(self, email: str, first: str = "", last: str = "") -> str:
-        """Add an owner. Gives the owner's id."""
+    def add_owner(self, email: str, first: str = "", last: str = "", id: str | None = None) -> str:  # noqa: A002
+        """Add an owner. Gives the owner's id, the given one or the next."""
         with self.lock:
-            owner = self._next_id()[-9:].lstrip("0")
+            owner = id or self._next_id()[-9:].lstrip("0")
             self.owners[owner] = PortalOwner(owner, email, first, last, self.random.randrange(10**7, 10**8))
             return owner
 

@@ -1,324 +1,289 @@
-"""What the demo shows of its day, and whether everything held that has to hold."""
+"""What the demo shows of its day, for whoever is responsible for the sales team."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from statistics import quantiles
 from typing import TYPE_CHECKING, Final
 
-from rich.table import Table
-
-from fairturn.rules.events import lead_key
-from fairturn.rules.explain import story, why
-from fairturn.rules.ledger import BAND, TURN, Claim, Ledger, give_back
-from fairturn.rules.policy import OWNER
+from fairturn.rules.explain import reason, why
+from fairturn.rules.ledger import BAND, Claim, Offer, align, allot
+from fairturn.rules.policy import FIXED, OTHERWISE, Mode
 from fairturn.rules.record import State
-from fairturn.rules.routing import is_closed
+from fairturn.rules.verdict import ON_DUTY
+from fairturn.rules.wording import asked_in_words, describe
 from fairturn.steps.claim import members_of
-from fairturn_sandbox.story import START
+from fairturn_console.terminal import table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import datetime
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import Console
+    from rich.table import Table
 
-    from fairturn.edges.store import Snapshot, Store
-    from fairturn.rules.ledger import Booking, GivingBack
+    from fairturn.rules.ledger import Member
     from fairturn.rules.record import Record
-    from fairturn.rules.terms import Terms
-    from fairturn_sandbox.portal import Portal
-    from fairturn_sandbox.sandbox import Sandbox
-    from fairturn_sandbox.story import Day
+    from fairturn_sandbox.books import Books
 
-AT_ONCE: Final = 90
-"""Records read in one request."""
 LOOK_EVERY: Final = timedelta(minutes=5)
 """How often the alarms of the day are looked at."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """Something that has to hold, and whether it did."""
-
-    what: str
-    held: bool
+MOST_REPS: Final = 12
+"""Of a team that are shown."""
+MOST_NAMED: Final = 12
+"""Rules, reasons or letters that are named in a line."""
 
 
 class Report:
-    """The day's books, read from the table and from HubSpot, and compared."""
+    """The day in about fifteen lines and a table."""
 
-    def __init__(self, day: Day, store: Store, terms: Terms, portal: Portal, sandbox: Sandbox) -> None:
-        self._day = day
-        self._store = store
-        self._terms = terms
-        self._portal = portal
-        self._sandbox = sandbox
-        self._names = {owner.id: owner.email.partition("@")[0] for owner in portal.owners.values()}
-        self._records = self._read_records()
-        self._snapshot: Snapshot = store.read(terms.policy.rotas, [])
-        self._journals = {rota: self._read_journals(rota) for rota in terms.policy.rotas}
-        self._replays = {rota: self._replay(rota) for rota in self._journals}
-        self._dead = sandbox.dead_letters()
-        ends = Counter(self._end(self._records.get(lead_key("contact", lead))) for lead in day.leads)
-        self.assigned, self.waiting, self.dead, self.dropped = (
-            ends[end] for end in ("assigned", "waiting", "dead-lettered", "dropped")
-        )
-        self.gap = max((ledger.gap() for ledger in self._snapshot.ledgers.values()), default=0.0)
-
-    def checks(self) -> list[Check]:
-        """Everything that has to hold at the end of a day."""
-        held = [record for record in self._records.values() if record.holder is not None]
-        loads = {rep: load for rep, load in self._snapshot.loads.items() if load}
-        rows = [row for ledger in self._snapshot.ledgers.values() for row in ledger.balances.values()]
-        day, webhooks = self._day, self._portal.webhooks
-        resent = webhooks.redelivered + self._sandbox.redelivered
-        return [
-            Check(
-                "each lead that is somebody's has one owner, the same in the table and in HubSpot",
-                all(self._owner(record.id) == record.holder for record in held),
-            ),
-            Check("each rep's load equals their open contacts in HubSpot", loads == self._open_contacts()),
-            Check(
-                f"leads closed ({day.closed}), taken over ({len(day.taken)}) and merged ({len(day.merged)}) "
-                "moved each load once",
-                loads == Counter(record.holder for record in held),
-            ),
-            Check(
-                f"owners whom somebody chose while ours was being written ({len(day.restored)}) were restored",
-                all(self._owner(lead) == chosen for lead, chosen in day.restored.items()),
-            ),
-            Check(
-                f"contacts that were erased ({len(day.erased)}) left no value behind",
-                all(self._records[lead_key("contact", lead)].shown == {} for lead in day.erased),
-            ),
-            Check(
-                f"leads that waited for a rep to come on duty ({len(day.waited)}) were given to one",
-                all(self._is_assigned(self._records.get(lead_key("contact", lead))) for lead in day.waited),
-            ),
-            Check(
-                f"dead letters that were redriven ({len(day.redriven)}) ended with an owner",
-                all(self._is_assigned(self._records.get(lead_key("contact", lead))) for lead in day.redriven),
-            ),
-            Check(
-                "no function failed or ran out of time",
-                not any(function.failed for function in self._sandbox.functions.values()),
-            ),
-            Check("every lane of every ledger sums to 0", all(sum(row.values()) == 0 for row in rows)),
-            Check(
-                "every decision can be recomputed from its journal, from the first to the last",
-                all(holds for *_, holds in self._replays.values()),
-            ),
-            Check(
-                f"{webhooks.duplicated} duplicates and {resent} redeliveries came and changed nothing",
-                webhooks.duplicated > 0 and resent > 0,
-            ),
-            Check(
-                "every lead is assigned, waiting, dead-lettered or dropped; none is lost or counted twice",
-                self.assigned + self.waiting + self.dead + self.dropped == len(self._day.leads)
-                and len(set(self._day.leads)) == len(self._day.leads)
-                and self._dead_leads() == {r.id for r in self._records.values() if r.state is State.REFUSED}
-                and webhooks.lost == 0
-                and self._sandbox.poll() == 0,
-            ),
-        ]
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._terms = books.terms
+        self._policy = books.terms.policy
+        self._members = {
+            rota: members_of(rota, self._terms, books.snapshot.loads, books.sandbox.now) for rota in self._policy.rotas
+        }
+        self._names = _names({owner.id: owner.email for owner in books.portal.owners.values()})
 
     def print(self, console: Console) -> None:
-        """Show the day: a table per rota, the times, the dead letters, one lead's story."""
-        for rota in self._terms.policy.rotas:
-            console.print(self._table(rota))
-            self._print_worth(rota, console)
-        self._print_times(console)
-        self._print_spent(console)
-        self._print_dead_letters(console)
-        self._print_alarms(console)
-        self._print_a_story(console)
+        """Show everything but the last line."""
+        console.print(self._table())
+        for line in (
+            self._fairness(),
+            *self._worths(),
+            *self._waits(),
+            *self._drops(),
+            *self._rules(),
+            *self._next(),
+            *self._times(),
+            *self._dead_letters(),
+            *self._alarms(),
+            *self._one_lead(),
+        ):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def last_line(self) -> str:
         """The day in one line."""
+        books = self._books
         return (
-            f"{len(self._day.leads)} leads: {self.assigned} assigned, {self.waiting} waiting, "
-            f"{self.dead} dead-lettered, {self.dropped} dropped; largest gap {self.gap:.2f} turns"
+            f"{len(books.day.leads)} leads: {books.assigned} assigned, {books.waiting} waiting, "
+            f"{books.dead_lettered} dead-lettered, {books.dropped} dropped; largest gap {books.gap:.2f} turns"
         )
 
-    # What is shown
+    # Who got what
 
-    def _table(self, rota: str) -> Table:
-        ledger = self._snapshot.ledgers[rota]
-        got, credited = _tally(self._replays[rota][1])
-        waiting = sum(record.state is State.WAITING and record.rota == rota for record in self._records.values())
-        table = Table(title=f"Rota {rota}: {got.total()} leads, {waiting} waiting", title_justify="left")
-        for name in ("rep", "on duty, or why not", "weight", "leads", "fair share", "owed", "load/capacity"):
-            table.add_column(name, justify="left" if name in {"rep", "on duty, or why not"} else "right")
-        for rep, member in members_of(rota, self._terms, self._snapshot.loads, self._sandbox.now).items():
-            capacity = "-" if member.capacity is None else str(member.capacity)
-            stands = why(member.verdict) if not member.verdict.on_duty or member.has_room() else "full"
-            table.add_row(
-                self._names.get(rep, rep),
-                stands,
-                str(member.weight),
-                str(got[rep]),
-                f"{credited[rep] / TURN:.2f}",
-                f"{ledger.total(rep) / TURN:+.2f}",
-                f"{member.load}/{capacity}",
-            )
-        return table
+    def _table(self) -> Table:
+        made = table("team", "rep", "leads", "fair share", "open leads", "on duty at the end, or why not")
+        for column in made.columns[2:5]:
+            column.justify = "right"
+        for rota in self._policy.rotas:
+            got, shares = self._books.shares(rota)
+            if self._policy.mode is Mode.OBSERVE:  # nothing is booked: these are whom they would have gone to
+                got = Counter(each.rep for each in self._records(State.OBSERVED) if each.rota == rota and each.rep)
+            members = self._members[rota]
+            shown = [*islice(members, MOST_REPS)]
+            for rep in shown:
+                cells = (self._names[rep], str(got[rep]), f"{shares.get(rep, 0):.2f}", *_stands(members[rep]))
+                made.add_row(self._policy.team(rota) if rep == shown[0] else "", *cells)
+            if len(members) > len(shown):
+                more = [rep for rep in members if rep not in shown]
+                sums = (sum(got[rep] for rep in more), sum(shares.get(rep, 0) for rep in more))
+                made.add_row("", f"and {len(more)} more", f"{sums[0]}", f"{sums[1]:.2f}", "", "")
+        return made
 
-    def _print_worth(self, rota: str, console: Console) -> None:
+    def _fairness(self) -> str:
+        if self._policy.mode is Mode.OBSERVE:
+            return "Mode observe: nobody gets a lead; the table says to whom they would have gone, one by one."
+        if not any(replay.entries for replay in self._books.replays.values()):
+            return "Nobody got a lead, so there is nothing to share out fairly."
+        spent = sum(replay.spent for replay in self._books.replays.values())
+        but = f" Turns that stay spent, because too many leads of the rep were taken away: {spent}." if spent else ""
+        return f"Nobody is more than {self._books.gap:.2f} of a lead from their fair share.{but}"
+
+    def _worths(self) -> Iterator[str]:
         """How the leads of each band of worth were shared out, the most worth first."""
-        worth = self._terms.policy.leads.worth
+        worth = self._policy.leads.worth
+        parts = []
         for band in reversed(worth.names() if worth else ()):
-            got, credited = _tally(
-                (sign, booking) for sign, booking in self._replays[rota][1] if booking.lane.endswith(f"{BAND}{band}")
-            )
-            if not got:
-                continue
-            shares = [
-                f"{self._names.get(rep, rep)} {got[rep]} (fair share {credited[rep] / TURN:.1f})"
-                for rep in self._terms.policy.rotas[rota].members
-                if credited[rep]
-            ]
-            words = worth.in_words(band) if worth else ""
-            console.print(f"Of the {got.total()} leads {words}: {', '.join(shares)}.", soft_wrap=True)
+            each = [self._books.shares(rota, f"{BAND}{band}") for rota in self._policy.rotas]
+            if worth and any(got for got, _ in each):
+                most = max(abs(got[rep] - share) for got, shares in each for rep, share in shares.items())
+                parts.append(f"{sum(got.total() for got, _ in each)} {worth.in_words(band)}, {most:.2f} at most")
+        if parts:
+            yield f"  In one team, by worth: {'; '.join(parts)}."
 
-    def _print_spent(self, console: Console) -> None:
-        spent = sum(spent for _, _, spent, _ in self._replays.values())
-        if spent:
-            what = "Turns that stay spent, because too many leads of the rep were taken away lately"
-            console.print(f"{what}: {spent}.", soft_wrap=True)
+    # What became of the leads
 
-    def _print_times(self, console: Console) -> None:
-        handed = [record for record in self._records.values() if record.state is State.HANDED]
-        real = [
-            self._day.owned[record.id] - self._day.born[record.id] for record in handed if record.id in self._day.owned
+    def _waits(self) -> Iterator[str]:
+        late = Counter(self._place(record) for record in self._books.records.values() if record.id in self._waited())
+        if late:
+            yield f"Had to wait until somebody came on duty or had room: {_listed(late)}; all of them have an owner now."
+        waiting = Counter(f"{self._place(record)} ({record.reason})" for record in self._records(State.WAITING))
+        if waiting:
+            yield f"Still waiting: {_listed(waiting)}."
+
+    def _waited(self) -> set[str]:
+        return {lead for lead in self._books.day.waited if self._books.was_given(lead)}
+
+    def _place(self, record: Record) -> str:
+        if record.rota is None or record.lane is None:
+            return "no team yet"
+        return f"{self._policy.team(record.rota)}, {asked_in_words(record.lane.partition(BAND)[0], self._policy)}"
+
+    def _drops(self) -> Iterator[str]:
+        if why_dropped := self._books.why_dropped():
+            yield f"Nobody's leads: {_listed(why_dropped)}."
+
+    def _rules(self) -> Iterator[str]:
+        taken = self._books.rules()
+        names = [*(rule.name for rule in self._policy.rules), OTHERWISE]
+        said = {OTHERWISE: "all others"}
+        if any(taken.values()):
+            yield f"Rules: {_listed({said.get(name, name): taken[name] for name in names if taken[name]})}."
+        unmet = {kind.rule for kind in self._books.day.unmet}
+        never = [
+            f"{said.get(name, name)}{' (no lead could be made that it takes)' if name in unmet else ''}"
+            for name in names
+            if not taken[name]
         ]
-        waits = [((record.handed_at or 0) - record.occurred_at) / 1000 for record in handed]
-        console.print()
-        if len(real) > 1:
-            console.print(
-                f"From event to owner: p50 {_quantile(waits, 50):.1f} s, p95 {_quantile(waits, 95):.1f} s on the day's "
-                f"clock, HubSpot's outages included;"
+        if never:
+            yield f"Never matched: {', '.join(never[:MOST_NAMED])}{_and_more(never)}."
+
+    # What comes next
+
+    def _next(self) -> Iterator[str]:
+        following = []
+        for rota, members in self._members.items():
+            if rota.startswith(FIXED):
+                continue
+            lane = self._usual_lane(rota)
+            winner = self._winner(rota, lane, members)
+            if winner is not None:
+                following.append(
+                    f"{self._policy.team(rota)}, {asked_in_words(lane, self._policy)}: {self._names[winner]}"
+                )
+                continue
+            all_there = {
+                rep: member if member.verdict.has_left else replace(member, verdict=ON_DUTY)
+                for rep, member in members.items()
+            }
+            winner = self._winner(rota, lane, all_there)
+            would = f" ({self._names[winner]}, if all were)" if winner else ""
+            following.append(f"{self._policy.team(rota)}: nobody who can take it is on duty now{would}")
+        if following:
+            yield f"Who is next: {'; '.join(following[:MOST_NAMED])}{_and_more(following)}."
+
+    def _usual_lane(self, rota: str) -> str:
+        """That of the most leads, or any."""
+        lanes = Counter(entry.booking.lane for entry in self._books.replays[rota].entries)
+        return max(sorted(self._policy.lanes(rota)), key=lambda lane: lanes[lane])
+
+    def _winner(self, rota: str, lane: str, members: dict[str, Member]) -> str | None:
+        lanes = self._policy.lanes(rota)
+        ledger = align(self._books.snapshot.ledgers[rota], members, lanes)
+        (booking,) = allot(ledger, [Offer(lane)], members, lanes).bookings
+        return None if booking is None else booking.winner
+
+    # How it went
+
+    def _times(self) -> Iterator[str]:
+        handed = [*self._records(State.HANDED)]
+        smooth = [record for record in handed if not record.waited and not self._was_in_trouble(record)]
+        waits = [((record.handed_at or 0) - record.occurred_at) / 1000 for record in smooth]
+        if len(waits) < 2:
+            return
+        day = self._books.day
+        real = [day.owned[record.id] - day.born[record.id] for record in smooth if record.id in day.owned]
+        on_this = f"; work on this machine {_quantile(real, 50):.2f} s" if len(real) > 1 else ""
+        yield (
+            f"From event to owner: half of them within {_quantile(waits, 50):.1f} s, 95 of 100 within "
+            f"{_quantile(waits, 95):.1f} s{on_this}."
+        )
+        left_out = len(handed) - len(smooth)
+        if left_out:
+            yield f"  Left out are {left_out} that waited for somebody, or came while this story kept HubSpot from answering."
+
+    def _was_in_trouble(self, record: Record) -> bool:
+        """Whether it came, or waited, while the story had HubSpot in trouble."""
+        came, had = _moment(record.occurred_at), _moment(record.handed_at or 0)
+        return any(came <= until and had >= since for since, until in self._books.day.troubles)
+
+    def _dead_letters(self) -> Iterator[str]:
+        if reasons := Counter(why_dead for _, why_dead in self._books.dead):
+            yield f"Dead letters: {_listed(reasons)}."
+
+    def _alarms(self) -> Iterator[str]:
+        rang = self._rang()
+        if rang:
+            each = (
+                f"{name.removesuffix('Alarm')} {first:%H:%M} to {last:%H:%M}" for name, (first, last) in rang.items()
             )
-            console.print(
-                f"of that, work on this machine: p50 {_quantile(real, 50):.2f} s, p95 {_quantile(real, 95):.2f} s."
-            )
+            yield f"Alarms that rang, of {len(self._books.sandbox.alarms)}: {', '.join(each)}."
 
-    def _print_dead_letters(self, console: Console) -> None:
-        console.print()
-        console.print(f"Dead letters: {len(self._dead)}")
-        for body, reason in self._dead:
-            console.print(f"  contact {json.loads(body).get('id', '?')}: {reason}", soft_wrap=True)
-
-    def _print_alarms(self, console: Console) -> None:
-        """Which alarms rang during the day, and when."""
-        console.print()
-        rang = self._alarms()
-        console.print(f"Alarms that rang: {len(rang)} of {len(self._sandbox.alarms)}")
-        for name, (first, last) in rang.items():
-            console.print(f"  {name.removesuffix('Alarm')}, from {first:%H:%M} to {last:%H:%M}")
-
-    def _alarms(self) -> dict[str, tuple[datetime, datetime]]:
+    def _rang(self) -> dict[str, tuple[datetime, datetime]]:
         """Alarm → when it rang first and last. Those that are about news which does not come ring until the first of
         it is there, as after an installation: the first minutes are left out."""
-        end = self._sandbox.now
+        sandbox, start = self._books.sandbox, self._books.day.begins
         rang: dict[str, tuple[datetime, datetime]] = {}
-        moments = [START + number * LOOK_EVERY for number in range(4, (end - START) // LOOK_EVERY + 1)]
-        for name, alarm in self._sandbox.alarms.items():
-            ringing = [at for at in moments if alarm.rings(self._sandbox.metrics, at)]
+        moments = [start + number * LOOK_EVERY for number in range(4, (sandbox.now - start) // LOOK_EVERY + 1)]
+        for name, alarm in sandbox.alarms.items():
+            ringing = [at for at in moments if alarm.rings(sandbox.metrics, at)]
             if ringing:
                 rang[name] = ringing[0], ringing[-1]
         return rang
 
-    def _print_a_story(self, console: Console) -> None:
-        explained = [
-            record
-            for record in self._records.values()
-            if record.state is State.HANDED and record.policy == self._terms.number and record.lane != "any"
-        ]
+    def _one_lead(self) -> Iterator[str]:
+        """Why the latest lead that asked for something went where it went."""
+        explained = [record for record in self._records(State.HANDED) if record.policy == self._terms.number]
         if not explained:
             return
-        record = max(explained, key=lambda record: record.claimed_at or 0)
-        claim = self._store.journal(record.rota or "", record.claim or 0)
+        record = max(explained, key=lambda record: (not (record.lane or "").startswith("any"), record.claimed_at or 0))
+        claim = self._books.store.journal(record.rota or "", record.claim or 0)
         if isinstance(claim, Claim):
-            console.print()
-            console.print("Why one lead went where it went:")
-            for line in story(record, claim, self._terms.policy, self._names):
-                console.print(f"  {line}", soft_wrap=True, highlight=False)
+            booking = claim.bookings()[record.booking[0]]
+            rule = next((rule for rule in self._policy.rules if rule.name == record.rule), None)
+            by = f'rule "{rule.name}" took it ({_cut(describe(rule.when))})' if rule else "no rule took it"
+            yield f"Why lead {record.id} went to {self._names.get(booking.winner, booking.winner)}: {by}."
+            yield f"  {reason(record, booking, self._policy)}"
 
-    # The books
-
-    @staticmethod
-    def _is_assigned(record: Record | None) -> bool:
-        """Whether Fairturn gave the lead to somebody, whatever became of it after that."""
-        return record is not None and record.handed_at is not None
-
-    def _end(self, record: Record | None) -> str:
-        """Where a lead is at the end of the day."""
-        if self._is_assigned(record) or (record is not None and self._day.erased.get(record.id)):
-            return "assigned"
-        ends = {State.WAITING: "waiting", State.REFUSED: "dead-lettered"}
-        return "dropped" if record is None else ends.get(record.state, "dropped")
-
-    def _open_contacts(self) -> dict[str, int]:
-        """Owner → their contacts in HubSpot that are neither deleted nor closed."""
-        contacts = [each for each in self._portal.contacts.values() if not each.archived]
-        owners = [each.properties.get(OWNER) for each in contacts if not is_closed(each.properties, self._terms.policy)]
-        return dict(Counter(owner for owner in owners if owner))
-
-    def _read_records(self) -> dict[str, Record]:
-        """The records of the day's leads, and of those that carry one on after a merge."""
-        records: dict[str, Record] = {}
-        for start in range(0, len(self._day.leads), AT_ONCE):
-            leads = [("contact", lead) for lead in self._day.leads[start : start + AT_ONCE]]
-            records |= self._store.records(leads).known
-        survivors = {record.merged_into for record in records.values() if record.merged_into is not None}
-        return {**records, **self._store.records(("contact", survivor) for survivor in survivors).known}
-
-    def _read_journals(self, rota: str) -> list[Claim | GivingBack]:
-        last = self._snapshot.ledgers[rota].version
-        return [self._store.journal(rota, version) for version in range(1, last + 1)]
-
-    def _replay(self, rota: str) -> tuple[Ledger, list[tuple[int, Booking]], int, bool]:
-        """What an empty ledger becomes by the rota's journals; every booking, with 1 where it was made and -1 where it
-        was given back; how many turns stay spent; and whether each claim decides the same again and begins where the
-        one before it ended."""
-        ledger, spent, holds = Ledger(), 0, True
-        claims: dict[int, dict[str, Booking]] = {}
-        booked: list[tuple[int, Booking]] = []
-        for journal in self._journals[rota]:
-            if isinstance(journal, Claim):
-                claims[journal.version] = journal.bookings()
-                decided = journal.recompute()
-                winners = [booking.winner for booking in claims[journal.version].values()]
-                holds = holds and winners == [given.winner for given in journal.leads] and ledger == journal.before
-                booked += [(1, booking) for booking in claims[journal.version].values()]
-                ledger = decided.ledger
-            else:
-                returns = [(claims[each.claim][each.lead], each.is_regret) for each in journal.leads]
-                ledger, came_back = give_back(ledger, returns)
-                ledger = replace(ledger, version=journal.version)
-                booked += [(-1, booking) for (booking, _), back in zip(returns, came_back, strict=True) if back]
-                spent += came_back.count(False)
-        return ledger, booked, spent, holds and ledger == self._snapshot.ledgers[rota]
-
-    def _owner(self, contact: str) -> str | None:
-        return self._portal.contact(contact).properties.get(OWNER) or None
-
-    def _dead_leads(self) -> set[str]:
-        return {str(json.loads(body).get("id")) for body, _ in self._dead}
+    def _records(self, state: State) -> Iterable[Record]:
+        return (record for record in self._books.records.values() if record.state is state)
 
 
-def _tally(booked: Iterable[tuple[int, Booking]]) -> tuple[Counter[str], Counter[str]]:
-    """Each rep's leads, and the units of their fair share, over bookings made (1) and given back (-1)."""
-    got: Counter[str] = Counter()
-    credited: Counter[str] = Counter()
-    for sign, booking in booked:
-        got[booking.winner] += sign
-        credited.update({rep: sign * share for rep, share in booking.shares.items()})
-    return got, credited
+def _stands(member: Member) -> tuple[str, str]:
+    """How many open leads a rep has, and whether they could get more now."""
+    load = str(member.load) if member.capacity is None else f"{member.load} of {member.capacity}"
+    return load, why(member.verdict) if not member.verdict.on_duty or member.has_room() else "full"
+
+
+def _names(emails: dict[str, str]) -> dict[str, str]:
+    """Owner id → what comes before the @, the whole address where two begin alike, the id where there is none."""
+    short = Counter(email.partition("@")[0] for email in emails.values())
+    return {
+        owner: (email if short[email.partition("@")[0]] > 1 else email.partition("@")[0]) or owner
+        for owner, email in emails.items()
+    }
+
+
+def _listed(counted: dict[str, int]) -> str:
+    """`12 this, 3 that`, the most first."""
+    most = sorted(counted.items(), key=lambda item: -item[1])
+    return ", ".join(f"{number} {what}" for what, number in most[:MOST_NAMED]) + _and_more(most)
+
+
+def _and_more(items: Sequence[object]) -> str:
+    return f" and {len(items) - MOST_NAMED} more" if len(items) > MOST_NAMED else ""
+
+
+def _cut(text: str, most: int = 120) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _moment(at: int) -> datetime:
+    return datetime.fromtimestamp(at / 1000, UTC)
 
 
 def _quantile(values: Sequence[float], percent: int) -> float:

@@ -29,6 +29,7 @@ from fairturn.rules.ledger import BAND
 from fairturn.rules.policy import OTHERWISE, OWNER, Goal, Ignoring, RoutingRule
 from fairturn.rules.record import milliseconds
 from fairturn.rules.routing import Ignored, Lead, Route, route
+from fairturn.rules.wording import as_text
 from fairturn_sandbox.satisfying import ADDRESS, Demand, suggestions, together, ways, ways_out
 
 if TYPE_CHECKING:
@@ -313,6 +314,23 @@ class Visitors:
         listed = [*items]
         self._random.shuffle(listed)
         return listed
+
+
+def named_values(policy: Policy) -> dict[str, set[str]]:
+    """Property → the values that the policy wants it to be equal to."""
+    named: dict[str, set[str]] = {}
+    reached = [*policy.leads.closed, *([policy.leads.when] if isinstance(policy.leads.when, Reached) else [])]
+    for criterion in reached:
+        named.setdefault(criterion.property, set()).update(map(as_text, criterion.reaches))
+    for leaf in _asked(policy):
+        match leaf:
+            case Equals():
+                named.setdefault(leaf.property, set()).add(as_text(leaf.value))
+            case In():
+                named.setdefault(leaf.property, set()).update(map(as_text, leaf.value))
+            case _:
+                pass
+    return named
 
 
 def _asks_for(rule: str, skill: str) -> Callable[[Route | Ignored], bool]:
