@@ -54,17 +54,20 @@ class Replay:
         claims: dict[int, dict[str, Booking]] = {}
         for journal in journals:
             if isinstance(journal, Claim):
-                made = claims[journal.version] = journal.bookings()
+                decided = journal.recompute()
+                each = zip(journal.leads, decided.bookings, strict=True)
+                made = {given.lead: booking for given, booking in each if booking is not None}
+                claims[journal.version] = made
                 winners = [booking.winner for booking in made.values()]
                 holds = holds and winners == [given.winner for given in journal.leads] and ledger == journal.before
                 self.entries += [Entry(1, lead, booking) for lead, booking in made.items()]
-                ledger = journal.recompute().ledger
+                ledger = decided.ledger
             else:
                 returns = [(claims[each.claim][each.lead], each.is_regret) for each in journal.leads]
                 ledger, came_back = give_back(ledger, returns)
                 ledger = replace(ledger, version=journal.version)
-                given = zip(journal.leads, returns, came_back, strict=True)
-                self.entries += [Entry(-1, each.lead, booking) for each, (booking, _), back in given if back]
+                gone = zip(journal.leads, returns, came_back, strict=True)
+                self.entries += [Entry(-1, back.lead, booking) for back, (booking, _), came in gone if came]
                 self.spent += came_back.count(False)
         self.holds = holds and ledger == now
         """Whether each claim decides the same again, and begins where the one before it ended."""

@@ -45,7 +45,8 @@ def _leads(books: Books) -> Iterable[Check]:
     yield _if(held, "each rep's load equals their open contacts in HubSpot", loads == books.open_contacts())
     yield _if(
         day.closed or day.taken or day.merged,
-        f"leads closed ({day.closed}), taken over ({len(day.taken)}) and merged ({len(day.merged)}) moved each load once",
+        f"leads closed ({day.closed}), taken over ({len(day.taken)}) and merged ({len(day.merged)}) "
+        "moved each load once",
         loads == Counter(record.holder for record in held),
     )
     yield Check(
@@ -69,8 +70,8 @@ def _scenes(books: Books) -> Iterable[Check]:
         (record.shown == {} for lead in day.erased if (record := books.record(lead)) is not None),
     )
     yield _all(
-        f"leads that waited for a rep to come on duty ({len(day.waited)}) were given to one",
-        (books.was_given(lead) for lead in day.waited),
+        f"leads that waited and have an owner now ({len(day.waited)}) were given to them",
+        (books.ends[lead] == "assigned" for lead in day.waited),
     )
     yield _all(
         f"dead letters that were redriven ({len(day.redriven)}) ended with an owner",

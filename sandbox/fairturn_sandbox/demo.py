@@ -46,10 +46,9 @@ def run(seed: int, leads: int, path: Path, policy: Policy, log: Path, console: C
         console.print()
         report.print(console)
     _print_checks(checked, console, lists_all=lists_checks)
-    console.print(f"Once more: {again(seed, leads, path)}. Every decision is in {log}.")
+    console.print(f"The same day once more: {again(seed, leads, path)} (every decision is in {log})", soft_wrap=True)
     console.print(
-        f"With your own leads and reps: edit {path}, or write a policy of your own and run make demo POLICY=its-file.",
-        soft_wrap=True,
+        "Your own reps and rules: fairturn policy check my.yaml, then make demo POLICY=my.yaml", soft_wrap=True
     )
     console.print(report.last_line(), soft_wrap=True)
     return not any(check.held is False for check in checked)

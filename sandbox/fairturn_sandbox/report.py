@@ -10,7 +10,7 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Final
 
 from fairturn.rules.explain import reason, why
-from fairturn.rules.ledger import BAND, Claim, Offer, align, allot
+from fairturn.rules.ledger import ANY, BAND, Claim, Offer, align, allot
 from fairturn.rules.policy import FIXED, OTHERWISE, Mode
 from fairturn.rules.record import State
 from fairturn.rules.verdict import ON_DUTY
@@ -120,7 +120,7 @@ class Report:
     def _waits(self) -> Iterator[str]:
         late = Counter(self._place(record) for record in self._books.records.values() if record.id in self._waited())
         if late:
-            yield f"Had to wait until somebody came on duty or had room: {_listed(late)}; all of them have an owner now."
+            yield f"Waited until somebody could take them: {_listed(late)}; these have an owner now."
         waiting = Counter(f"{self._place(record)} ({record.reason})" for record in self._records(State.WAITING))
         if waiting:
             yield f"Still waiting: {_listed(waiting)}."
@@ -160,11 +160,9 @@ class Report:
             if rota.startswith(FIXED):
                 continue
             lane = self._usual_lane(rota)
-            winner = self._winner(rota, lane, members)
+            team, winner = self._policy.team(rota), self._winner(rota, lane, members)
             if winner is not None:
-                following.append(
-                    f"{self._policy.team(rota)}, {asked_in_words(lane, self._policy)}: {self._names[winner]}"
-                )
+                following.append(f"{team}, {asked_in_words(lane, self._policy)}: {self._names[winner]}")
                 continue
             all_there = {
                 rep: member if member.verdict.has_left else replace(member, verdict=ON_DUTY)
@@ -172,14 +170,14 @@ class Report:
             }
             winner = self._winner(rota, lane, all_there)
             would = f" ({self._names[winner]}, if all were)" if winner else ""
-            following.append(f"{self._policy.team(rota)}: nobody who can take it is on duty now{would}")
+            following.append(f"{team}: nobody who can take it is on duty now{would}")
         if following:
             yield f"Who is next: {'; '.join(following[:MOST_NAMED])}{_and_more(following)}."
 
     def _usual_lane(self, rota: str) -> str:
         """That of the most leads, or any."""
         lanes = Counter(entry.booking.lane for entry in self._books.replays[rota].entries)
-        return max(sorted(self._policy.lanes(rota)), key=lambda lane: lanes[lane])
+        return max(sorted(self._policy.lanes(rota)), key=lambda lane: lanes[lane], default=ANY)
 
     def _winner(self, rota: str, lane: str, members: dict[str, Member]) -> str | None:
         lanes = self._policy.lanes(rota)
@@ -202,9 +200,9 @@ class Report:
             f"From event to owner: half of them within {_quantile(waits, 50):.1f} s, 95 of 100 within "
             f"{_quantile(waits, 95):.1f} s{on_this}."
         )
-        left_out = len(handed) - len(smooth)
-        if left_out:
-            yield f"  Left out are {left_out} that waited for somebody, or came while this story kept HubSpot from answering."
+        if left_out := len(handed) - len(smooth):
+            what = "that waited for somebody, or came while this story kept HubSpot from answering"
+            yield f"  Left out of these times: {left_out} {what}."
 
     def _was_in_trouble(self, record: Record) -> bool:
         """Whether it came, or waited, while the story had HubSpot in trouble."""

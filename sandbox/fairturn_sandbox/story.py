@@ -85,12 +85,15 @@ class Story:
         """Let the whole day happen."""
         stage = self._stage
         stage.day.unmet = stage.visitors.unmet
+        lacking: dict[str, list[str]] = {}
         for scene in SCENES:
             lacks = scene.lacks(stage)
             if lacks is None:
                 scene.plays(stage)
             else:
-                stage.tell(f"No scene of {scene.of}: {lacks}.")
+                lacking.setdefault(lacks, []).append(scene.of)
+        for why, scenes in lacking.items():
+            stage.tell(f"No scene of {', or of '.join(scenes)}: {why}.")
         stage.apply(stage.opening)
         stage.say(" ".join(["The day begins (UTC).", *stage.opens_with]))
         first = max(stage.leads // 2, len(self._to_meet))
@@ -133,6 +136,7 @@ class Story:
         for _ in range(MOMENTS):
             while to_come and to_come[0][0] <= self._sandbox.now:
                 to_come.pop(0)[2]()
+                poll = self._sandbox.now  # whatever it was may have put something into a queue
             if self._portal.deliver(self._sandbox.post):
                 poll = self._sandbox.now
             if poll is not None and poll <= self._sandbox.now:

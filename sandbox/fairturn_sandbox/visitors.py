@@ -115,6 +115,9 @@ class Visitors:
             examples = tuple(filter(None, (self._example(kind, demanded) for _ in range(EXAMPLES))))
             made = KindOfLead(kind.rule, kind.what, kind.is_it, examples)
             (self.kinds if examples else self.unmet).append(made)
+        if not self.kinds:  # no lead can be one by this policy; contacts come all the same
+            nobody = Visitor({EMAIL: f"{SOMEBODY}example.net"}, SOURCES[0])
+            self.kinds.append(KindOfLead(OTHERWISE, "anybody", lambda _: True, (nobody,)))
 
     def route(self, visitor: Visitor) -> Route | Ignored:
         """Where a visitor goes by the policy."""
