@@ -26,8 +26,8 @@ IN_PARALLEL := --numprocesses=auto --maxprocesses=4
 help: ## what can be made
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(INSTALLED) ## run the main job on this machine (SEED=7 repeats a run)
-	@$(BIN)/fairturn demo $(if $(SEED),--seed $(SEED)) $(if $(LEADS),--leads $(LEADS))
+demo: $(INSTALLED) ## run the main job on this machine (SEED=7 repeats a run, POLICY=my.yaml runs your policy)
+	@$(BIN)/fairturn demo $(if $(POLICY),"$(POLICY)") $(if $(SEED),--seed $(SEED)) $(if $(LEADS),--leads $(LEADS))
 
 test: $(INSTALLED) ## the tests that need neither Docker nor Java
 	@$(BIN)/pytest $(IN_PARALLEL)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import textwrap
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -177,14 +177,13 @@ def main() -> None:
     from fairturn_console.policy.file import check
     from fairturn_console.terminal import POLICY
     from fairturn_sandbox.demo import day
-    from fairturn_sandbox.story import START
 
     root = Path(__file__).parents[1]
     log = root / ".sandbox" / "dashboard.log"
     log.parent.mkdir(exist_ok=True)
-    with day(SEED, LEADS, check(root / POLICY).policy, log, lambda _: None) as (_, sandbox):
+    with day(SEED, LEADS, check(root / POLICY).policy, log, lambda _: None) as (books, sandbox):
         end = sandbox.now.replace(second=0, microsecond=0)
-        draw(PICTURE, sandbox.dashboard, sandbox.metrics, sandbox.alarms, START.astimezone(UTC), end)
+        draw(PICTURE, sandbox.dashboard, sandbox.metrics, sandbox.alarms, books.day.begins, end)
 
 
 if __name__ == "__main__":

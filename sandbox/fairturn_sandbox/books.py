@@ -1,4 +1,4 @@
-"""The books of the demo's day: what became of each lead, read from the table, from HubSpot and from the log."""
+"""The books of the demo's day: what became of each lead, by the table, HubSpot and the log."""
 
 from __future__ import annotations
 

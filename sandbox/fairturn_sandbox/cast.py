@@ -1,4 +1,4 @@
-"""Who has which part in the demo's day: when it begins, who joins, who comes back, and who is on duty when."""
+"""Who has which part in the demo's day: who joins, who comes back, who is on duty, when it begins."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import secrets
+import shlex
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,8 +62,15 @@ def demo(
     chosen = secrets.randbelow(10_000) if seed is None else seed
     LOG.parent.mkdir(exist_ok=True)
     file = policy or path
-    if not run(chosen, leads, file, read(file).policy, LOG, console(), lists_checks=checks):
+    if not run(chosen, leads, read(file).policy, LOG, console(), again(chosen, leads, file), lists_checks=checks):
         raise typer.Exit(1)
+
+
+def again(seed: int, leads: int, policy: Path) -> str:
+    """What to type for the same day of the demo once more."""
+    more = [] if leads == LEADS else [f"LEADS={leads}"]
+    more += [] if policy == POLICY else [f"POLICY={shlex.quote(str(policy))}"]
+    return " ".join(["make demo", f"SEED={seed}", *more])
 
 
 @commands.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shlex
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,11 +11,9 @@ import boto3
 from fairturn.edges.in_force import InForce
 from fairturn.edges.store import Store
 from fairturn.settings import settings
-from fairturn_console.terminal import POLICY
 from fairturn_sandbox.books import Books
 from fairturn_sandbox.cast import begins
 from fairturn_sandbox.checks import checks
-from fairturn_sandbox.commands import LEADS
 from fairturn_sandbox.events import KEY, SECRET, URL
 from fairturn_sandbox.faults import AS_HUBSPOT_DOES
 from fairturn_sandbox.portal import Portal
@@ -35,10 +32,10 @@ if TYPE_CHECKING:
     from fairturn_sandbox.checks import Check
 
 
-def run(seed: int, leads: int, path: Path, policy: Policy, log: Path, console: Console, *, lists_checks: bool) -> bool:
+def run(seed: int, leads: int, policy: Policy, log: Path, console: Console, again: str, *, lists_checks: bool) -> bool:
     """Run the day of this seed with so many leads and show it. Returns whether everything held.
 
-    `policy` was read from `path`. The functions' logs go to `log`.
+    The functions' logs go to `log`; `again` is what to type for the same day once more.
     """
     console.print(f"Seed {seed}. The functions log to {log}.")
     with day(seed, leads, policy, log, lambda line: console.print(line, soft_wrap=True, markup=False)) as (books, _):
@@ -46,19 +43,12 @@ def run(seed: int, leads: int, path: Path, policy: Policy, log: Path, console: C
         console.print()
         report.print(console)
     _print_checks(checked, console, lists_all=lists_checks)
-    console.print(f"The same day once more: {again(seed, leads, path)} (every decision is in {log})", soft_wrap=True)
+    console.print(f"The same day once more: {again} (every decision is in {log})", soft_wrap=True)
     console.print(
         "Your own reps and rules: fairturn policy check my.yaml, then make demo POLICY=my.yaml", soft_wrap=True
     )
     console.print(report.last_line(), soft_wrap=True)
     return not any(check.held is False for check in checked)
-
-
-def again(seed: int, leads: int, path: Path) -> str:
-    """What to type for the same day once more."""
-    more = [] if leads == LEADS else [f"LEADS={leads}"]
-    more += [] if path == POLICY else [f"POLICY={shlex.quote(str(path))}"]
-    return " ".join(["make demo", f"SEED={seed}", *more])
 
 
 def _print_checks(checked: Sequence[Check], console: Console, *, lists_all: bool) -> None:

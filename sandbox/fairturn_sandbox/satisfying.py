@@ -1,4 +1,4 @@
-"""Values that satisfy conditions: the other way round than rules/conditions.py, which tells whether they do.
+"""Values that satisfy conditions, where rules/conditions.py tells whether a value does.
 
 A condition is taken apart into ways to satisfy it. A way is a set of demands, each a single comparison that is to hold
 or not to hold. Values are then tried for each property that has demands: those that its comparisons suggest.

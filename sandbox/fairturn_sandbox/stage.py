@@ -1,4 +1,4 @@
-"""What the scenes of the demo's day have to do with: the portal, the sandbox, the policy, and the day so far."""
+"""What scenes of the demo have to do with: the portal, the sandbox, the policy, the day so far."""
 
 from __future__ import annotations
 

@@ -281,8 +281,8 @@ class Visitors:
             tried.append(f"{SOMEBODY}example.net")
         yield from sorted(tried, key=lambda text: bool(ADDRESS.fullmatch(text)) is not (name == EMAIL))
         yield ""
+        yield from self._shuffled(self._pool.get(name, ()))
         yield ANYTHING
-        yield from self._pool.get(name, ())
 
     @cached_property
     def _pool(self) -> Mapping[str, list[str]]:
