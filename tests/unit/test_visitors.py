@@ -1,4 +1,4 @@
-"""The leads that the demo makes from a policy's own conditions: one of each kind, as far as there can be any."""
+"""Leads made from a policy's own conditions: one of each kind, as far as there can be any."""
 
 from __future__ import annotations
 
