@@ -284,7 +284,7 @@ def test_hours_that_touch_do_not_overlap() -> None:
             {"property": "a", "equals": 1, "then": 2},
             "rules[0].when[0].then: unknown key 'then'; allowed: property",
         ),
-        ({"source": {}}, "rules[0].when[0].source[0]: must be text"),
+        ({"source": {}}, "rules[0].when[0].source: must be text"),
         (
             {"not": {"any": [{"property": "a", "at_least": "x"}]}},
             "rules[0].when[0].not.any[0].at_least: must be",

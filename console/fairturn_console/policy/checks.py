@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fairturn.errors import Problem
 from fairturn.rules.conditions import InList, leaves
-from fairturn.rules.policy import Days
+from fairturn.rules.policy import Days, Priority
 from fairturn_console.policy.overlap import placed
 from fairturn_console.policy.problems import place, unknown
 
@@ -67,7 +67,8 @@ def _of_rules(policy: Policy) -> Iterator[Problem]:
 
 def _of_goal(goal: Goal, path: Path, policy: Policy) -> Iterator[Problem]:
     key = "skills_from" if goal.skills_from else "skills"
-    yield from _lacking(goal.rota, goal.asked(), [*path, key], policy)
+    if {priority for fallback in goal.fallbacks for priority in fallback.priorities} != {*Priority}:
+        yield from _lacking(goal.rota, goal.asked(), [*path, key], policy)
     for fallback in goal.fallbacks:
         yield from _lacking(fallback.rota, {fallback.skills}, [*path, "if_nobody"], policy)
 

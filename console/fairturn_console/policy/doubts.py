@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from fairturn.errors import Problem
 from fairturn.rules.conditions import AllOf, AnyOf, AtLeast, AtMost, Between, FromSource, In, InList, Not, fold
 from fairturn.rules.events import SOURCES
-from fairturn.rules.policy import Moments
+from fairturn.rules.policy import FIXED, Moments, Priority
 from fairturn.rules.roster import Owner, comes_back, duty
 from fairturn.rules.wording import as_text
 from fairturn_console.policy.checks import SMALLER, size_in_words
@@ -22,10 +22,10 @@ from fairturn_console.policy.overlap import can_hold, denied, formula, placed, p
 from fairturn_console.policy.problems import place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from fairturn.rules.conditions import Condition, Leaf
-    from fairturn.rules.policy import Policy, Rep
+    from fairturn.rules.conditions import Condition, Leaf, Value
+    from fairturn.rules.policy import Goal, Policy, Rep
     from fairturn_console.policy.overlap import Every, Path
 
 MANY_CELLS: Final = 1_000
@@ -34,6 +34,7 @@ LONGEST_ABSENCE: Final = timedelta(days=2 * 365)
 """An absence that takes longer is hardly one: such a rep is better left out."""
 RANGES: Final = frozenset({"numemployees"})
 """HubSpot's own properties whose options are ranges of numbers."""
+NO_NUMBERS: Final = "HubSpot's own {} holds ranges such as 500-1000, which are no numbers: ask for them with `in`"
 TURNED_ZONE: Final = re.compile(r"Etc/GMT([+-])([1-9][0-9]?)")
 CALCULATED: Final = re.compile(r"hubspotscore|hs_.*scor.*")
 """Scores that HubSpot works out some time after a contact was created."""
@@ -57,6 +58,8 @@ def doubts(policy: Policy, at: datetime) -> list[Problem]:
 
 def _of_worth(policy: Policy) -> Iterator[Problem]:
     worth = policy.leads.worth
+    if worth is not None and worth.property in RANGES:
+        yield Problem(place(["leads", "worth", "property"]), NO_NUMBERS.format(worth.property))
     if worth is not None and policy.leads.when == "created" and CALCULATED.fullmatch(worth.property):
         what = "HubSpot works this out only after the lead was created, so the lead counts in the lowest band"
         yield Problem(place(["leads", "worth", "property"]), what)
@@ -111,7 +114,11 @@ def _of_rotas(policy: Policy) -> Iterator[Problem]:
             what = f"{size_in_words(policy, name)}, all written with every claim: {SMALLER}"
             yield Problem(place(["teams", policy.team(name)]), what)
         if all(policy.capacity(name, member) == 0 for member in rota.members):
-            yield Problem(place(["teams", policy.team(name)]), "everybody has capacity 0, so its leads wait for ever")
+            if name.startswith(FIXED):
+                yield Problem(place(["reps", *rota.members]), "has capacity 0, so leads that are theirs wait for ever")
+            else:
+                what = "everybody has capacity 0, so its leads wait for ever"
+                yield Problem(place(["teams", policy.team(name)]), what)
 
 
 # Rules
@@ -130,17 +137,18 @@ def _of_conditions(policy: Policy) -> Iterator[Problem]:
 
 def _of_values(path: Path, leaf: Leaf) -> Iterator[Problem]:
     if isinstance(leaf, (AtLeast, AtMost, Between)) and leaf.property in RANGES:
-        what = (
-            f"HubSpot's own {leaf.property} holds ranges such as 500-1000, which are no numbers: ask for them with `in`"
-        )
-        yield Problem(place(path), what)
+        yield Problem(place(path), NO_NUMBERS.format(leaf.property))
     if isinstance(leaf, In):
-        seen: set[tuple[bool, str]] = set()
-        for index, value in enumerate(leaf.value):
+        yield from _of_duplicates({(*path, "not_in" if leaf.negated else "in"): leaf.value})
+
+
+def _of_duplicates(lists: Mapping[Path, Sequence[Value]]) -> Iterator[Problem]:
+    seen: set[tuple[bool, str]] = set()
+    for path, values in lists.items():
+        for index, value in enumerate(values):
             same = (isinstance(value, str), fold(as_text(value)))  # a text is no number, even if it reads like one
             if same in seen:
-                where = [*path, "not_in" if leaf.negated else "in", index]
-                yield Problem(place(where), f"{as_text(value)!r} is there already")
+                yield Problem(place([*path, index]), f"{as_text(value)!r} is there already")
             seen.add(same)
 
 
@@ -207,6 +215,28 @@ def _of_goals(policy: Policy) -> Iterator[Problem]:
             skills = " and ".join(map(policy.skill, goal.skills))
             what = f"everybody in team {policy.team(goal.rota)!r} who has {skills} has capacity 0"
             yield Problem(place([*path, "skills"]), what)
+        for index, each in enumerate(goal.skills_from):
+            at = (*path, "skills_from", index)
+            yield from _of_duplicates({(*at, "lists", policy.skill(skill)): values for skill, values in each.lists})
+            if each.bounds and each.property in RANGES:
+                what = f"HubSpot's own {each.property} holds ranges such as 500-1000, which are no numbers: use `lists`"
+                yield Problem(place([*at, "property"]), what)
+        possible = _priorities(goal, policy)
+        for fallback in goal.fallbacks:
+            if possible.isdisjoint(fallback.priorities):
+                (priority,) = fallback.priorities
+                yield Problem(place([*path, "if_nobody", priority]), f"no lead is {priority} here")
+            if (fallback.rota, fallback.skills) == (goal.rota, goal.skills) and not goal.skills_from:
+                yield Problem(place([*path, "if_nobody"]), "names the same team once more, which helps nobody")
+
+
+def _priorities(goal: Goal, policy: Policy) -> set[Priority]:
+    """The priorities that leads may have there."""
+    by_conditions = {priority for priority, _ in goal.priorities}
+    if goal.priority is not None:
+        return by_conditions | {goal.priority}
+    worth = policy.leads.worth
+    return by_conditions | ({Priority.NORMAL} if worth is None else {worth.priority(band) for band in worth.names()})
 
 
 def _of_lists(policy: Policy) -> Iterator[Problem]:

@@ -107,7 +107,7 @@ def check(source: Path | str, today: date | None = None) -> Checked:
     if len(stored.encode()) > MAX_STORED:
         parts = json.loads(stored)
         largest = max(parts, key=lambda part: len(json.dumps(parts[part])))
-        what = "too large to be stored: take out reps, members or hours; this part is the largest"
+        what = "too large to be stored: take out reps, hours, members or entries of lists; this part is the largest"
         raise PolicyInvalid([reader.located(Problem(largest, what))])
     return Checked(policy, reader.located, text, tuple(old_names(data)))
 
@@ -139,6 +139,8 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._lines: dict[str, int] = {}
+        self._mentioned: dict[str, int] = {}
+        """Where a rep is named first, for those who have no entry of their own."""
 
     def document(self) -> object:
         """Give the data of the only document; None if there is nothing in the text."""
@@ -158,10 +160,10 @@ class _Reader:
 
     def located(self, problem: Problem) -> Problem:
         """Put the line in front of a problem's place: its own, or that of what surrounds it."""
-        around = problem.place.casefold()
-        while around and around not in self._lines:
+        around, lines = problem.place.casefold(), self._mentioned | self._lines
+        while around and around not in lines:
             around = around[: max(around.rfind("."), around.rfind("["), 0)]
-        line = f"line {self._lines.get(around, 1)}"
+        line = f"line {lines.get(around, 1)}"
         return Problem(f"{line}, {problem.place}" if problem.place else line, problem.what)
 
     def _document(self, events: Iterator[Event]) -> object:
@@ -192,6 +194,7 @@ class _Reader:
             )
         match event:
             case ScalarEvent():
+                self._mentioned.setdefault(place(("reps", str(event.value).strip())).casefold(), _line(event))
                 return _scalar(event)
             case SequenceStartEvent():
                 _refuse_tag(event)

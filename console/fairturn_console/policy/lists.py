@@ -179,7 +179,11 @@ def _of_file(written: ListFile, folder: Path) -> list[str]:
                     f"{written.file} has no column {written.column!r}; it has: {listed(columns) or 'none'}"
                 )
             return [row[written.column] or "" for row in rows]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ListUnreadable(f"{written.file} can't be read: {type(error).__name__}") from error
+    except FileNotFoundError as error:
+        raise ListUnreadable(f"there is no file {written.file} beside the policy") from error
+    except UnicodeDecodeError as error:
+        raise ListUnreadable(f"{written.file} is not UTF-8; save it as CSV in that encoding") from error
+    except OSError as error:
+        raise ListUnreadable(f"{written.file} can't be read: {error.strerror}") from error
     except csv.Error as error:
         raise ListUnreadable(f"{written.file} is no CSV: {error}") from error

@@ -372,6 +372,7 @@ def _spells(wanted: Sequence[Predicate], unwanted: Sequence[Predicate]) -> bool:
         each in wanted
         or (isinstance(each, Begins) and first.startswith(each.text))
         or (isinstance(each, Ends) and last.endswith(each.text))
+        or (isinstance(each, Ends) and last.endswith(each.text))
         or (isinstance(each, Has) and any(each.text in part for part in parts))
         for each in unwanted
     )

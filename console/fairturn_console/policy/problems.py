@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from fairturn.errors import Problem
@@ -13,7 +13,9 @@ from fairturn.errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-MAX_LISTED = 20  # names given as allowed in one message
+    from pydantic.fields import FieldInfo
+
+MAX_LISTED = 25  # names given as allowed in one message
 
 
 def place(path: Iterable[str | int]) -> str:
@@ -75,20 +77,26 @@ def _problem(error: ErrorDetails, data: Any, models: Mapping[int, type[BaseModel
     mapping: object = None
     for step in error["loc"]:
         present = _has(data, step)
-        if not present and str(step)[:1] in ("<", "["):
-            continue  # pydantic's word for a kind of condition or for a key, no place in the file
+        if not present and (str(step)[:1] in ("<", "[") or (step == 0 and not isinstance(data, (list, tuple)))):
+            continue  # the name of a kind of condition or of a key, or the list of an only entry: no place in the file
         path.append(step)
         mapping, data = data, data[step] if present else None
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden" and id(mapping) in models:
-        fields = models[id(mapping)].model_fields.items()
-        what = unknown("key", str(path[-1]), [field.alias or name for name, field in fields])
+        what = _extra(str(path[-1]), models[id(mapping)].model_fields)
     elif kind in ("enum", "literal_error"):
         what = f"must be {context['expected']}".replace("'", "")
     else:
         what = _PLAIN.get(kind, "{what}").format_map({"what": error["msg"], **context})
     at = context.get("at")
     return Problem(place([*path, at] if at else path), what)
+
+
+def _extra(key: str, fields: Mapping[str, FieldInfo]) -> str:
+    for name, field in fields.items():
+        if isinstance(field.validation_alias, AliasChoices) and key in field.validation_alias.choices:
+            return f"is what `{name}` was called once, and that is there already"
+    return unknown("key", key, [field.alias or name for name, field in fields.items()])
 
 
 def _has(data: Any, step: str | int) -> bool:

@@ -37,7 +37,7 @@ from fairturn_console.policy import calendars, lists
 from fairturn_console.policy.checks import contradictions
 from fairturn_console.policy.conditions import meant
 from fairturn_console.policy.problems import place, problems, unknown
-from fairturn_console.policy.values import rep_key
+from fairturn_console.policy.values import is_rep_key, rep_key
 from fairturn_console.policy.written import (
     OLD_NAMES,
     IgnoringRuleWritten,
@@ -173,14 +173,19 @@ class _Reader:
     # Reps
 
     def _reps(self) -> dict[str, RepRules]:
-        """Everybody who is named: what is said of themselves goes before what is said of their groups."""
+        """Everybody who is named: what is said of themselves goes before what is said of their groups, and absences add
+        up."""
         written, named = self._written, dict[str, RepRules]()
         groups = {rep: [each for each in written.groups.values() if rep in each.reps] for rep in self._everybody()}
         for rep, theirs in groups.items():
             own = written.reps.get(rep, RepRules())
             said = {field: getattr(own, field) for field in own.model_fields_set}
-            for field in RepRules.model_fields.keys() - said.keys():
+            for field in RepRules.model_fields:
                 values = [getattr(group, field) for group in theirs if field in group.model_fields_set]
+                if field == "absences":  # nobody is there because they are away at another time as well
+                    values.insert(0, own.absences)
+                elif field in said:
+                    continue
                 if field in ("skills", "absences"):
                     said[field] = tuple(dict.fromkeys(each for value in values for each in value))
                 elif values and any(value != values[0] for value in values):
@@ -194,8 +199,9 @@ class _Reader:
     def _everybody(self) -> list[str]:
         written = self._written
         named = [*written.reps, *(rep for group in written.groups.values() for rep in group.reps)]
-        if not named:  # who is in a team is a rep, if there is no list to be on
-            named = [rep_key(member) for team in written.teams.values() for member in team.members]
+        if not written.reps:  # who is in a team is a rep, if there is no list to be on
+            members = (rep_key(member) for team in written.teams.values() for member in team.members)
+            named += [member for member in members if is_rep_key(member)]
         owners = [owner for _, owner in self._owners()]
         return list(dict.fromkeys([*named, *owners]))
 
@@ -221,8 +227,7 @@ class _Reader:
             elif member in groups:
                 members |= dict.fromkeys(groups[member].reps)
             elif rep not in reps:
-                kind = "rep" if "@" in member or member.isdecimal() or not groups else "group"
-                self.problems.append(Problem(where, unknown(kind, member, reps if kind == "rep" else groups)))
+                self.problems.append(Problem(where, _unknown_member(member, reps, groups)))
             else:
                 members[rep] = None
             before.add(rep)
@@ -288,6 +293,14 @@ class _Reader:
             except lists.ListUnreadable as error:
                 self.problems.append(Problem(place(["lists", name]), str(error)))
         return found
+
+
+def _unknown_member(member: str, reps: Iterable[str], groups: Iterable[str]) -> str:
+    if is_rep_key(rep_key(member)):
+        return unknown("rep", member, reps)
+    if groups:
+        return unknown("group", member, groups)
+    return f"{member!r} is no HubSpot e-mail address or owner id, and there are no groups"
 
 
 def _fixed(owner: str) -> str:

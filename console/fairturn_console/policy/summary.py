@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 
 from fairturn.rules.policy import FIXED, Cleared, Goal
@@ -37,10 +38,14 @@ def unsaid(policy: Policy) -> str:
     }
     if unlimited:
         said.append(f"no limit of open leads for {_count(len(unlimited), 'rep')}")
-    for calendar, days in sorted(policy.calendars.items()):
-        of = calendar if has_own_holidays(calendar) else f"{calendar} as in all of {calendar[:2]}"
-        said.append(f"holidays of {of} until {max(days, default='?')}")
+    if policy.calendars:
+        last = min(max(days, default=date.max).year for days in policy.calendars.values())
+        said.append(f"holidays of {' and '.join(map(_calendar, sorted(policy.calendars)))} until the end of {last}")
     return ", ".join(said)
+
+
+def _calendar(name: str) -> str:
+    return name if has_own_holidays(name) else f"{name} as in all of {name[:2]}"
 
 
 def _is_owner_only(rep: str, policy: Policy) -> bool:

@@ -66,6 +66,11 @@ def rep_key(name: str) -> str:
     return name.strip().lower()
 
 
+def is_rep_key(name: str) -> bool:
+    """Tell whether this may be an address or an owner id."""
+    return re.fullmatch(_REP, name) is not None
+
+
 def _rep_key(key: object) -> object:
     if isinstance(key, int) and not isinstance(key, bool):
         key = str(key)
@@ -282,10 +287,11 @@ def _yes(value: object) -> Literal[True]:
 
 ONE_OR_MORE = BeforeValidator(_one_or_more)
 """A list, which may be written as its only entry."""
+_REP = r"[0-9]{1,20}|[^@\s]{1,100}@[^@\s]{1,150}"
 _NAME = r"[^\W_](?:[\w &.'-]{0,38}[\w.'])?"
 RepKey = Annotated[
     str,
-    _word("HubSpot e-mail address or owner id", r"[0-9]{1,20}|[^@\s]{1,100}@[^@\s]{1,150}"),
+    _word("HubSpot e-mail address or owner id", _REP),
     BeforeValidator(_rep_key),
 ]
 TeamName = Annotated[str, _word("name of a team (letters, digits and blanks, at most 40)", _NAME)]

@@ -173,6 +173,13 @@ class Team(Strict):
     capacity: Capacity | None = None
 
 
+def _members_alone(data: object) -> object:
+    return {"members": data} if isinstance(data, (str, list)) else data
+
+
+OneTeam = Annotated[Team, BeforeValidator(_members_alone)]
+
+
 class SkillsFromLists(Strict):
     """The skill of the list that has the property's value."""
 
@@ -219,11 +226,14 @@ OneFallback = Annotated[FallbackWritten, BeforeValidator(_team_alone)]
 
 
 def _kind_of_fallback(data: object) -> str:
-    return "<by priority>" if set(keys_of(data)) & {*Priority} else "<any>"
+    if isinstance(data, dict) and not data.keys() & FallbackWritten.model_fields.keys():
+        return "<by priority>"
+    return "<any>"
 
 
 FallbacksWritten = Annotated[
-    Annotated[OneFallback, Tag("<any>")] | Annotated[dict[Priority, OneFallback], Tag("<by priority>")],
+    Annotated[OneFallback, Tag("<any>")]
+    | Annotated[dict[Priority, OneFallback], Field(min_length=1), Tag("<by priority>")],
     Discriminator(_kind_of_fallback),
 ]
 
@@ -309,7 +319,7 @@ class PolicyWritten(Strict):
         Field(max_length=MAX_REPS),
         BeforeValidator(_each_once),
     ] = Field(default={})
-    teams: Annotated[dict[TeamName, Team], Field(max_length=MAX_TEAMS)] = Field(
+    teams: Annotated[dict[TeamName, OneTeam], Field(max_length=MAX_TEAMS)] = Field(
         default={}, validation_alias=_formerly("rotas")
     )
     rules: Annotated[tuple[OneRule, ...], Field(max_length=MAX_RULES)] = ()

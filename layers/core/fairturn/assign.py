@@ -246,6 +246,7 @@ class Assign:
         claimed: list[ClaimResult] = []
         others: list[Decision] = []
         ledgers, loads = dict(view.snapshot.ledgers), view.snapshot.loads
+        own = {each.record.key: each for each in candidates}
         for _ in range(2):  # a fallback has none of its own
             waiting: list[Candidate] = []
             for rota, leads in sorted(_by_rota(candidates).items()):
@@ -261,7 +262,8 @@ class Assign:
                 waiting += result.waiting
             fallbacks = [(each, each.fallback(view.at)) for each in waiting]
             candidates = [fallback for _, fallback in fallbacks if fallback is not None]
-            others += [self._left(each, view) for each, fallback in fallbacks if fallback is None]
+            # What nobody gets waits for its own team.
+            others += [self._left(own[each.record.key], view) for each, fallback in fallbacks if fallback is None]
         return claimed, others
 
     def _observe(

@@ -271,10 +271,7 @@ class Sweep:
             for lane in policy.lanes(rota):
                 if any(member.can_take(lane) for member in members):
                     able.add(due_lane(rota, lane))
-        # Whoever waits for one team may by now go to the other, and the other way round.
-        for one, other in policy.fallbacks():
-            if not able.isdisjoint((due_lane(*one), due_lane(*other))):
-                able |= {due_lane(*one), due_lane(*other)}
+        able |= {due_lane(*own) for own, fallback in policy.fallbacks() if due_lane(*fallback) in able}
         if not self.store.brake().is_pulled(terms.number):
             able.add(HELD_BACK)
         return sorted(due & (able | (pointer.lanes - named)))

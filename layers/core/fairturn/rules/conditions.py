@@ -218,9 +218,9 @@ def day_of(text: str) -> date | None:
         if MILLISECONDS.fullmatch(text):
             return datetime.fromtimestamp(int(text) / 1000, UTC).date()
         at = datetime.fromisoformat(text)
+        return (at if at.tzinfo is None else at.astimezone(UTC)).date()
     except (ValueError, OverflowError, OSError):
         return None
-    return (at if at.tzinfo is None else at.astimezone(UTC)).date()
 
 
 def is_listed(text: str, entries: Collection[str]) -> bool:

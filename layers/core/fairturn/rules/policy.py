@@ -104,7 +104,7 @@ class Rep(Stored, frozen=True):
 
     skills: tuple[str, ...] = ()
     weight: int = 1
-    """1 to 1000."""
+    """1 to 100,000: how much of each turn is theirs, compared with the others."""
     capacity: int | None = None
     """Open leads from which on they get no more; None leaves it to the rota."""
     zone: str | None = None

@@ -111,6 +111,8 @@ def _measure(leaf: AtLeast | AtMost | Between | Dated) -> str:
             return f"before {leaf.day}"
         case After():
             return f"after {leaf.day}"
+        case WithinDays() if leaf.first == leaf.last == 0:
+            return "on the day of the lead"
         case WithinDays() if -leaf.first == leaf.last:
             return f"at most {_days(leaf.last)} before or after the lead"
         case WithinDays():
