@@ -222,7 +222,8 @@ def test_a_policy_that_would_not_fit_into_the_table_is_refused_with_its_largest_
     times = ", ".join(f"{hour:02}:00-{hour:02}:30" for hour in range(12))
     reps = "".join(f"  {number}: {{zone: UTC, hours: {{mon-sun: [{times}]}}}}\n" for number in range(600))
     assert problem(SMALL.replace("teams:", f"{reps}teams:")) == (
-        "line 1, reps: too large to be stored: take out reps, hours, members or entries of lists; this part is the largest"
+        "line 1, reps: too large to be stored: take out reps, hours, members or entries of lists; "
+        "this part is the largest"
     )
 
 

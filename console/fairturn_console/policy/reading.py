@@ -124,8 +124,7 @@ class _Reader:
         reps = self._reps()
         rotas = {self._team(name): self._rota(name, reps) for name in written.teams}
         fixed = {key: Rota((owner,)) for key, owner in self._owners()}
-        self._tell_collisions()
-        return Policy(
+        policy = Policy(
             mode=written.mode,
             leads=_leads(written.leads),
             flood=Flood(written.flood.leads, written.flood.minutes),
@@ -143,6 +142,8 @@ class _Reader:
             team_names={key: name for key, name in self._teams.items() if key != name},
             skill_names={key: name for key, name in self._skills.items() if key != name},
         )
+        self._tell_collisions()
+        return policy
 
     # Names
 
