@@ -6,6 +6,7 @@ import contextlib
 import copy
 import json
 import unicodedata
+from datetime import date
 from decimal import Decimal
 from typing import Any
 from zoneinfo import available_timezones
@@ -670,6 +671,8 @@ numbers = (
 )
 values = st.booleans() | numbers | words
 names = st.sampled_from(["country", "numemployees", "jobtitle", "hs_lead_status"])
+days = st.dates(date(2000, 1, 1), date(2199, 12, 31)).map(str)
+around = st.integers(0, 3650) | st.lists(st.integers(-3650, 3650), min_size=2, max_size=2).map(sorted)
 leaf_data = st.one_of(
     st.fixed_dictionaries({"property": names, "equals": values}),
     st.fixed_dictionaries({"property": names, "in": st.lists(values, min_size=1, max_size=3)}),
@@ -681,8 +684,16 @@ leaf_data = st.one_of(
             "between": st.lists(numbers, min_size=2, max_size=2).map(lambda two: sorted(two, key=Decimal)),
         }
     ),
+    st.fixed_dictionaries({"property": names, "not_equals": values}),
+    st.fixed_dictionaries({"property": names, "not_in": st.lists(values, min_size=1, max_size=3)}),
+    st.fixed_dictionaries({"property": names, "in_list": st.sampled_from(["named", "other"])}),
     st.fixed_dictionaries({"property": names, "contains": words}),
+    st.fixed_dictionaries({"property": names, "contains_any": st.lists(words, min_size=1, max_size=3)}),
     st.fixed_dictionaries({"property": names, "starts_with": words}),
+    st.fixed_dictionaries({"property": names, "ends_with": words}),
+    st.fixed_dictionaries({"property": names, "before": days}),
+    st.fixed_dictionaries({"property": names, "after": days}),
+    st.fixed_dictionaries({"property": names, "within_days": around}),
     st.fixed_dictionaries({"property": names, "known": st.just(True)}),  # noqa: FBT003
     st.fixed_dictionaries({"property": names, "unknown": st.just(True)}),  # noqa: FBT003
     st.fixed_dictionaries({"source": st.lists(st.sampled_from(["FORM", "IMPORT"]), min_size=1, max_size=2)}),
@@ -700,7 +711,8 @@ rep_data = st.fixed_dictionaries(
     {"zone": st.sampled_from(["Europe/Paris", "America/New_York", "UTC"])},
     optional={
         "skills": st.lists(st.sampled_from(["fr", "de", "it"]), max_size=3),
-        "weight": st.integers(1, 1000),
+        "weight": st.integers(1, 1000) | st.integers(1, 9_999).map("{}%".format),
+        "holidays": st.sampled_from(["DE-BY", "FR", None]),
         "capacity": st.none() | st.integers(0, 100_000),
         "hours": st.sampled_from(
             [{"mon-fri": "09:00-18:00"}, {"sun": "22:00-06:00", "mon": ["06:00-07:30", "23:00-00:00"]}]
@@ -716,6 +728,24 @@ rep_data = st.fixed_dictionaries(
 )
 
 
+priorities = st.sampled_from(["urgent", "high", "normal", "low"])
+fallbacks = st.sampled_from(["other", {"team": "other", "after": "10 minutes"}, {"team": "other", "skills": "de"}])
+goals = st.fixed_dictionaries(
+    {"team": st.just("inbound")},
+    optional={
+        "skills": st.sampled_from(["fr", ["fr"], []]),
+        "skills_from": st.sampled_from(
+            [
+                {"property": "country", "lists": {"fr": ["France", 5, True], "de": "Austria"}},
+                [{"property": "seats", "at_least": {"fr": 0.5, "de": 20}}],
+            ]
+        ),
+        "priority": priorities | st.dictionaries(priorities, leaf_data, min_size=1),
+        "if_nobody": fallbacks | st.dictionaries(priorities, fallbacks, min_size=1),
+    },
+) | st.fixed_dictionaries({"owner": st.sampled_from([BOB, "dora@example.com", 41])}, optional={"priority": priorities})
+
+
 @st.composite
 def policies(draw: st.DrawFn) -> dict[str, Any]:
     rules: list[dict[str, Any]] = []
@@ -723,8 +753,7 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
         rule: dict[str, Any] = {"name": f"rule {number}"}
         rule["when"] = draw(st.lists(condition_data, min_size=1, max_size=3))
         if draw(st.booleans()):
-            rule |= {"team": "inbound", "skills": ["fr"]}
-            rule |= draw(st.sampled_from([{}, {"priority": "urgent"}, {"priority": "normal"}]))
+            rule |= draw(goals)
         else:
             rule["ignore"] = "no buyer"
         rules.append(rule)
@@ -740,8 +769,12 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
             **draw(st.sampled_from([{}, with_worth(0.5, 20), with_worth(60, priorities=["low", "high"])])),
         },
         release=draw(st.sampled_from([0, "15m", "2h"]) | st.integers(0, 240).map("{}m".format)),
-        reps={ANNA: {"skills": ["fr"]}, BOB: draw(rep_data)},
+        reps={ANNA: {"skills": ["fr", "de"]}, BOB: draw(rep_data)},
+        groups=draw(st.sampled_from([{}, {"all": {"reps": [ANNA, BOB, "eve@example.com"], "weight": "33%"}}])),
+        lists={"named": ["acme.example"], "other": ["Beta.example"], "freemail": "built in"},
+        teams={"inbound": [ANNA, BOB], "other": ANNA},
         rules=rules,
+        otherwise=draw(goals | st.just({"ignore": "no lead"})),
     )
 
 

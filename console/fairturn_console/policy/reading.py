@@ -293,6 +293,7 @@ class _Reader:
                 found[name] = lists.entries(name, written, self._folder)
             except lists.ListUnreadable as error:
                 self.problems.append(Problem(place(["lists", name]), str(error)))
+                found[name] = frozenset()  # conditions that ask for it are right
         return found
 
 

@@ -234,11 +234,12 @@ def _weight(value: object) -> Fraction:
 
 def _day(value: object) -> date:
     try:
-        if isinstance(value, str) and len(value) == len("2026-12-24"):
-            return within_reason(date.fromisoformat(value))
+        day = date.fromisoformat(value) if isinstance(value, str) and len(value) == len("2026-12-24") else None
     except ValueError:
-        pass
-    raise wrong("must be a day such as 2026-12-24")
+        day = None
+    if day is None:
+        raise wrong("must be a day such as 2026-12-24")
+    return within_reason(day)
 
 
 def within_reason(day: D) -> D:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, PlainValidator, Tag, model_validator
 
 from fairturn.rules.conditions import Reached
 from fairturn.rules.policy import Cleared, Mode, Priority
@@ -95,10 +95,16 @@ def _kind_of_list(data: object) -> str:
     return "<entries>" if isinstance(data, list) else "<built in>"
 
 
+def _built_in(data: object) -> Literal["built in"]:
+    if data != "built in":
+        raise wrong("must be a list such as [acme.example], {file: named.csv, column: domain}, or `built in`")
+    return "built in"
+
+
 OneList = Annotated[
     Annotated[ListFile, Tag("<file>")]
     | Annotated[Texts, Tag("<entries>")]
-    | Annotated[Literal["built in"], Tag("<built in>")],
+    | Annotated[Literal["built in"], PlainValidator(_built_in), Tag("<built in>")],
     Discriminator(_kind_of_list),
 ]
 
