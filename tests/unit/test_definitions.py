@@ -22,6 +22,8 @@ DEFINED: Mapping[str, Mapping[str, str] | None] = {
     "hs_lead_status": {"NEW": "New", "OPEN": "Open", "BAD_TIMING": "Bad timing"},
     "is_partner": {"true": "Yes", "false": "No"},
     "seats": {"5": "5", "10.0": "10", "1000+": "1000 or more"},
+    "staff": {"1-5": "1 to 5", "5-25": "5 to 25", "25+": "more"},
+    "years": {"5": "5", "10": "10"},
     "topics": {"a": "Accounts", "b": "Billing"},
     "letters": {letter: letter for letter in "abcdefghijkl"},
 }
@@ -43,9 +45,9 @@ def policy(*conditions: Any, **changes: Any) -> Policy:
     return reading.read(
         {
             "reps": {ANNA: None},
-            "rotas": {"inbound": {"members": [ANNA]}},
-            "rules": [{"name": "x", "when": list(conditions), "rota": "inbound"}],
-            "otherwise": {"rota": "inbound"},
+            "teams": {"inbound": {"members": [ANNA]}},
+            "rules": [{"name": "x", "when": list(conditions), "team": "inbound"}],
+            "otherwise": {"team": "inbound"},
             **changes,
         }
     )
@@ -138,4 +140,41 @@ def test_what_is_to_be_reached_is_an_option_too() -> None:
     assert said(policy(leads=leads)) == [
         "leads.when.reaches[1]: 'OPENED' is no option of 'hs_lead_status', did you mean 'OPEN'?",
         "leads.closed[0].reaches[0]: 'Billing' is no option of 'topics', but the label of one: write 'b'",
+    ]
+
+
+def test_what_is_not_to_be_equal_is_an_option_too() -> None:
+    unequal, none_of = (
+        {"property": "hs_lead_status", "not_equals": "OPENED"},
+        {"property": "topics", "not_in": ["a", "x"]},
+    )
+    assert said(policy(unequal, none_of)) == [
+        "rules[0].when[0].not_equals: 'OPENED' is no option of 'hs_lead_status', did you mean 'OPEN'?",
+        "rules[0].when[1].not_in[1]: 'x' is no option of 'topics'; it has a, b",
+    ]
+
+
+def test_a_number_is_not_compared_with_options_that_are_ranges() -> None:
+    ranges = "'staff' holds ranges such as 1-5, which are no numbers: ask with `in`"
+    assert said(policy({"property": "staff", "at_least": 25})) == [f"rules[0].when[0].property: {ranges}"]
+    assert said(policy({"property": "staff", "in": ["1-5", "25+"]})) == []
+    assert said(policy(leads={"worth": {"property": "staff", "bands": [20]}})) == [f"leads.worth.property: {ranges}"]
+    assert said(policy({"property": "years", "at_least": 25})) == []
+
+
+def test_what_tells_a_skill_or_a_priority_is_looked_up_too() -> None:
+    otherwise = {
+        "team": "inbound",
+        "skills_from": [
+            {"property": "hs_lead_status", "lists": {"français": ["OPEN", "Bad timing"]}},
+            {"property": "staff", "at_least": {"français": 5}},
+        ],
+        "priority": {"urgent": {"property": "hs_lead_status", "equals": "NEWS"}},
+    }
+    reps = {ANNA: {"skills": "français"}}
+    label = "'Bad timing' is no option of 'hs_lead_status', but the label of one: write 'BAD_TIMING'"
+    assert said(policy(otherwise=otherwise, reps=reps)) == [
+        "otherwise.priority.urgent[0].equals: 'NEWS' is no option of 'hs_lead_status', did you mean 'NEW'?",
+        f"otherwise.skills_from[0].lists.français[1]: {label}",
+        "otherwise.skills_from[1].property: 'staff' holds ranges such as 1-5, which are no numbers: ask with `in`",
     ]

@@ -22,9 +22,9 @@ REP = "anna@example.com"
 def policy(*rules: dict[str, Any], **changes: Any) -> Policy:
     data = {
         "reps": {REP: {"skills": ["fr", "de"]}},
-        "rotas": {"inbound": {"members": [REP]}, "europe": {"members": [REP]}},
-        "rules": [{"rota": "europe", **rule} if "ignore" not in rule else rule for rule in rules],
-        "otherwise": {"rota": "inbound"},
+        "teams": {"inbound": {"members": [REP]}, "europe": {"members": [REP]}},
+        "rules": [{"team": "europe", **rule} if "ignore" not in rule else rule for rule in rules],
+        "otherwise": {"team": "inbound"},
     }
     return reading.read({**data, **changes})
 
