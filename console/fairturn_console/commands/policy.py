@@ -1,4 +1,4 @@
-"""`fairturn policy`: check it, apply it, go back; and what is and was in force."""
+"""`fairturn policy`: begin one, check it, apply it, go back; and what is and was in force."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 from rich.text import Text
@@ -28,13 +28,15 @@ from fairturn_console.terminal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from fairturn.edges.hubspot.client import HubSpot
     from fairturn.edges.store import Store
     from fairturn.rules.policy import Policy
     from fairturn.rules.roster import Owner
     from fairturn_console.policy.file import Checked
+
+T = TypeVar("T")
 
 MAX_MESSAGE: Final = 200
 UNLISTED: Final = "not applied; HubSpot lists no sensitive properties: if it is only for these, apply with --no-lookup"
@@ -45,6 +47,51 @@ PolicyFile = Annotated[Path, typer.Argument(help="The policy file.", exists=True
 Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing: for scripts.")]
 
 commands = typer.Typer(no_args_is_help=True, help="The policy: who gets which leads.")
+
+
+@commands.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.", dir_okay=False)] = POLICY,
+    reps: Annotated[
+        str | None, typer.Option(help="Who gets leads: e-mail addresses, with commas between them.")
+    ] = None,
+    zone: Annotated[str | None, typer.Option(help="Their time zone, such as Europe/Paris.")] = None,
+    hours: Annotated[
+        str | None, typer.Option(help="Their working hours, such as 'mon-fri 09:00-18:00'; 24/7 is around the clock.")
+    ] = None,
+) -> None:
+    """Write a policy to begin with. Asks for what no option says, and never overwrites a file."""
+    from fairturn_console.policy import starter
+
+    if path.exists():
+        fail(f"{path} is there already; name another file, or take it away first.")
+    text = starter.text(
+        _answer("Who gets leads? E-mail addresses of HubSpot users, with commas between them", reps, starter.reps),
+        _answer("In which time zone do they work?", zone, starter.zone, "Europe/Paris"),
+        _answer("When do they work?", hours, starter.hours, "mon-fri 09:00-18:00"),
+    )
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        fail(f"{path} can't be written: {error.strerror}")
+    typer.echo(f"Wrote {path}. Look at it, then run `fairturn policy check {path}`.")
+
+
+def _answer(question: str, given: str | None, read: Callable[[str], T], default: str | None = None) -> T:
+    """What an option says, or else the answer to a question, which is asked until it can be read."""
+    from fairturn_console.policy.starter import AnswerUnusable
+
+    def checked(answer: str) -> T:
+        try:
+            return read(answer)
+        except AnswerUnusable as error:
+            raise typer.BadParameter(str(error)) from error
+
+    if given is not None:
+        return checked(given)
+    answer: T = typer.prompt(question, default=default, value_proc=checked)
+    return answer
 
 
 @commands.command()
