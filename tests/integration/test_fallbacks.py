@@ -69,7 +69,7 @@ def test_the_owner_is_told_which_team_they_help_out(world: World) -> None:
     world.take([lead])
     properties = world.portal.contact(lead).properties
     assert properties["fairturn_team"] == "helpers"
-    assert properties["fairturn_reason"].startswith("Of the 2 reps of helpers on duty")
+    assert (properties["fairturn_reason"] or "").startswith("Of the 2 reps of helpers on duty")
 
 
 def test_not_before_its_time_and_sweep_sees_to_it_then(world: World) -> None:

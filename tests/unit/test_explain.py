@@ -344,3 +344,55 @@ def test_a_verdict_is_put_into_words_when_it_is_shown(stands: Verdict, words: st
 
 def test_there_are_words_for_every_code() -> None:
     assert all(why(Verdict(code)) for code in Code)
+
+
+# Second teams, fixed owners, priorities by conditions, and names as they are written
+
+ELSEWHERE = reading.read(
+    {
+        "reps": {"101": {"skills": "français"}, "102": None, "103": None},
+        "teams": {"équipe française": ["101"], "日本": ["102", "103"]},
+        "rules": [{"name": "partner", "when": {"property": "a", "known": True}, "owner": "103"}],
+        "otherwise": {
+            "team": "équipe française",
+            "skills": "français",
+            "priority": {"urgent": [{"property": "score", "at_least": 80}, {"property": "country", "known": True}]},
+            "if_nobody": "日本",
+        },
+    }
+)
+FRENCH, JAPANESE, PARTNER = ELSEWHERE.rotas
+OTHERWISE_ROUTED = replace(RECORD, rota=FRENCH, lane="francais", rule="otherwise", trace="0", priority="urgent")
+
+
+def goes(record: Record) -> str:
+    """The line of the story that says where a lead goes."""
+    lines = story(record, None, ELSEWHERE, {})
+    (line,) = [line for line in lines if ", priority " in line]
+    return line
+
+
+def test_the_story_names_teams_and_skills_as_the_policy_writes_them_and_says_why_a_lead_is_urgent() -> None:
+    assert goes(OTHERWISE_ROUTED) == (
+        "So it goes to the team équipe française, needs français, priority urgent because score is at least 80, "
+        "and country is known."
+    )
+    assert goes(replace(OTHERWISE_ROUTED, priority="normal")).endswith("needs français, priority normal.")
+
+
+def test_the_story_says_when_the_second_team_got_a_lead() -> None:
+    assert goes(replace(OTHERWISE_ROUTED, rota=JAPANESE, lane=ANY, priority="normal")) == (
+        "Nobody of the team équipe française could take it, so it goes to 日本, priority normal."
+    )
+
+
+def test_the_story_and_the_reason_of_a_fixed_owner_name_nobody() -> None:
+    fixed = replace(RECORD, rota=PARTNER, lane=ANY, rule="partner", trace="1", priority="normal")
+    assert goes(fixed) == "So it goes to one fixed owner, priority normal."
+    assert reason(fixed, booking(r1=1), ELSEWHERE) == 'All leads of the rule "partner" go to this one owner.'
+    assert explanation(fixed, booking(r1=1), ELSEWHERE)["fairturn_team"] == "one fixed owner"
+
+
+def test_the_reason_names_teams_and_skills_as_the_policy_writes_them() -> None:
+    sentence = "The owner was the only rep of équipe française on duty with room for it and the skill français."
+    assert reason(OTHERWISE_ROUTED, booking("francais", r1=1), ELSEWHERE) == sentence

@@ -36,7 +36,7 @@ def checked(name: str) -> Checked:
     return check(FOLDER / f"{name}.yaml", TODAY)
 
 
-def lead(at: datetime = MONDAY, **properties: str) -> Lead:
+def lead(at: datetime = MONDAY, /, **properties: str) -> Lead:
     at_ms = int(at.timestamp() * 1000)
     return Lead(Message(id="1", kinds=(Kind.CREATION,), occurred_at=at_ms, change_source="FORM"), properties)
 
