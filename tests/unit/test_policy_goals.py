@@ -123,6 +123,10 @@ def test_combinations_that_nobody_has_are_no_problem_where_all_fall_back_on_some
         ({"property": "a", "list": {"fr": "x"}}, "skills_from.lists: is missing"),
         ([COUNTRY, {"property": "company.size", "at_least": {"large": 5}}], "skills_from[1].property: a company's"),
         ([SIZE] * 4, "skills_from: must have at most 3, has 4"),
+        (
+            [{"property": name, "lists": {f"s{n}": "x" for n in range(10)}} for name in "abc"],
+            "skills_from: makes 1331 combinations of skills; at most 32",
+        ),
     ],
 )
 def test_skills_that_are_told_wrongly_are_named_with_their_place(written: object, said: str) -> None:

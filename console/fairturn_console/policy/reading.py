@@ -52,7 +52,7 @@ from fairturn_console.policy.written import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from fairturn_console.policy.written import FallbackWritten, GoalWritten, OneRule, OneSkillsFrom
+    from fairturn_console.policy.written import FallbackWritten, GoalWritten, Group, OneRule, OneSkillsFrom
 
 MAX_KEY: Final = 40
 RESERVED: Final = frozenset({ANY, PAST})
@@ -177,7 +177,10 @@ class _Reader:
         """Everybody who is named: what is said of themselves goes before what is said of their groups, and absences add
         up."""
         written, named = self._written, dict[str, RepRules]()
-        groups = {rep: [each for each in written.groups.values() if rep in each.reps] for rep in self._everybody()}
+        groups: dict[str, list[Group]] = {rep: [] for rep in self._everybody()}
+        for group in written.groups.values():
+            for rep in dict.fromkeys(group.reps):
+                groups[rep].append(group)
         for rep, theirs in groups.items():
             own = written.reps.get(rep, RepRules())
             said = {field: getattr(own, field) for field in own.model_fields_set}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import prod
 from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, PlainValidator, Tag, model_validator
@@ -10,6 +11,7 @@ from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, PlainV
 from fairturn.rules.conditions import Reached
 from fairturn.rules.policy import Cleared, Mode, Priority
 from fairturn_console.policy.calendars import Calendar
+from fairturn_console.policy.checks import MAX_LANES
 from fairturn_console.policy.conditions import Conditions, keys_of
 from fairturn_console.policy.hours import Hours, OneAbsence
 from fairturn_console.policy.problems import Strict, wrong
@@ -192,12 +194,20 @@ class SkillsFromLists(Strict):
     property: Property
     lists: Annotated[dict[Skill, Values], Field(min_length=1)]
 
+    def choices(self) -> int:
+        """From how many a lead gets one; to ask for none is one of them."""
+        return len(self.lists) + 1
+
 
 class SkillsFromBounds(Strict):
     """The skill of the largest bound that the property's number reaches."""
 
     property: Property
     at_least: Annotated[dict[Skill, OneNumber], Field(min_length=1)]
+
+    def choices(self) -> int:
+        """From how many a lead gets one; to ask for none is one of them."""
+        return len(self.at_least) + 1
 
 
 OneSkillsFrom = Annotated[
@@ -262,6 +272,9 @@ class GoalWritten(Strict):
             for key in ("team", "skills", "skills_from"):
                 if getattr(self, key):
                     raise wrong("goes with no `owner`: one fixed owner gets all of these leads", at=key)
+        combinations = prod(each.choices() for each in self.skills_from)
+        if combinations > MAX_LANES:
+            raise wrong(f"makes {combinations} combinations of skills; at most {MAX_LANES}", at="skills_from")
         return self
 
 
