@@ -711,7 +711,7 @@ rep_data = st.fixed_dictionaries(
     {"zone": st.sampled_from(["Europe/Paris", "America/New_York", "UTC"])},
     optional={
         "skills": st.lists(st.sampled_from(["fr", "de", "it"]), max_size=3),
-        "weight": st.integers(1, 1000) | st.integers(1, 9_999).map("{}%".format),
+        "weight": st.integers(1, 1000) | st.integers(1, 100_000).map("{}%".format),
         "holidays": st.sampled_from(["DE-BY", "FR", None]),
         "capacity": st.none() | st.integers(0, 100_000),
         "hours": st.sampled_from(

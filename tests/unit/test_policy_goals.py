@@ -1,4 +1,4 @@
-"""Where leads go: skills and priorities told by properties, one fixed owner, nobody, and whom a team falls back on."""
+"""Where leads go: skills and priorities by properties, fixed owners, nobody, and second teams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/policy.md: every example is read, and the reference names every key and operator that there is, and no other."""
+"""docs/policy.md: its examples are read, and its reference names every key and operator there is."""
 
 from __future__ import annotations
 

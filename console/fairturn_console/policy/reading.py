@@ -7,7 +7,7 @@ import unicodedata
 from datetime import date
 from fractions import Fraction
 from hashlib import sha256
-from math import lcm
+from math import gcd, lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -314,9 +314,11 @@ def _fixed(owner: str) -> str:
 
 
 def _whole(reps: Mapping[str, RepRules]) -> dict[str, RepRules]:
-    """The reps with whole weights in the same proportions."""
+    """The reps with whole weights in the same proportions: if there are shares, the smallest such."""
     weights = {rep: rules.weight or Fraction(1) for rep, rules in reps.items()}
-    scale = lcm(*(weight.denominator for weight in weights.values()))
+    scale = Fraction(lcm(*(weight.denominator for weight in weights.values())))
+    if scale > 1:
+        scale /= gcd(*(int(weight * scale) for weight in weights.values()))
     return {rep: rules.model_copy(update={"weight": weights[rep] * scale}) for rep, rules in reps.items()}
 
 

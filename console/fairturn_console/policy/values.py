@@ -221,7 +221,7 @@ def _span(unit: str, least: int, most: int, such_as: str, *, bare: bool = False)
     return PlainValidator(check)
 
 
-_PERCENT = re.compile(r"([0-9]{1,4}) *%")
+_PERCENT = re.compile(r"([0-9]{1,6}) *%")
 
 
 def _weight(value: object) -> Fraction:

@@ -34,6 +34,7 @@ from fairturn.rules.conditions import (
 )
 from fairturn.rules.policy import FIXED, Ignoring, IgnoringRule, Leads, Mode, Priority
 from fairturn_console.policy.hours import DAY, DAYS
+from fairturn_console.policy.values import MAX_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -134,7 +135,7 @@ def _rep(rep: Rep, policy: Policy) -> dict[str, Any]:
     return _without_defaults(
         {
             "skills": [policy.skill(skill) for skill in rep.skills],
-            "weight": rep.weight if rep.weight != 1 else None,
+            "weight": _weight(rep.weight, policy),
             "capacity": rep.capacity,
             "zone": rep.zone,
             "hours": _hours(rep.hours) if rep.hours else None,
@@ -142,6 +143,13 @@ def _rep(rep: Rep, policy: Policy) -> dict[str, Any]:
             "absences": [_absence(absence) for absence in rep.absences],
         }
     )
+
+
+def _weight(weight: int, policy: Policy) -> int | str | None:
+    """A weight; where one is too large for a whole number, all are shares."""
+    if any(rep.weight > MAX_WEIGHT for rep in policy.reps.values()):
+        return f"{weight}%"
+    return weight if weight != 1 else None
 
 
 def _hours(shifts: Iterable[Shift]) -> dict[str, Any]:
