@@ -9,6 +9,9 @@ from itertools import islice
 from statistics import quantiles
 from typing import TYPE_CHECKING, Final
 
+from rich.table import Table
+from rich.text import Text
+
 from fairturn.rules.explain import reason, why
 from fairturn.rules.ledger import ANY, BAND, Claim, Offer, align, allot
 from fairturn.rules.policy import FIXED, OTHERWISE, Mode
@@ -22,11 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import Console
-    from rich.table import Table
 
     from fairturn.rules.ledger import Member
     from fairturn.rules.record import Record
     from fairturn_sandbox.books import Books
+
+Line = tuple[str, str]
+"""What a line is about, and what it says."""
 
 LOOK_EVERY: Final = timedelta(minutes=5)
 """How often the alarms of the day are looked at."""
@@ -51,19 +56,23 @@ class Report:
     def print(self, console: Console) -> None:
         """Show everything but the last line."""
         console.print(self._table())
-        for line in (
+        console.print()
+        lines = Table.grid(padding=(0, 2))
+        for said in (
             self._fairness(),
-            *self._worths(),
-            *self._waits(),
-            *self._drops(),
-            *self._rules(),
-            *self._next(),
-            *self._times(),
-            *self._dead_letters(),
-            *self._alarms(),
-            *self._one_lead(),
+            self._worths(),
+            self._waits(),
+            self._drops(),
+            self._rules(),
+            self._next(),
+            self._times(),
+            self._dead_letters(),
+            self._alarms(),
+            self._one_lead(),
         ):
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
+            for of, text in said:
+                lines.add_row(Text(of), Text(text))
+        console.print(lines)
 
     def last_line(self) -> str:
         """The day in one line."""
@@ -94,16 +103,17 @@ class Report:
                 made.add_row("", f"and {len(more)} more", f"{sums[0]}", f"{sums[1]:.2f}", "", "")
         return made
 
-    def _fairness(self) -> str:
+    def _fairness(self) -> Iterator[Line]:
         if self._policy.mode is Mode.OBSERVE:
-            return "Mode observe: nobody gets a lead; the table says to whom they would have gone, one by one."
-        if not any(replay.entries for replay in self._books.replays.values()):
-            return "Nobody got a lead, so there is nothing to share out fairly."
-        spent = sum(replay.spent for replay in self._books.replays.values())
-        but = f" Turns that stay spent, because too many leads of the rep were taken away: {spent}." if spent else ""
-        return f"Nobody is more than {self._books.gap:.2f} of a lead from their fair share.{but}"
+            yield "fairness", "Mode observe: nobody gets a lead. The table says to whom each would have gone by itself."
+        elif not any(replay.entries for replay in self._books.replays.values()):
+            yield "fairness", "Nobody got a lead, so there is nothing to share out."
+        else:
+            spent = sum(replay.spent for replay in self._books.replays.values())
+            but = f" Turns that stay spent, as too many leads of the rep were taken away: {spent}." if spent else ""
+            yield "fairness", f"Nobody is more than {self._books.gap:.2f} of a lead from their fair share.{but}"
 
-    def _worths(self) -> Iterator[str]:
+    def _worths(self) -> Iterator[Line]:
         """How the leads of each band of worth were shared out, the most worth first."""
         worth = self._policy.leads.worth
         parts = []
@@ -111,38 +121,39 @@ class Report:
             each = [self._books.shares(rota, f"{BAND}{band}") for rota in self._policy.rotas]
             if worth and any(got for got, _ in each):
                 most = max(abs(got[rep] - share) for got, shares in each for rep, share in shares.items())
-                parts.append(f"{sum(got.total() for got, _ in each)} {worth.in_words(band)}, {most:.2f} at most")
+                parts.append(f"{most:.2f} in the {sum(got.total() for got, _ in each)} {worth.in_words(band)}")
         if parts:
-            yield f"  In one team, by worth: {'; '.join(parts)}."
+            yield "by worth", f"Nobody is further from it than {', '.join(parts)}."
 
     # What became of the leads
 
-    def _waits(self) -> Iterator[str]:
+    def _waits(self) -> Iterator[Line]:
         late = Counter(self._place(record) for record in self._books.records.values() if record.id in self._waited())
         if late:
-            yield f"Waited until somebody could take them: {_listed(late)}; these have an owner now."
+            yield "waited", f"{_listed(late)}: until somebody could take them. They have an owner now."
         waiting = Counter(f"{self._place(record)} ({record.reason})" for record in self._records(State.WAITING))
         if waiting:
-            yield f"Still waiting: {_listed(waiting)}."
+            yield "still waiting", f"{_listed(waiting)}."
 
     def _waited(self) -> set[str]:
         return {lead for lead in self._books.day.waited if self._books.was_given(lead)}
 
     def _place(self, record: Record) -> str:
         if record.rota is None or record.lane is None:
-            return "no team yet"
-        return f"{self._policy.team(record.rota)}, {asked_in_words(record.lane.partition(BAND)[0], self._policy)}"
+            return "for no team yet"
+        asked = asked_in_words(record.lane.partition(BAND)[0], self._policy)
+        return f"for {self._policy.team(record.rota)}" + ("" if asked == "anything" else f" with {asked}")
 
-    def _drops(self) -> Iterator[str]:
+    def _drops(self) -> Iterator[Line]:
         if why_dropped := self._books.why_dropped():
-            yield f"Nobody's leads: {_listed(why_dropped)}."
+            yield "dropped", f"{_listed(why_dropped)}."
 
-    def _rules(self) -> Iterator[str]:
+    def _rules(self) -> Iterator[Line]:
         taken = self._books.rules()
         names = [*(rule.name for rule in self._policy.rules), OTHERWISE]
         said = {OTHERWISE: "all others"}
         if any(taken.values()):
-            yield f"Rules: {_listed({said.get(name, name): taken[name] for name in names if taken[name]})}."
+            yield "rules", f"{_listed({said.get(name, name): taken[name] for name in names if taken[name]})}."
         unmet = {kind.rule for kind in self._books.day.unmet}
         never = [
             f"{said.get(name, name)}{' (no lead could be made that it takes)' if name in unmet else ''}"
@@ -150,11 +161,11 @@ class Report:
             if not taken[name]
         ]
         if never:
-            yield f"Never matched: {', '.join(never[:MOST_NAMED])}{_and_more(never)}."
+            yield "never matched", f"{', '.join(never[:MOST_NAMED])}{_and_more(never)}."
 
     # What comes next
 
-    def _next(self) -> Iterator[str]:
+    def _next(self) -> Iterator[Line]:
         following = []
         for rota, members in self._members.items():
             if rota.startswith(FIXED):
@@ -162,7 +173,9 @@ class Report:
             lane = self._usual_lane(rota)
             team, winner = self._policy.team(rota), self._winner(rota, lane, members)
             if winner is not None:
-                following.append(f"{team}, {asked_in_words(lane, self._policy)}: {self._names[winner]}")
+                asked = asked_in_words(lane, self._policy).removeprefix("anything, ")
+                for_what = "" if asked == "anything" else f" ({asked})"
+                following.append(f"{team}{for_what}: {self._names[winner]}")
                 continue
             all_there = {
                 rep: member if member.verdict.has_left else replace(member, verdict=ON_DUTY)
@@ -172,7 +185,7 @@ class Report:
             would = f" ({self._names[winner]}, if all were)" if winner else ""
             following.append(f"{team}: nobody who can take it is on duty now{would}")
         if following:
-            yield f"Who is next: {'; '.join(following[:MOST_NAMED])}{_and_more(following)}."
+            yield "next", f"{'; '.join(following[:MOST_NAMED])}{_and_more(following)}."
 
     def _usual_lane(self, rota: str) -> str:
         """That of the most leads, or any."""
@@ -187,7 +200,7 @@ class Report:
 
     # How it went
 
-    def _times(self) -> Iterator[str]:
+    def _times(self) -> Iterator[Line]:
         handed = [*self._records(State.HANDED)]
         smooth = [record for record in handed if not record.waited and not self._was_in_trouble(record)]
         waits = [((record.handed_at or 0) - record.occurred_at) / 1000 for record in smooth]
@@ -196,30 +209,30 @@ class Report:
         day = self._books.day
         real = [day.owned[record.id] - day.born[record.id] for record in smooth if record.id in day.owned]
         on_this = f"; work on this machine {_quantile(real, 50):.2f} s" if len(real) > 1 else ""
-        yield (
+        text = (
             f"From event to owner: half of them within {_quantile(waits, 50):.1f} s, 95 of 100 within "
             f"{_quantile(waits, 95):.1f} s{on_this}."
         )
         if left_out := len(handed) - len(smooth):
-            what = "that waited for somebody, or came while this story kept HubSpot from answering"
-            yield f"  Left out of these times: {left_out} {what}."
+            text += f" Left out: {left_out} that waited for somebody, or came while this story kept HubSpot away."
+        yield "times", text
 
     def _was_in_trouble(self, record: Record) -> bool:
         """Whether it came, or waited, while the story had HubSpot in trouble."""
         came, had = _moment(record.occurred_at), _moment(record.handed_at or 0)
         return any(came <= until and had >= since for since, until in self._books.day.troubles)
 
-    def _dead_letters(self) -> Iterator[str]:
+    def _dead_letters(self) -> Iterator[Line]:
         if reasons := Counter(why_dead for _, why_dead in self._books.dead):
-            yield f"Dead letters: {_listed(reasons)}."
+            yield "dead letters", f"{_listed(reasons)}."
 
-    def _alarms(self) -> Iterator[str]:
+    def _alarms(self) -> Iterator[Line]:
         rang = self._rang()
         if rang:
             each = (
                 f"{name.removesuffix('Alarm')} {first:%H:%M} to {last:%H:%M}" for name, (first, last) in rang.items()
             )
-            yield f"Alarms that rang, of {len(self._books.sandbox.alarms)}: {', '.join(each)}."
+            yield "alarms", f"{', '.join(each)} rang, of {len(self._books.sandbox.alarms)}."
 
     def _rang(self) -> dict[str, tuple[datetime, datetime]]:
         """Alarm → when it rang first and last. Those that are about news which does not come ring until the first of
@@ -233,7 +246,7 @@ class Report:
                 rang[name] = ringing[0], ringing[-1]
         return rang
 
-    def _one_lead(self) -> Iterator[str]:
+    def _one_lead(self) -> Iterator[Line]:
         """Why the latest lead that asked for something went where it went."""
         explained = [record for record in self._records(State.HANDED) if record.policy == self._terms.number]
         if not explained:
@@ -244,8 +257,9 @@ class Report:
             booking = claim.bookings()[record.booking[0]]
             rule = next((rule for rule in self._policy.rules if rule.name == record.rule), None)
             by = f'rule "{rule.name}" took it ({_cut(describe(rule.when))})' if rule else "no rule took it"
-            yield f"Why lead {record.id} went to {self._names.get(booking.winner, booking.winner)}: {by}."
-            yield f"  {reason(record, booking, self._policy)}"
+            winner = self._names.get(booking.winner, booking.winner)
+            why_it = reason(record, booking, self._policy)
+            yield "why", f"Lead {record.id} went to {winner}: {by}. {why_it}"
 
     def _records(self, state: State) -> Iterable[Record]:
         return (record for record in self._books.records.values() if record.state is state)
