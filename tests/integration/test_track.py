@@ -995,6 +995,20 @@ def test_a_choice_made_between_our_read_and_our_write_is_restored_once(world: Wo
     assert UPDATE not in world.portal.calls
 
 
+def test_a_choice_is_restored_even_if_an_answer_lacked_its_history(world: World) -> None:
+    (lead,) = world.arrive()
+    chosen = world.reps[2]
+    world.portal.before_update = lambda: own(world, lead, chosen)
+    world.take([lead])
+    told, histories = world.told(lead), world.crm.owner_histories
+    world.later(CAUGHT_UP)
+    world.crm.owner_histories = lambda *_: {}  # type: ignore[method-assign]
+    assert world.track.take(told) == told
+    world.crm.owner_histories = histories  # type: ignore[method-assign]
+    assert world.track.take(told) == []
+    assert world.owner(lead) == chosen
+
+
 def test_a_choice_told_while_the_handover_is_not_noted_yet_is_restored_once_it_is(world: World) -> None:
     (lead,) = world.arrive()
     chosen = world.reps[2]

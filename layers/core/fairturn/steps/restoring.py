@@ -50,11 +50,13 @@ def read_histories(
     resolutions: Sequence[Resolution], crm: HubSpot, deadline: Deadline
 ) -> tuple[Mapping[str, Sequence[OwnerChange]], Sequence[Resolution]]:
     """Read who chose the owners of the few leads where that matters: record id → changes, latest first. Gives also the
-    resolutions that have to wait for another such reading. Raises Unavailable."""
+    resolutions that have to wait for another such reading: HubSpot's answer may lack some, without a word of them.
+    Raises Unavailable."""
     suspected = [each for each in resolutions if each.is_suspected]
     overwritten = [each for each in resolutions if each.is_overwritten]
     ids = [each.case.change.id for each in [*suspected, *overwritten][:HISTORY_LIMIT]]
-    return crm.owner_histories(CONTACT, ids, deadline) if ids else {}, suspected[HISTORY_LIMIT:]
+    histories = crm.owner_histories(CONTACT, ids, deadline) if ids else {}
+    return histories, [each for each in suspected if each.case.change.id not in histories]
 
 
 def restore_choices(
