@@ -112,7 +112,9 @@ otherwise: {team: équipe}
     "on the other side of the world": """
 groups:
   west:
-    {reps: [dai@example.com, ema@example.com], zone: America/Los_Angeles, hours: {mon-fri: [09:00-12:00, 13:00-17:00]}}
+    reps: [dai@example.com, ema@example.com]
+    zone: America/Los_Angeles
+    hours: {mon-fri: [09:00-12:00, 13:00-17:00]}
 teams: {west: {members: [west], capacity: 30}}
 otherwise: {team: west}
 """,

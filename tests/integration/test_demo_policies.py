@@ -1,4 +1,4 @@
-"""The demo runs under any valid policy: of all shapes, those that ship with Fairturn, and made-up ones."""
+"""The demo runs under any valid policy: of all shapes, those of the docs, and made-up ones."""
 
 from __future__ import annotations
 
@@ -91,6 +91,7 @@ def test_chance_breaks_nothing(seed: int, tmp_path: Path) -> None:
     played(file.check(FILES[0]).policy, tmp_path / "log", seed)
 
 
+@pytest.mark.exhaustive
 def test_a_rule_that_no_lead_can_meet_is_named_in_the_report(tmp_path: Path) -> None:
     text, _ = played(read("a rule that nothing meets"), tmp_path / "log")
     assert re.search(r"^never matched +never \(no lead could be made that it takes\)\.", text, re.MULTILINE)

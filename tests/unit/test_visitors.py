@@ -1,4 +1,4 @@
-"""Leads made from a policy's own conditions: one of each kind, as far as there can be any."""
+"""The leads that the demo makes from a policy's own conditions: each kind that there can be."""
 
 from __future__ import annotations
 

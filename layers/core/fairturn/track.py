@@ -120,7 +120,9 @@ class Track:
             if (why := resolution.later or resolution.again) is not None:
                 outcome |= put_off([case.change], why)
         histories, late = read_histories(resolutions, self.crm, deadline)
-        outcome |= put_off([each.case.change for each in late], Unavailable("HubSpot has not said yet who chose the owner"))
+        outcome |= put_off(
+            [each.case.change for each in late], Unavailable("HubSpot has not said yet who chose the owner")
+        )
         to_do = [each for each in resolutions if each not in late]
         to_do, not_restored = restore_choices(to_do, histories, self.crm, self.now, deadline)
         written = self._write(to_do)
