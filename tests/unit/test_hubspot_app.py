@@ -86,6 +86,7 @@ def happened(entry: dict[str, Any]) -> dict[str, Any]:
 def test_what_any_policy_needs_is_subscribed_to_and_all_of_that_is_understood(when: Any, closed: list[Reached]) -> None:
     any_policy = policy(Leads(when=when, closed=tuple(closed)))
     with copied() as folder:
+        change(folder / WEBHOOKS, subscriptions={})
         write(folder, any_policy)
         written, found = entries(folder), app.subscribed(folder)
         assert app.lacking(folder, any_policy) == []
