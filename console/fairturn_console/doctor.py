@@ -34,6 +34,7 @@ SWEEP_SILENT_AFTER: Final = timedelta(minutes=20)
 """Sweep refreshes the owners every five minutes. It is late after three tries that failed."""
 OUTPUTS: Final = frozenset(
     [
+        "HubSpotPortalId",
         "WebhookUrl",
         "TableName",
         "JournalDays",
