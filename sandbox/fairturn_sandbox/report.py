@@ -146,7 +146,7 @@ class Report:
 
     def _drops(self) -> Iterator[Line]:
         if why_dropped := self._books.why_dropped():
-            yield "dropped", f"{_listed(why_dropped)}."
+            yield "nobody's", f"{_listed(why_dropped)}."
 
     def _rules(self) -> Iterator[Line]:
         taken = self._books.rules()
@@ -259,7 +259,7 @@ class Report:
             by = f'rule "{rule.name}" took it ({_cut(describe(rule.when))})' if rule else "no rule took it"
             winner = self._names.get(booking.winner, booking.winner)
             why_it = reason(record, booking, self._policy)
-            yield "why", f"Lead {record.id} went to {winner}: {by}. {why_it}"
+            yield "one lead", f"Lead {record.id} went to {winner}: {by}. {why_it}"
 
     def _records(self, state: State) -> Iterable[Record]:
         return (record for record in self._books.records.values() if record.state is state)

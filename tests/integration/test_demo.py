@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -14,13 +15,13 @@ from fairturn_console.policy.file import check
 from fairturn_console.template import PATH
 from fairturn_console.terminal import POLICY
 from fairturn_sandbox.checks import checks
+from fairturn_sandbox.commands import again
 from fairturn_sandbox.demo import day
 from fairturn_sandbox.report import Report
 from tests.unit.test_monitoring import BY_ROTA, IN_ALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from fairturn_sandbox.books import Books
     from fairturn_sandbox.sandbox import Sandbox
@@ -48,6 +49,18 @@ def test_the_day_ends_in_one_line_that_adds_up(ended: tuple[Books, Sandbox]) -> 
     leads, *fates = map(int, said.groups())
     assert leads == sum(fates) == 25
     assert fates[2] == 1
+
+
+@pytest.mark.parametrize(
+    ("leads", "policy", "typed"),
+    [
+        (300, "policy.yaml", "make demo SEED=7"),
+        (20, "policy.yaml", "make demo SEED=7 LEADS=20"),
+        (300, "our teams/b.yaml", "make demo SEED=7 POLICY='our teams/b.yaml'"),
+    ],
+)
+def test_what_repeats_a_day_names_whatever_is_not_the_default(leads: int, policy: str, typed: str) -> None:
+    assert again(7, leads, Path(policy)) == typed
 
 
 def test_no_widget_is_without_data_in_the_demo_and_the_picture_can_be_drawn(
