@@ -92,7 +92,7 @@ def _returner(stage: Stage) -> str | None:
 
 
 def _wait(stage: Stage) -> str | None:
-    return _leads(stage) or (None if _nobody_yet(stage) else "somebody can take each lead at any time of the day")
+    return _leads(stage) or (None if _nobody_yet(stage) else "nobody comes on duty for whom a lead would have to wait")
 
 
 def _flood(stage: Stage) -> str | None:
