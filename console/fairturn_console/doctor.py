@@ -19,12 +19,14 @@ from fairturn.rules.ledger import Claim
 from fairturn.rules.policy import Mode
 from fairturn.rules.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from fairturn_console.deployment import CallerUnknown, caller
+from fairturn_console.hubspot import app
 from fairturn_console.policy import definitions
 from fairturn_console.policy.problems import listed
 from fairturn_console.standings import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from fairturn_console.deployment import Deployment
 
@@ -82,6 +84,8 @@ class Doctor:
     deployment: Deployment
     hubspot_url: str
     now: datetime
+    app: Path
+    """The folder of the HubSpot app."""
     http: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(timeout=10, retries=False))
 
     def examine(self) -> Iterator[Finding]:
@@ -92,6 +96,7 @@ class Doctor:
             ("webhook", self._webhook),
             ("HubSpot", self._hubspot),
             ("policy", self._policy),
+            ("subscriptions", self._subscriptions),
             ("reps", self._reps),
             ("queues", self._queues),
             ("dead letters", self._dead_letters),
@@ -175,6 +180,16 @@ class Doctor:
         if store.brake().is_pulled(terms.number):
             mend = "if these leads are welcome, apply the policy once more: `fairturn policy apply`"
             yield Finding("policy", Health.WARN, "leads from bulk sources are held back: there were too many", mend)
+
+    def _subscriptions(self) -> Iterator[Finding]:
+        """HubSpot does not tell what an app of this kind subscribes to; so the app's files are looked at."""
+        missing = app.lacking(self.app, self.deployment.store().terms().policy)
+        if missing:
+            mend = "write them and upload the app: `fairturn hubspot app`"
+            yield Finding("subscriptions", Health.BAD, f"the app's files lack {listed(map(str, missing))}", mend)
+        else:
+            found = "the app's files have all that the policy needs; whether they were uploaded HubSpot does not tell"
+            yield Finding("subscriptions", Health.GOOD, found)
 
     def _reps(self) -> Iterator[Finding]:
         terms = self.deployment.store().terms()

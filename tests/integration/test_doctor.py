@@ -119,6 +119,7 @@ def test_a_deployment_that_is_well_has_nothing_to_be_mended(door: Door) -> None:
         "HubSpot": "ok",
         "explanation": "ok",
         "policy": "ok",
+        "subscriptions": "ok",
         "reps": "ok",
         "queues": "ok",
         "dead letters": "ok",
@@ -158,6 +159,15 @@ def test_a_missing_property_is_found_with_the_command_that_makes_it(portal: Port
         1,
         ("BAD", "HubSpot has no contact property fairturn_reason", "create them: `fairturn hubspot setup`"),
     )
+
+
+def test_a_subscription_that_the_policy_needs_and_the_app_lacks_is_found(store: Store, portal: Portal) -> None:
+    policy = {**POLICY, "leads": {"when": {"property": "lead_grade", "reaches": "A"}}}
+    portal.define_property("lead_grade", options=["A"])
+    applying.apply(reading.read(policy), store, HubSpot(lambda _: portal.token, portal.url), int(time.time() * 1000))
+    code, found = examine()
+    assert (code, found["subscriptions"][0]) == (1, "BAD")
+    assert "lead_grade" in found["subscriptions"][1]
 
 
 @pytest.mark.usefixtures("store")

@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from fairturn_console.terminal import (
+    APP,
     HUBSPOT,
     STACK,
     AsLines,
@@ -35,7 +36,7 @@ def doctor(*, as_json: AsLines = False, stack: StackName = STACK, hubspot: HubSp
 
     rows, worst = table("", "check", "found", "what to do"), Health.GOOD
     with reporting_failures(), logging_to_stderr():
-        for each in Doctor(deployed(stack), hubspot, datetime.now(UTC)).examine():
+        for each in Doctor(deployed(stack), hubspot, datetime.now(UTC), APP).examine():
             if as_json:
                 typer.echo(json.dumps(asdict(each)))
             worst = Health.BAD if Health.BAD in (worst, each.health) else worst
