@@ -184,7 +184,9 @@ class Visitors:
     def _weight(self, kind: KindOfLead) -> float:
         if kind.rule == OTHERWISE:
             return 2 if isinstance(self._policy.otherwise, Ignoring) else 8
-        return 4 if isinstance(self.route(kind.examples[0]), Route) else 1
+        if kind.is_bulk:
+            return 1
+        return 4 if isinstance(self.route(kind.examples[0]), Route) else 2
 
     # Making examples
 
