@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LONGEST: Final = timedelta(days=730)
 KEPT_FOR: Final = timedelta(days=30)
-"""An absence that has been over for so long is forgotten."""
+"""An absence that has been over for so long is forgotten when the next one is told."""
 
 
 class AbsenceRefused(FairturnError):
@@ -28,7 +28,7 @@ def away(rep: Rep, until: str, reason: Reason, now: datetime) -> Away:
     """An absence that begins now. `until` is the last day, or a time by the rep's clock. Raises AbsenceRefused."""
     here = now.astimezone(ZoneInfo(rep.zone or "UTC")).replace(tzinfo=None, second=0, microsecond=0)
     try:
-        if len(until) == len("2026-12-24"):
+        if "T" not in until:
             last = date.fromisoformat(until)
             noted = Away(here.date().isoformat(), last.isoformat(), reason.value)
         else:

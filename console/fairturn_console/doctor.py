@@ -129,7 +129,7 @@ class Doctor:
 
     def _webhook(self) -> Iterator[Finding]:
         """Send what HubSpot would send if nothing had happened: signed, and without an event."""
-        url, now, body = self.deployment.outputs["WebhookUrl"], str(int(time.time() * 1000)), b"[]"
+        url, now, body = self.deployment.webhook_url(), str(int(time.time() * 1000)), b"[]"
         secret = self.deployment.webhook_secret()
         signature = sign(secret=secret, method="POST", url=url, body=body, timestamp=now)
         headers = {SIGNATURE_HEADER: signature, TIMESTAMP_HEADER: now, "content-type": "application/json"}
@@ -176,7 +176,8 @@ class Doctor:
         yield Finding("policy", health, f"version {terms.number} is in force, mode {mode}", mend)
         unknown = definitions.unknown(terms.policy, self.deployment.crm(self.hubspot_url))
         for problem in unknown:
-            yield Finding("policy", Health.BAD, str(problem), "change the policy, or the property in HubSpot")
+            mend = "change the policy, or the property in HubSpot; sensitive properties HubSpot does not list at all"
+            yield Finding("policy", Health.WARN, str(problem), mend)
         if store.brake().is_pulled(terms.number):
             mend = "if these leads are welcome, apply the policy once more: `fairturn policy apply`"
             yield Finding("policy", Health.WARN, "leads from bulk sources are held back: there were too many", mend)
@@ -257,7 +258,7 @@ class Doctor:
             for rota, ledger in ledgers.items()
             for version in range(max(ledger.version - LOOKED_BACK, 0) + 1, ledger.version + 1)
         ]
-        claims = [each.at for each in store.journals(lately).values() if isinstance(each, Claim)]
+        claims = [each.at for each, _ in store.entries(lately).values() if isinstance(each, Claim)]
         if claims:
             at = datetime.fromtimestamp(max(claims) / 1000, UTC)
             yield Finding("last lead", Health.GOOD, f"was assigned {_ago(self.now - at)}")

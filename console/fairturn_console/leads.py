@@ -153,9 +153,7 @@ class Leads:
 
     def _winner(self, towards: Route, record: Record, terms: Terms, names: Mapping[str, str]) -> str:
         snapshot = self.store.read(towards.rotas(), [])
-        for each in (towards, towards.fallback):
-            if each is None:
-                continue
+        for each in (towards, *([towards.fallback] if towards.fallback and not towards.after else [])):
             members, lanes = members_of(each.rota, terms, snapshot.loads, self.now), terms.policy.lanes(each.rota)
             ledger = align(snapshot.ledgers[each.rota], members, lanes)
             (booking,) = allot(ledger, [Offer(each.lane, record.owners)], members, lanes).bookings
@@ -163,7 +161,10 @@ class Leads:
                 why = reason(new("").routed(each, terms.number, None, {}), booking, terms.policy)
                 return f"If it came now, it would go to {names.get(booking.winner, booking.winner)}. {why}"
         asked = asked_in_words(towards.lane, terms.policy)
-        return f"If it came now, it would wait for {terms.policy.team(towards.rota)}: nobody can take {asked} now."
+        wait = f"If it came now, it would wait for {terms.policy.team(towards.rota)}: nobody can take {asked} now"
+        if towards.fallback and towards.after:
+            return f"{wait}. After {towards.after} minutes it may go to {terms.policy.team(towards.fallback.rota)}."
+        return f"{wait}."
 
 
 def _since(record: Record, names: Mapping[str, str]) -> Iterator[str]:

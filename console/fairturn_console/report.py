@@ -49,6 +49,8 @@ class Row:
     taken_over: int = 0
     """Leads that somebody else has by now, by another's choice."""
     closed: int = 0
+    ended: set[str] = field(default_factory=set)
+    """The leads that are counted as closed or taken over: each of them once, however often it came."""
     seconds: list[float] = field(default_factory=list)
     """From HubSpot's event to the owner in HubSpot, of each lead that did not wait."""
 
@@ -63,8 +65,8 @@ class Report:
     """What was looked at, and what it came to."""
 
     rows: Sequence[Row]
-    leads: int
-    """Leads that were given to somebody."""
+    turns: int
+    """Turns that were given: one for each lead, and one more each time that it came again or was given anew."""
     is_whole: bool
     """Whether the journals reach back to the beginning of the time."""
 
@@ -72,10 +74,11 @@ class Report:
 def report(store: Store, terms: Terms, since: int, progress: Callable[[str], None]) -> Report:
     """Look at every claim since a time in epoch milliseconds. `progress` takes a line now and then.
 
-    Raises TableUnavailable.
+    Whether a turn that was taken back stayed spent is told by the lead's record. Where the lead has come again since,
+    or its record has expired, the turn counts as come back. Raises TableUnavailable.
     """
     rows: dict[tuple[str, str, str], Row] = {}
-    leads, is_whole = 0, True
+    turns, is_whole = 0, True
     for rota in teams(terms.policy):
         team = terms.policy.team(rota)
         returned: set[tuple[int, str]] = set()
@@ -83,20 +86,21 @@ def report(store: Store, terms: Terms, since: int, progress: Callable[[str], Non
             is_whole &= are_all
             for version, entry in journals:
                 if isinstance(entry, Claim):
-                    leads += len(entry.leads)
+                    turns += len(entry.leads)
                     _count(version, entry, returned, store, rows, team)
                 else:  # newer than the claims whose turns it gave back
                     returned |= {(each.claim, each.lead) for each in entry.leads}
-            progress(f"{team}: {leads} leads looked at ...")
-    return Report(sorted(rows.values(), key=lambda row: (row.team, row.band, row.rep)), leads, is_whole)
+            progress(f"{team}: {turns} turns looked at ...")
+    return Report(sorted(rows.values(), key=lambda row: (row.team, row.band, row.rep)), turns, is_whole)
 
 
 def _since(store: Store, rota: str, since: int) -> Iterator[tuple[list[tuple[int, Claim | GivingBack]], bool]]:
     """The journals of a rota since a time, the newest first; and whether all of them are there."""
     newest = store.read([rota], []).ledgers[rota].version
     for numbers in batched(range(newest, 0, -1), MAX_KEYS):
-        found = store.journals([(rota, number) for number in numbers])
-        entries = [(number, found[rota, number]) for number in numbers if (rota, number) in found]
+        found = store.entries([(rota, number) for number in numbers])
+        read = [(number, found[rota, number][0]) for number in numbers if (rota, number) in found]
+        entries = [(number, entry) for number, entry in read if entry is not None]
         lately = [(number, entry) for number, entry in entries if entry.at >= since]
         yield lately, len(entries) == len(numbers) or len(lately) < len(entries)
         if len(lately) < len(numbers):
@@ -116,7 +120,7 @@ def _count(
         band, record = booking.lane.partition(BAND)[2], known.get(lead)
         winner = _row(rows, team, band, booking.winner)
         winner.got += 1
-        is_spent = record is not None and record.spent and (version, lead) in returned
+        is_spent = record is not None and record.spent and record.claim == version
         winner.spent += is_spent
         if (version, lead) in returned and not is_spent:
             winner.came_back += 1
@@ -131,8 +135,10 @@ def _follow(record: Record, version: int, winner: Row) -> None:
     """See what has become of a lead since."""
     if record.claim == version and record.handed_at is not None and not record.waited:
         winner.seconds.append((record.handed_at - record.occurred_at) / 1000)
-    winner.closed += record.state is State.CLOSED and record.rep == winner.rep
-    winner.taken_over += record.state is State.EXTERNAL and winner.rep in record.had
+    if record.key not in winner.ended:
+        winner.ended.add(record.key)
+        winner.closed += record.state is State.CLOSED and record.rep == winner.rep
+        winner.taken_over += record.state is State.EXTERNAL and winner.rep in record.had
 
 
 def _row(rows: dict[tuple[str, str, str], Row], team: str, band: str, rep: str) -> Row:

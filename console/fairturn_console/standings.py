@@ -97,8 +97,16 @@ def next_ones(terms: Terms, snapshot: Snapshot, now: datetime, rota: str) -> Ite
             team=terms.policy.team(rota),
             asked=asked_in_words(lane, terms.policy),
             following=tuple(booking.winner if booking else None for booking in bookings),
-            why=reason(record, first, terms.policy) if first else "Nobody can take such a lead now, so it would wait.",
+            why=reason(record, first, terms.policy) if first else _if_nobody(rota, lane, terms.policy),
         )
+
+
+def _if_nobody(rota: str, lane: str, policy: Policy) -> str:
+    """What becomes of a lead that nobody of its team can take."""
+    others = {policy.team(other) for own, (other, _) in policy.fallbacks() if own == (rota, lane)}
+    if others:
+        return f"Nobody of this team can take such a lead now; by the policy it goes to {' or '.join(sorted(others))}."
+    return "Nobody can take such a lead now, so it would wait."
 
 
 def names(terms: Terms) -> dict[str, str]:

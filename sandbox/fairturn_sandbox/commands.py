@@ -47,9 +47,6 @@ def _extra() -> Iterator[None]:
 @commands.command()
 def demo(
     path: PolicyFile = POLICY,
-    policy: Annotated[
-        Path | None, typer.Option("--policy", help="The same as the argument.", exists=True, dir_okay=False)
-    ] = None,
     seed: Annotated[int | None, typer.Option(help="Repeats the run that printed this seed.")] = None,
     leads: Annotated[int, typer.Option(help="How many come in a day.", min=FEWEST_LEADS, max=MOST_LEADS)] = LEADS,
     *,
@@ -61,8 +58,7 @@ def demo(
 
     chosen = secrets.randbelow(10_000) if seed is None else seed
     LOG.parent.mkdir(exist_ok=True)
-    file = policy or path
-    if not run(chosen, leads, read(file).policy, LOG, console(), again(chosen, leads, file), lists_checks=checks):
+    if not run(chosen, leads, read(path).policy, LOG, console(), again(chosen, leads, path), lists_checks=checks):
         raise typer.Exit(1)
 
 

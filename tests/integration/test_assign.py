@@ -985,3 +985,25 @@ class Dying:
 def usual() -> Fault:
     """A call that goes through as usual."""
     return slow(0.0)
+
+
+def test_a_policy_of_another_version_loses_no_lead_and_holds_it_up_until_one_is_applied(
+    world: World, dynamodb: DynamoDBClient
+) -> None:
+    (lead,) = world.arrive()
+    dynamodb.update_item(
+        TableName="fairturn",
+        Key={"pk": {"S": "POLICY"}, "sk": {"S": f"V#{world.version:06d}"}},
+        UpdateExpression="SET #policy = :policy",
+        ExpressionAttributeNames={"#policy": "policy"},
+        ExpressionAttributeValues={":policy": {"S": '{"written": "by another version"}'}},
+    )
+    received = world.received([lead])
+    assert world.assign.take(received) == received
+    changed = world.told(lead)
+    assert world.track.take(changed) == changed
+    assert world.dead_letters() == []
+    world.apply()
+    world.later(31)
+    world.take([lead])
+    assert world.owner(lead) in world.reps

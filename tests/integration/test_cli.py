@@ -727,9 +727,7 @@ def test_of_whom_nothing_is_stored_nothing_is_erased(assigned: Store) -> None:
 @pytest.mark.exhaustive
 def test_the_demo_ends_in_one_line_and_its_seed_repeats_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    first, second = (
-        run("demo", *named, "--seed", "7", "--leads", "20") for named in ([EXAMPLE], ["--policy", EXAMPLE])
-    )
+    first, second = (run("demo", EXAMPLE, "--seed", "7", "--leads", "20") for _ in range(2))
     assert first.exit_code == 0, first.output
     assert "BROKEN" not in first.output
     assert first.output.splitlines()[-1] == second.output.splitlines()[-1]

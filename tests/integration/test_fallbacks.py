@@ -72,6 +72,29 @@ def test_the_owner_is_told_which_team_they_help_out(world: World) -> None:
     assert (properties["fairturn_reason"] or "").startswith("Of the 2 reps of helpers on duty")
 
 
+def test_a_lead_that_waits_is_kept_for_nobody_of_its_team_once_it_may_go_to_another(world: World) -> None:
+    """Else it would go to the second team while somebody of the first could take it."""
+    early, late, helper = world.reps
+    night = {"zone": "UTC", "hours": {"mon-sun": "12:00-13:00"}}
+
+    def apply(hours: str) -> None:
+        world.apply(
+            reps={early: {"zone": "UTC", "hours": {"mon-sun": hours}}, late: night, helper: {"capacity": 0}},
+            rotas={"first": {"members": [early, late]}, "helpers": {"members": [helper]}},
+            otherwise={"team": "first", "if_nobody": "helpers"},
+            release="4h",
+        )
+        world.later(31)
+
+    apply("20:00-21:00")
+    leads = world.arrive(2)
+    world.take(leads)
+    assert world.states(leads) == {"waiting": 2}
+    apply("00:00-24:00")
+    world.sweep.run()
+    assert [world.owner(lead) for lead in leads] == [early, early]
+
+
 def test_not_before_its_time_and_sweep_sees_to_it_then(world: World) -> None:
     change(world, {"team": "helpers", "after": "10 minutes"})
     (lead,) = world.arrive()

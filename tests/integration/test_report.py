@@ -106,7 +106,7 @@ def test_the_command_prints_a_table_values_or_json(deployed: Stack, portal: Port
         "otherwise": {"team": "inbound"},
     }
     applying.apply(reading.read(policy), store, HubSpot(lambda _: portal.token, portal.url), 1)
-    assert run("report", "--days", "7").stdout.splitlines()[-1].startswith("0 leads since ")
+    assert run("report", "--days", "7").stdout.splitlines()[-1].startswith("0 turns since ")
     assert run("report", "--json").stdout == ""
     (head,) = csv.reader(run("report", "--csv").stdout.splitlines())
     assert head[:4] == ["team", "worth from", "rep", "got"]

@@ -186,9 +186,20 @@ def test_a_rep_is_said_to_be_away_and_back(applied: Store) -> None:
     assert again.stderr.startswith("anna@example.com was not said to be away")
 
 
+def test_an_absence_that_was_over_long_ago_takes_no_new_one_along(applied: Store) -> None:
+    (rep,) = (each for each, owner in applied.pointer().owners.items() if owner.email == "anna@example.com")
+    (other,) = applied.pointer().owners.keys() - {rep}
+    for each in (rep, other):
+        applied.put_away(each, Away("2026-01-01", "2026-01-05", "sick"))
+    until = (datetime.now(UTC) + timedelta(days=9)).date().isoformat()
+    assert run("reps", "away", "anna@example.com", "--until", until).exit_code == 0
+    assert {each: noted.until for each, noted in applied.pointer().away.items()} == {rep: until}
+
+
 @pytest.mark.parametrize(
     ("until", "said"),
     [
+        ("20200101", "20200101 is over already, or more than two years ahead"),
         ("tomorrow", "'tomorrow' is no day such as 2026-12-24, and no time such as 2026-12-24T14:00"),
         ("2020-01-01", "2020-01-01 is over already, or more than two years ahead"),
         ("2199-01-01", "2199-01-01 is over already, or more than two years ahead"),
@@ -218,7 +229,7 @@ def test_reps_are_called_by_their_address_or_by_their_id_where_hubspot_says_none
 def test_how_things_stand_is_said_on_one_screen(applied: Store) -> None:
     assert words("status") == [
         "Policy version 1, mode live.",
-        "équipe: 2 of 2 on duty, 0 open leads, nobody further than 0.00 turns from their fair share.",
+        "équipe: 2 of 2 on duty, nobody further than 0.00 turns from their fair share.",
         "Nothing waits.",
         "Dead letters: 0.",
         "`fairturn doctor` checks that everything works, `fairturn next` says who is next.",

@@ -382,17 +382,41 @@ def test_the_story_names_teams_and_skills_as_the_policy_writes_them_and_says_why
 
 def test_the_story_says_when_the_second_team_got_a_lead() -> None:
     assert goes(replace(OTHERWISE_ROUTED, rota=JAPANESE, lane=ANY, priority="normal")) == (
-        "Nobody of the team équipe française could take it, so it goes to 日本, priority normal."
+        "Nobody of équipe française could take it, so it goes to 日本, priority normal."
     )
 
 
 def test_the_story_and_the_reason_of_a_fixed_owner_name_nobody() -> None:
     fixed = replace(RECORD, rota=PARTNER, lane=ANY, rule="partner", trace="1", priority="normal")
     assert goes(fixed) == "So it goes to one fixed owner, priority normal."
-    assert reason(fixed, booking(r1=1), ELSEWHERE) == 'All leads of the rule "partner" go to this one owner.'
+    assert reason(fixed, booking(r1=1), ELSEWHERE) == 'The rule "partner" gives its leads to this one owner.'
     assert explanation(fixed, booking(r1=1), ELSEWHERE)["fairturn_team"] == "one fixed owner"
 
 
 def test_the_reason_names_teams_and_skills_as_the_policy_writes_them() -> None:
     sentence = "The owner was the only rep of équipe française on duty with room for it and the skill français."
     assert reason(OTHERWISE_ROUTED, booking("francais", r1=1), ELSEWHERE) == sentence
+
+
+def test_a_priority_is_explained_by_its_conditions_only_where_nothing_else_gives_it() -> None:
+    def told(priority: str) -> str:
+        rule = {
+            "name": "french",
+            "team": "europe",
+            "when": {"property": "country", "equals": "France"},
+            "priority": {
+                "urgent": {"property": "score", "at_least": 80},
+                "normal": {"property": "email", "ends_with": ".edu"},
+            },
+        }
+        policy = reading.read({"teams": {"europe": ["101"]}, "rules": [rule], "otherwise": {"team": "europe"}})
+        return next(line for line in story(replace(RECORD, priority=priority), None, policy, {}) if "priority" in line)
+
+    assert told("urgent").endswith("priority urgent because score is at least 80.")
+    assert told("normal").endswith("priority normal.")
+
+
+def test_the_owner_of_a_fixed_owner_rule_is_told_the_rule() -> None:
+    fixed = replace(RECORD, rota="owner-12345678")
+    assert reason(fixed, booking(r1=1)) == 'The rule "french" gives its leads to this one owner.'
+    assert reason(replace(fixed, rule="otherwise"), booking(r1=1)) == "Leads that no rule takes go to this one owner."

@@ -381,3 +381,13 @@ def test_an_old_name_beside_its_new_one_is_refused(both: str, what: str) -> None
     rest["rules"] = "rules: []"
     (said,) = told("\n".join(rest.values()))
     assert f"{what}, and that is there already" in said
+
+
+def test_the_limits_of_teams_and_reps_hold_for_groups_too() -> None:
+    groups = {f"g{n}": {"reps": [f"rep{n}-{m}@example.com" for m in range(500)]} for n in range(3)}
+    with pytest.raises(PolicyInvalid) as caught:
+        reading.read({"groups": groups, "teams": {"all": list(groups)}, "otherwise": {"team": "all"}})
+    assert [str(problem) for problem in caught.value.problems][:2] == [
+        "reps: with those of groups there are 1500; at most 1000",
+        "teams.all: has 1500 members; at most 500",
+    ]

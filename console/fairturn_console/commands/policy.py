@@ -201,7 +201,7 @@ def rollback(
     yes: Yes = False,
 ) -> None:
     """Put an earlier version of the policy into force once more, after saying what changes."""
-    from fairturn_console.policy import applying, changes
+    from fairturn_console.policy import applying
 
     with reporting_failures():
         deployment = deployed(stack)
@@ -210,9 +210,8 @@ def rollback(
         if number is None and pointer.number < 2:
             fail("There is no version before the one in force: `fairturn policy history` lists them.")
         back = number or pointer.number - 1
-        names = _names(pointer.owners)
         _warn_of_events(store.policy(back), stack)
-        _agreed(changes.changes(store.policy(pointer.number), store.policy(back), names), yes=yes)
+        _agreed(_changes(store, store.policy(back)), yes=yes)
         by, at = _caller(Path("rollback")), int(time.time() * 1000)
         now = applying.roll_back(store, deployment.crm(hubspot), back, at, by=by)
         why = applying.wants_recount(store, now)

@@ -76,7 +76,7 @@ def report(
         for row in found.rows:
             rows.add_row(*map(Text, map(str, _cells(row, names.get(row.rep, row.rep)))))
         console().print(rows)
-        typer.echo(f"{found.leads} leads since {since.astimezone():%Y-%m-%d %H:%M %Z}.")
+        typer.echo(f"{found.turns} turns since {since.astimezone():%Y-%m-%d %H:%M %Z}.")
     if not found.is_whole:
         typer.echo("Some journals of this time have expired, so it is not all: the parameter JournalDays.", err=True)
 
@@ -91,5 +91,5 @@ def _cells(row: Row, name: str) -> tuple[object, ...]:
 
 def _as_json(row: Row, name: str) -> dict[str, Any]:
     cells = asdict(row)
-    del cells["seconds"]
+    del cells["seconds"], cells["ended"]
     return {**cells, "name": name, "median_seconds": row.median_seconds}

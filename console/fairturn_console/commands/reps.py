@@ -86,8 +86,8 @@ def away(
         terms, pointer = store.terms(), store.pointer()
         (rep,) = _named([email], standings.names(terms))
         noted = absences.away(terms.policy.reps[rep], until, reason, now)
+        absences.forget_ended(store, pointer, now)  # before: it may be an older one of the same rep
         store.put_away(rep, noted)
-        absences.forget_ended(store, pointer, now)
     typer.echo(
         f"{email} gets no leads until {noted.until.replace('T', ' ')}, by their clock; it holds within 30 seconds."
     )

@@ -28,10 +28,8 @@ def status(*, as_json: AsObject = False, stack: StackName = STACK) -> None:
     policy, letters = found["policy"], found["deadLetters"]
     typer.echo(f"Policy version {policy['version']}, mode {policy['mode']}.")
     for name, team in found["teams"].items():
-        load = (
-            f"{team['openLeads']} open leads, nobody further than {team['largestGap']:.2f} turns from their fair share"
-        )
-        typer.echo(f"{name}: {team['onDuty']} of {team['reps']} on duty, {load}.")
+        gap = f"nobody further than {team['largestGap']:.2f} turns from their fair share"
+        typer.echo(f"{name}: {team['onDuty']} of {team['reps']} on duty, {gap}.")
     for kind, number in found["waiting"].items():
         typer.echo(f"{number} leads: {kind}.")
     if not found["waiting"]:
@@ -48,24 +46,24 @@ def _status(deployment: Deployment) -> dict[str, Any]:
     terms = store.terms()
     snapshot = standings.read(store, terms)
     rows = list(standings.standings(terms, snapshot, datetime.now(UTC)))
-    reps, on_duty, loads = Counter[str](), Counter[str](), Counter[str]()
+    reps, on_duty, waits = Counter[str](), Counter[str](), Counter[str]()
     gaps: dict[str, float] = {}
     for row in rows:
         reps[row.team] += 1
         on_duty[row.team] += row.on_duty
-        loads[row.team] += row.load
         gaps[row.team] = max(gaps.get(row.team, 0.0), abs(row.owed))
+    for kind in waiting.waiting(store, 1):
+        waits[waiting.name(kind.lane, terms.policy)] += kind.leads
     return {
         "policy": {"version": terms.number, "mode": terms.policy.mode.value},
         "teams": {
             team: {
                 "reps": number,
                 "onDuty": on_duty[team],
-                "openLeads": loads[team],
                 "largestGap": gaps[team],
             }
             for team, number in reps.items()
         },
-        "waiting": {waiting.name(each.lane, terms.policy): each.leads for each in waiting.waiting(store, 1)},
+        "waiting": dict(waits),
         "deadLetters": sum(deployment.length(output) for output in DEAD_LETTERS),
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
 from fairturn.deadline import Deadline
 from fairturn.errors import PolicyInvalid, PolicyMissing, Problem
+from fairturn_console.policy.calendars import days
 from fairturn_console.policy.problems import place
 
 if TYPE_CHECKING:
@@ -43,11 +45,15 @@ def apply(
 
 
 def roll_back(store: Store, crm: HubSpot, number: int, at: int, *, by: str | None = None) -> int:
-    """Put an earlier version into force once more, as a new one. Returns the new version's number.
+    """Put an earlier version into force once more, as a new one, with the holidays of today. Returns the new version's
+    number.
 
     Raises PolicyMissing if it has expired, PolicyInvalid if a rep of it has left HubSpot, and what `apply` raises.
     """
-    return apply(store.policy(number), store, crm, at, by=by, message=f"back to version {number}")
+    before = store.policy(number)
+    today = datetime.fromtimestamp(at / 1000, UTC).date()
+    again = replace(before, calendars={name: days(name, today) for name in before.calendars})
+    return apply(again, store, crm, at, by=by, message=f"back to version {number}")
 
 
 def wants_recount(store: Store, number: int) -> str | None:

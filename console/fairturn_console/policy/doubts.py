@@ -211,7 +211,7 @@ def _of_goals(policy: Policy) -> Iterator[Problem]:
         members = policy.rotas[goal.rota].members
         able = [member for member in members if set(goal.skills) <= set(policy.reps[member].skills)]
         full = {member for member in members if policy.capacity(goal.rota, member) == 0}
-        if full.issuperset(able) and not full.issuperset(members):
+        if able and full.issuperset(able) and not full.issuperset(members):
             skills = " and ".join(map(policy.skill, goal.skills))
             what = f"everybody in team {policy.team(goal.rota)!r} who has {skills} has capacity 0"
             yield Problem(place([*path, "skills"]), what)

@@ -39,6 +39,8 @@ from fairturn_console.policy.conditions import meant
 from fairturn_console.policy.problems import place, problems, unknown
 from fairturn_console.policy.values import is_rep_key, rep_key
 from fairturn_console.policy.written import (
+    MAX_MEMBERS,
+    MAX_REPS,
     OLD_NAMES,
     IgnoringRuleWritten,
     IgnoringWritten,
@@ -50,7 +52,7 @@ from fairturn_console.policy.written import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from fairturn_console.policy.written import FallbackWritten, GoalWritten, Group, OneRule, OneSkillsFrom
 
@@ -143,6 +145,7 @@ class _Reader:
             skill_names={key: name for key, name in self._skills.items() if key != name},
         )
         self._tell_collisions()
+        self._tell_sizes(reps, rotas)
         return policy
 
     # Names
@@ -170,6 +173,15 @@ class _Reader:
         for key, name in self._skills.items():
             if key in RESERVED:
                 self.problems.append(Problem("", f"the skill {name!r} is reserved; call it otherwise"))
+
+    def _tell_sizes(self, reps: Collection[str], rotas: Mapping[str, Rota]) -> None:
+        """The limits hold for what groups come to, too."""
+        if len(reps) > MAX_REPS:
+            self.problems.append(Problem("reps", f"with those of groups there are {len(reps)}; at most {MAX_REPS}"))
+        for rota, team in rotas.items():
+            if len(team.members) > MAX_MEMBERS:
+                where = place(["teams", self._teams[rota]])
+                self.problems.append(Problem(where, f"has {len(team.members)} members; at most {MAX_MEMBERS}"))
 
     # Reps
 

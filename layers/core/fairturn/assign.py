@@ -161,10 +161,14 @@ class Assign:
                 part, again = self._round(list(latest.values()), deadline)
                 outcome |= part
                 latest = {key: latest[key] for key in again}
-        except (PolicyMissing, PolicyInvalid) as error:
+        except PolicyMissing as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
             return outcome | self._refuse(latest.values(), str(error))
+        except PolicyInvalid as error:  # another version of this program has written it: all wait until it is applied
+            count(Metric.POLICY_MISSING)
+            logger.error("no policy to decide by", extra={"reason": str(error)})
+            return outcome | Outcome(later=dict.fromkeys(latest, Unavailable(str(error))))
         return outcome | Outcome(later=dict.fromkeys(latest, Contended(f"not settled in {ROUNDS} rounds")))
 
     def _round(self, messages: Sequence[Message], deadline: Deadline) -> tuple[Outcome, Sequence[str]]:
@@ -274,7 +278,9 @@ class Assign:
         members = members_of(rota, terms, view.snapshot.loads, now)
         lanes = terms.policy.lanes(rota)
         ledger = align(view.snapshot.ledgers[rota], members, lanes)
-        bookings = allot(ledger, [each.offer(terms.policy.release) for each in candidates], members, lanes).bookings
+        bookings = allot(
+            ledger, [each.offer(terms.policy.release, view.at) for each in candidates], members, lanes
+        ).bookings
         decided = list(zip(candidates, bookings, strict=True))
         observed = [self._observed(each, booking.winner, view) for each, booking in decided if booking is not None]
         return observed, [each for each, booking in decided if booking is None]

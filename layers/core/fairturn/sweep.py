@@ -271,7 +271,9 @@ class Sweep:
             for lane in policy.lanes(rota):
                 if any(member.can_take(lane) for member in members):
                     able.add(due_lane(rota, lane))
-        able |= {due_lane(*own) for own, fallback in policy.fallbacks() if due_lane(*fallback) in able}
+        # Whoever waits for one of two teams may go to the other, too.
+        pairs = [(due_lane(*own), due_lane(*fallback)) for own, fallback in policy.fallbacks()]
+        able |= {lane for pair in pairs if not able.isdisjoint(pair) for lane in pair}
         if not self.store.brake().is_pulled(terms.number):
             able.add(HELD_BACK)
         return sorted(due & (able | (pointer.lanes - named)))

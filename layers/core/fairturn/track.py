@@ -96,7 +96,11 @@ class Track:
                 part, again = self._round(changes, deadline)
                 outcome |= part
                 changes = gathered(again)
-        except (PolicyMissing, PolicyInvalid) as error:
+        except PolicyInvalid as error:  # another version of this program has written it: all wait until it is applied
+            count(Metric.POLICY_MISSING)
+            logger.error("no policy to decide by", extra={"reason": str(error)})
+            return outcome | put_off(changes, Unavailable(str(error)))
+        except PolicyMissing as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
             return outcome | Outcome(refused={lead: str(error) for change in changes for lead in change.named})

@@ -25,6 +25,8 @@ NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE
 """What counts as a number in HubSpot; the bounds keep every comparison quick."""
 
 MILLISECONDS = re.compile(r"-?[0-9]{9,14}")
+MAX_DOMAIN = 253
+"""Characters that the name of a domain has at most."""
 MAX_DATE = 40
 """Characters of a date that are looked at."""
 
@@ -227,7 +229,7 @@ def is_listed(text: str, entries: Collection[str]) -> bool:
     """Tell whether a folded text is among folded entries: itself, or the domain of its address or above it."""
     if text in entries:
         return True
-    domain = text.rpartition("@")[2]
+    domain = text.rpartition("@")[2][-MAX_DOMAIN:]
     while "." in domain:
         if domain in entries:
             return True

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fairturn.rules.ledger import ANY, BAND, TURN
-from fairturn.rules.policy import FIXED, OTHERWISE, Goal, RoutingRule
+from fairturn.rules.policy import FIXED, OTHERWISE, Goal, Priority, RoutingRule
 from fairturn.rules.verdict import Code
 from fairturn.rules.wording import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from fairturn.rules.ledger import Booking, Claim, Member
     from fairturn.rules.policy import Policy
@@ -67,7 +67,9 @@ def reason(record: Record, booking: Booking, policy: Policy | None = None) -> st
     """One sentence that a salesperson understands, without anybody's name. The policy tells what things are called."""
     rota = record.rota or ""
     if rota.startswith(FIXED):
-        return f"All leads of {_rule(record)} go to this one owner."
+        if record.rule == OTHERWISE:
+            return "Leads that no rule takes go to this one owner."
+        return f'The rule "{record.rule}" gives its leads to this one owner.'
     team = policy.team(rota) if policy else rota
     skills = _skills(booking.lane, policy)
     fit = "on duty now or soon" if booking.awaited else "on duty"
@@ -137,10 +139,6 @@ def _kept(record: Record, names: Mapping[str, str]) -> list[str]:
     return [expired, *([f"It is with {names.get(record.rep, record.rep)} now."] if record.rep is not None else [])]
 
 
-def _rule(record: Record) -> str:
-    return "no rule" if record.rule == OTHERWISE else f'the rule "{record.rule}"'
-
-
 def _goal(record: Record, policy: Policy | None) -> Goal | None:
     """Where the rule that took a lead sends its leads."""
     if policy is None:
@@ -160,17 +158,25 @@ def _goes_to(record: Record, policy: Policy | None) -> str:
     skills = tuple(_skills(record.lane or ANY, None))
     first = goal is None or (goal.rota == rota and skills in goal.asked())
     if goal is not None and not first and any((each.rota, each.skills) == (rota, skills) for each in goal.fallbacks):
-        return f"Nobody of the team {policy.team(goal.rota)} could take it, so it goes to {policy.team(rota)}"
+        return f"Nobody of {policy.team(goal.rota)} could take it, so it goes to {policy.team(rota)}"
     return f"So it goes to {'' if rota.startswith(FIXED) else 'the team '}{policy.team(rota)}"
 
 
 def _because(record: Record, policy: Policy | None) -> str:
     """Why it has its priority, where conditions say so."""
     goal = _goal(record, policy)
-    conditions = (
-        next((each for priority, each in goal.priorities if priority == record.priority), None) if goal else None
-    )
+    if goal is None or policy is None or record.priority in _by_default(goal, policy):
+        return ""
+    conditions = next((each for priority, each in goal.priorities if priority == record.priority), None)
     return f" because {describe(conditions)}" if conditions else ""
+
+
+def _by_default(goal: Goal, policy: Policy) -> Collection[Priority]:
+    """The priorities that a lead may have although no condition asks for them."""
+    if goal.priority is not None:
+        return (goal.priority,)
+    bands = policy.leads.worth.priorities if policy.leads.worth is not None else None
+    return bands or (Priority.NORMAL,)
 
 
 def _rule_of_old(record: Record) -> list[str]:

@@ -61,10 +61,12 @@ class Candidate:
         key = self.record.key
         return self.route.priority.rank, self.lead.message.occurred_at, len(key), key
 
-    def offer(self, release: int) -> Offer:
-        """As the ledger sees it. A lead that waits, and is not urgent, may be kept `release` minutes for somebody."""
+    def offer(self, release: int, at: int) -> Offer:
+        """As the ledger sees it at this time in epoch milliseconds. A lead that waits, and is not urgent, may be kept
+        `release` minutes for somebody; but not once it may go to another team, because it would go there."""
         waits = self.record.state is State.WAITING and self.route.priority is not Priority.URGENT
-        return Offer(self.route.lane, self.record.owners, is_patient=waits and release > 0)
+        is_patient = waits and release > 0 and self.fallback(at) is None
+        return Offer(self.route.lane, self.record.owners, is_patient=is_patient)
 
     def fallback(self, at: int) -> Candidate | None:
         """The same for those to whom it goes when nobody of its team can take it; None if there are none, or not yet
@@ -153,7 +155,7 @@ class Claimer:
             now = self.now()
             members = members_of(rota, terms, loads, now)
             lanes = terms.policy.lanes(rota)
-            offers = [each.offer(terms.policy.release) for each in candidates]
+            offers = [each.offer(terms.policy.release, milliseconds(now)) for each in candidates]
             allotment = allot(align(ledger, members, lanes), offers, members, lanes)
             decided = list(zip(candidates, allotment.bookings, strict=True))
             booked = [(each, booking) for each, booking in decided if booking is not None]
