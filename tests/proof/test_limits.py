@@ -297,8 +297,8 @@ def test_a_policy_as_large_as_any_that_may_be_applied_is_stored_and_read(store: 
             }
         )
 
-    sizes = {rules: len(policy(rules).dump()) for rules in range(50, 100)}
+    sizes = {rules: len(policy(rules).dump().encode()) for rules in range(50, 100)}
     largest = policy(max(rules for rules, size in sizes.items() if size <= MAX_STORED))
-    assert len(largest.dump()) > 0.97 * MAX_STORED
+    assert len(largest.dump().encode()) > 0.97 * MAX_STORED
     store.put_policy(1, largest, 5)
     assert store.policy(1) == largest
