@@ -90,7 +90,7 @@ def test_a_lead_that_waits_is_kept_for_nobody_of_its_team_once_it_may_go_to_anot
     leads = world.arrive(2)
     world.take(leads)
     assert world.states(leads) == {"waiting": 2}
-    apply("00:00-24:00")
+    apply("09:00-19:00")  # so they have only just come
     world.sweep.run()
     assert [world.owner(lead) for lead in leads] == [early, early]
 
