@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import urllib3
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from fairturn.rules.terms import Terms
     from fairturn_console.deployment import Deployment
 
 WITHIN: Final = 30.0
@@ -87,6 +89,11 @@ class Doctor:
     app: Path
     """The folder of the HubSpot app."""
     http: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(timeout=10, retries=False))
+
+    @cached_property
+    def _terms(self) -> Terms:
+        """What is in force, read once for all checks that ask for it."""
+        return self.deployment.store().terms()
 
     def examine(self) -> Iterator[Finding]:
         """Make each check; one that can't be made says so, and harms no other."""
@@ -168,8 +175,7 @@ class Doctor:
             yield Finding("explanation", Health.GOOD, "HubSpot has all properties that explain an owner")
 
     def _policy(self) -> Iterator[Finding]:
-        store = self.deployment.store()
-        terms = store.terms()
+        store, terms = self.deployment.store(), self._terms
         mode = terms.policy.mode
         health = Health.GOOD if mode is Mode.LIVE else Health.WARN
         mend = "" if mode is Mode.LIVE else "set `mode: live` and apply it when leads are to get owners"
@@ -184,7 +190,7 @@ class Doctor:
 
     def _subscriptions(self) -> Iterator[Finding]:
         """HubSpot does not tell what an app of this kind subscribes to; so the app's files are looked at."""
-        missing = app.lacking(self.app, self.deployment.store().terms().policy)
+        missing = app.lacking(self.app, self._terms.policy)
         if missing:
             mend = "write them and upload the app: `fairturn hubspot app`"
             yield Finding("subscriptions", Health.BAD, f"the app's files lack {listed(map(str, missing))}", mend)
@@ -193,7 +199,7 @@ class Doctor:
             yield Finding("subscriptions", Health.GOOD, found)
 
     def _reps(self) -> Iterator[Finding]:
-        terms = self.deployment.store().terms()
+        terms = self._terms
         called = names(terms)
         gone = [called[rep] for rep in terms.policy.reps if not terms.is_owner(rep)]
         if gone:
@@ -252,7 +258,7 @@ class Doctor:
 
     def _last_lead(self) -> Iterator[Finding]:
         store = self.deployment.store()
-        ledgers = store.read(store.terms().policy.rotas, []).ledgers
+        ledgers = store.read(self._terms.policy.rotas, []).ledgers
         lately = [
             (rota, version)
             for rota, ledger in ledgers.items()

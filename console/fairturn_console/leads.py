@@ -11,11 +11,11 @@ from fairturn.edges.hubspot.client import Filter
 from fairturn.errors import FairturnError, PolicyInvalid, PolicyMissing
 from fairturn.rules.events import CONTACT, OWNER, UNKNOWN_SOURCE, Kind, Message
 from fairturn.rules.explain import reason, story
-from fairturn.rules.ledger import Claim, Offer, align, allot
+from fairturn.rules.ledger import Claim, Offer, allot
 from fairturn.rules.record import State, milliseconds, new
 from fairturn.rules.routing import Ignored, Lead, Route, is_closed, route
 from fairturn.rules.wording import asked_in_words
-from fairturn.steps.claim import members_of
+from fairturn_console.standings import as_of_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -115,10 +115,9 @@ class Leads:
         if verify and claim is None:
             yield "There is no journal to recompute it from."
         elif verify and claim is not None:
-            bookings = claim.bookings()
-            same = all(bookings[given.lead].winner == given.winner for given in claim.leads if given.lead in bookings)
-            is_whole = bookings.keys() == {given.lead for given in claim.leads}
-            outcome = "the same" if same and is_whole else "NOT THE SAME: tell its developers"
+            winners = {lead: booking.winner for lead, booking in claim.bookings().items()}
+            same = winners == {given.lead: given.winner for given in claim.leads}
+            outcome = "the same" if same else "NOT THE SAME: tell its developers"
             yield f"Recomputed from the journal of its claim: {outcome}."
 
     def _policy(self, record: Record, terms: Terms) -> Policy | None:
@@ -154,9 +153,9 @@ class Leads:
     def _winner(self, towards: Route, record: Record, terms: Terms, names: Mapping[str, str]) -> str:
         snapshot = self.store.read(towards.rotas(), [])
         for each in (towards, *([towards.fallback] if towards.fallback and not towards.after else [])):
-            members, lanes = members_of(each.rota, terms, snapshot.loads, self.now), terms.policy.lanes(each.rota)
-            ledger = align(snapshot.ledgers[each.rota], members, lanes)
-            (booking,) = allot(ledger, [Offer(each.lane, record.owners)], members, lanes).bookings
+            members, ledger = as_of_now(each.rota, terms, snapshot, self.now)
+            offer, lanes = Offer(each.lane, record.owners), terms.policy.lanes(each.rota)
+            (booking,) = allot(ledger, [offer], members, lanes).bookings
             if booking is not None:
                 why = reason(new("").routed(each, terms.number, None, {}), booking, terms.policy)
                 return f"If it came now, it would go to {names.get(booking.winner, booking.winner)}. {why}"

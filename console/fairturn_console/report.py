@@ -14,7 +14,6 @@ from fairturn.edges.store import MAX_KEYS
 from fairturn.rules.events import lead_of
 from fairturn.rules.ledger import BAND, TURN, Claim
 from fairturn.rules.record import State
-from fairturn_console.policy.summary import teams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -79,7 +78,7 @@ def report(store: Store, terms: Terms, since: int, progress: Callable[[str], Non
     """
     rows: dict[tuple[str, str, str], Row] = {}
     turns, is_whole = 0, True
-    for rota in teams(terms.policy):
+    for rota in terms.policy.teams():
         team = terms.policy.team(rota)
         returned: set[tuple[int, str]] = set()
         for journals, are_all in _since(store, rota, since):

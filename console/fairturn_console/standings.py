@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from fairturn.rules.explain import reason, why
 from fairturn.rules.ledger import PAST, TURN, Offer, align, allot
-from fairturn.rules.policy import FIXED
 from fairturn.rules.record import new
 from fairturn.rules.wording import asked_in_words
 from fairturn.steps.claim import members_of
@@ -64,8 +63,8 @@ class Next:
 
 def standings(terms: Terms, snapshot: Snapshot, now: datetime) -> Iterator[Standing]:
     """How each rep stands in each team, in the order of the policy."""
-    for rota in _teams(terms.policy):
-        members, ledger = _as_of_now(rota, terms, snapshot, now)
+    for rota in terms.policy.teams():
+        members, ledger = as_of_now(rota, terms, snapshot, now)
         for rep, member in members.items():
             last = ledger.last.get(rep)
             yield Standing(
@@ -87,7 +86,7 @@ def standings(terms: Terms, snapshot: Snapshot, now: datetime) -> Iterator[Stand
 
 def next_ones(terms: Terms, snapshot: Snapshot, now: datetime, rota: str) -> Iterator[Next]:
     """Who is next in a team, for each kind of leads that the policy names for it."""
-    members, ledger = _as_of_now(rota, terms, snapshot, now)
+    members, ledger = as_of_now(rota, terms, snapshot, now)
     lanes = terms.policy.lanes(rota)
     for lane in sorted(lanes):
         bookings = allot(ledger, [Offer(lane)] * FOLLOWING, members, lanes).bookings
@@ -116,13 +115,10 @@ def names(terms: Terms) -> dict[str, str]:
 
 def read(store: Store, terms: Terms) -> Snapshot:
     """The ledgers of all teams and the loads, of one moment each. Raises TableUnavailable."""
-    return store.read(_teams(terms.policy), [])
+    return store.read(terms.policy.teams(), [])
 
 
-def _teams(policy: Policy) -> list[str]:
-    return [rota for rota in policy.rotas if not rota.startswith(FIXED)]
-
-
-def _as_of_now(rota: str, terms: Terms, snapshot: Snapshot, now: datetime) -> tuple[dict[str, Member], Ledger]:
+def as_of_now(rota: str, terms: Terms, snapshot: Snapshot, now: datetime) -> tuple[dict[str, Member], Ledger]:
+    """The members of a rota as they stand now, and its ledger in line with them."""
     members = members_of(rota, terms, snapshot.loads, now)
     return members, align(snapshot.ledgers[rota], members, terms.policy.lanes(rota))

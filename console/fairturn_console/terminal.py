@@ -33,6 +33,11 @@ AsObject = Annotated[bool, typer.Option("--json", help="Print one JSON object.")
 AsLines = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
+def option(stack: str) -> str:
+    """What a command needs for the same stack."""
+    return "" if stack == STACK else f" --stack {stack}"
+
+
 def deployed(stack: str) -> Deployment:
     """The stack of this name. Raises StackUnknown."""
     from fairturn_console.deployment import Deployment  # boto3 is slow to import; not every command needs it

@@ -23,7 +23,7 @@ from fairturn_sandbox import events
 from tests.integration.shell import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from fairturn_sandbox.cloud import Stack
     from fairturn_sandbox.portal import Portal
@@ -86,11 +86,14 @@ def store(deployed: Stack, portal: Portal) -> Store:
     return store
 
 
-def alarm(name: str, *actions: str, state: str = "OK") -> None:
+ONCALL = ("arn:aws:sns:eu-west-1:123456789012:oncall",)
+
+
+def alarm(name: str, actions: Sequence[str] = ONCALL, state: str = "OK") -> None:
     client: Any = boto3.client("cloudwatch")
     client.put_metric_alarm(
         AlarmName=name,
-        AlarmActions=list(actions or ("arn:aws:sns:eu-west-1:123456789012:oncall",)),
+        AlarmActions=list(actions),
         MetricName="Swept",
         Namespace="Fairturn",
         Statistic="Sum",
@@ -188,17 +191,7 @@ def test_a_rep_who_has_left_hubspot_is_found(store: Store, portal: Portal) -> No
 def test_dead_letters_and_ringing_or_deaf_alarms_are_found(store: Store, deployed: Stack) -> None:
     Queue(boto3.client("sqs"), deployed.references["LeadsDeadLetters"]).send([Outgoing("{}")])
     alarm("fairturn-DeadLettersAlarm-3C", state="ALARM")
-    client: Any = boto3.client("cloudwatch")
-    client.put_metric_alarm(
-        AlarmName="fairturn-Deaf",
-        MetricName="Swept",
-        Namespace="Fairturn",
-        Statistic="Sum",
-        Period=60,
-        EvaluationPeriods=1,
-        Threshold=1,
-        ComparisonOperator="LessThanThreshold",
-    )
+    alarm("fairturn-Deaf", actions=())
     result = run("doctor", "--json")
     found = [json.loads(line) for line in result.stdout.splitlines()]
     alarms = [each["found"] for each in found if each["what"] == "alarms"]

@@ -204,7 +204,7 @@ def test_a_fixed_owner_gets_all_of_the_leads_and_is_a_rep_of_their_own() -> None
     assert (routed.lane, routed.priority) == ("any", Priority.HIGH)
     assert PARTNER in found.reps
     assert "partner" not in routed.rota
-    assert summary.teams(found) == ["inbound", "anyone"]
+    assert found.teams() == ["inbound", "anyone"]
 
 
 def test_rules_with_the_same_owner_share_one_ledger() -> None:

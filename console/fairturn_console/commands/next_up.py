@@ -23,12 +23,11 @@ def next_up(
 ) -> None:
     """Say who gets the next lead of each kind in each team, and why, if it comes now."""
     from fairturn_console import standings
-    from fairturn_console.policy.summary import teams
 
     with reporting_failures():
         store = deployed(stack).store()
         terms = store.terms()
-        names, rotas = standings.names(terms), {terms.policy.team(rota): rota for rota in teams(terms.policy)}
+        names, rotas = standings.names(terms), {terms.policy.team(rota): rota for rota in terms.policy.teams()}
         if team and team not in rotas:
             fail(f"{team} is no team of the policy; those are: {', '.join(sorted(rotas))}")
         snapshot, now = standings.read(store, terms), datetime.now(UTC)

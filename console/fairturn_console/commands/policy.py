@@ -23,6 +23,7 @@ from fairturn_console.terminal import (
     console,
     deployed,
     fail,
+    option,
     reporting_failures,
     table,
 )
@@ -111,7 +112,7 @@ def check(
     warnings = _warn(path, checked)
     found = f"No problems, warnings: {warnings}." if warnings else "No problems."
     typer.echo(f"{path}: {summary.parts(policy)}. {found}")
-    for name in summary.teams(policy):
+    for name in policy.teams():
         size = f"reps x kinds of leads = {len(policy.rotas[name].members)} x {len(policy.lanes(name))}"
         units = claim_cost.write_units(policy, name)
         typer.echo(f"  {policy.team(name)}: {size}, about {units} write units for a claim of one lead")
@@ -149,16 +150,16 @@ def apply(
     _warn_of_events(checked.policy, stack)
     with reporting_failures():
         deployment = deployed(stack)
-        crm = deployment.crm(hubspot)
+        store, crm = deployment.store(), deployment.crm(hubspot)
         try:
             if not no_lookup:
                 _look_up(path, checked.policy, crm)
-            _agreed(_changes(deployment.store(), checked.policy), yes=yes)
+            _agreed(_changes(store, checked.policy), yes=yes)
             by, at = _caller(path), int(time.time() * 1000)
-            number = applying.apply(checked.policy, deployment.store(), crm, at, by=by, message=message)
+            number = applying.apply(checked.policy, store, crm, at, by=by, message=message)
         except PolicyInvalid as error:
             fail(*(f"{path}: {checked.located(problem)}" for problem in error.problems))
-        why = applying.wants_recount(deployment.store(), number)
+        why = applying.wants_recount(store, number)
     _in_force(number, why, stack)
 
 
@@ -210,8 +211,9 @@ def rollback(
         if number is None and pointer.number < 2:
             fail("There is no version before the one in force: `fairturn policy history` lists them.")
         back = number or pointer.number - 1
-        _warn_of_events(store.policy(back), stack)
-        _agreed(_changes(store, store.policy(back)), yes=yes)
+        policy = store.policy(back)
+        _warn_of_events(policy, stack)
+        _agreed(_changes(store, policy), yes=yes)
         by, at = _caller(Path("rollback")), int(time.time() * 1000)
         now = applying.roll_back(store, deployment.crm(hubspot), back, at, by=by)
         why = applying.wants_recount(store, now)
@@ -264,7 +266,7 @@ def _warn_of_events(policy: Policy, stack: str) -> None:
     """Warn if the app does not subscribe to all events that a policy needs, as far as its files here tell."""
     from fairturn_console.hubspot import app
 
-    mend = f"run `fairturn hubspot app{_option(stack)}`, then `hs project upload --profile {stack}` in {APP}/"
+    mend = f"run `fairturn hubspot app{option(stack)}`, then `hs project upload --profile {stack}` in {APP}/"
     try:
         lacking = app.lacking(APP, policy)
     except app.AppUnreadable as error:
@@ -275,14 +277,10 @@ def _warn_of_events(policy: Policy, stack: str) -> None:
         typer.echo(f"warning: the app does not subscribe to {what}: {mend}", err=True)
 
 
-def _option(stack: str) -> str:
-    return "" if stack == STACK else f" --stack {stack}"
-
-
 def _in_force(number: int, recount: str | None, stack: str) -> None:
     typer.echo(f"Version {number} is in force; every function sees it within 30 seconds.")
     if recount is not None:
-        typer.echo(f"Run `fairturn reps recount{_option(stack)}`: {recount}.")
+        typer.echo(f"Run `fairturn reps recount{option(stack)}`: {recount}.")
 
 
 def _changes(store: Store, policy: Policy) -> list[str]:

@@ -22,6 +22,7 @@ from fairturn_console.terminal import (
     deployed,
     fail,
     logging_to_stderr,
+    option,
     progress,
     reporting_failures,
     table,
@@ -91,7 +92,7 @@ def away(
     typer.echo(
         f"{email} gets no leads until {noted.until.replace('T', ' ')}, by their clock; it holds within 30 seconds."
     )
-    typer.echo(f"Their open leads stay theirs. Sooner back: `fairturn reps back {email}{_option(stack)}`.")
+    typer.echo(f"Their open leads stay theirs. Sooner back: `fairturn reps back {email}{option(stack)}`.")
 
 
 @commands.command()
@@ -104,7 +105,7 @@ def back(email: RepName, stack: StackName = STACK) -> None:
         (rep,) = _named([email], standings.names(store.terms()))
         was_away = store.forget_away(rep)
     if not was_away:
-        fail(f"{email} was not said to be away: if they get no leads, `fairturn reps{_option(stack)}` says why")
+        fail(f"{email} was not said to be away: if they get no leads, `fairturn reps{option(stack)}` says why")
     typer.echo(f"{email} gets leads again within 30 seconds, if they are on duty.")
 
 
@@ -148,10 +149,6 @@ def recount(
         typer.echo(f"{sent} contacts are sent to track; once more in a few minutes, the command should find none.")
     else:
         typer.echo("All is level.")
-
-
-def _option(stack: str) -> str:
-    return "" if stack == STACK else f" --stack {stack}"
 
 
 def _named(emails: list[str] | None, names: Mapping[str, str]) -> list[str]:

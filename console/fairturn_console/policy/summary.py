@@ -5,22 +5,17 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
-from fairturn.rules.policy import FIXED, Cleared, Goal
+from fairturn.rules.policy import Cleared, Goal
 from fairturn_console.policy.calendars import has_own_holidays
 
 if TYPE_CHECKING:
     from fairturn.rules.policy import Policy
 
 
-def teams(policy: Policy) -> list[str]:
-    """The rotas that are teams: those of one fixed owner are not."""
-    return [rota for rota in policy.rotas if not rota.startswith(FIXED)]
-
-
 def parts(policy: Policy) -> str:
     """Count its parts: `8 reps, 3 teams, 6 rules and a catch-all`."""
     last = "a catch-all" if isinstance(policy.otherwise, Goal) else "nothing else is a lead"
-    counted = [_count(len(policy.reps), "rep"), _count(len(teams(policy)), "team"), _count(len(policy.rules), "rule")]
+    counted = [_count(len(policy.reps), "rep"), _count(len(policy.teams()), "team"), _count(len(policy.rules), "rule")]
     return f"{', '.join(counted)} and {last}"
 
 
@@ -34,7 +29,7 @@ def unsaid(policy: Policy) -> str:
     if always:
         said.append(f"24/7 for {_count(len(always), 'rep')} without hours")
     unlimited = {
-        rep for rota in teams(policy) for rep in policy.rotas[rota].members if policy.capacity(rota, rep) is None
+        rep for rota in policy.teams() for rep in policy.rotas[rota].members if policy.capacity(rota, rep) is None
     }
     if unlimited:
         said.append(f"no limit of open leads for {_count(len(unlimited), 'rep')}")
@@ -49,7 +44,7 @@ def _calendar(name: str) -> str:
 
 
 def _is_owner_only(rep: str, policy: Policy) -> bool:
-    return not any(rep in policy.rotas[rota].members for rota in teams(policy))
+    return not any(rep in policy.rotas[rota].members for rota in policy.teams())
 
 
 def _count(number: int, what: str) -> str:

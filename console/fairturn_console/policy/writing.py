@@ -63,7 +63,6 @@ def as_written(policy: Policy, names: Mapping[str, str]) -> dict[str, Any]:
     def name(rep: str) -> str:
         return names.get(rep, rep)
 
-    teams = {rota: team for rota, team in policy.rotas.items() if not rota.startswith(FIXED)}
     otherwise = policy.otherwise
     return _without_defaults(
         {
@@ -75,9 +74,12 @@ def as_written(policy: Policy, names: Mapping[str, str]) -> dict[str, Any]:
             "reps": {name(rep): _rep(rules, policy) or None for rep, rules in policy.reps.items()} or None,
             "teams": {
                 policy.team(rota): _without_defaults(
-                    {"members": [name(member) for member in team.members], "capacity": team.capacity}
+                    {
+                        "members": [name(member) for member in policy.rotas[rota].members],
+                        "capacity": policy.rotas[rota].capacity,
+                    }
                 )
-                for rota, team in teams.items()
+                for rota in policy.teams()
             },
             "rules": [_rule(rule, policy, name) for rule in policy.rules],
         }

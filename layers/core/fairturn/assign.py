@@ -161,13 +161,12 @@ class Assign:
                 part, again = self._round(list(latest.values()), deadline)
                 outcome |= part
                 latest = {key: latest[key] for key in again}
-        except PolicyMissing as error:
+        except (PolicyMissing, PolicyInvalid) as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
-            return outcome | self._refuse(latest.values(), str(error))
-        except PolicyInvalid as error:  # another version of this program has written it: all wait until it is applied
-            count(Metric.POLICY_MISSING)
-            logger.error("no policy to decide by", extra={"reason": str(error)})
+            if isinstance(error, PolicyMissing):
+                return outcome | self._refuse(latest.values(), str(error))
+            # Another version of this program has written it: all wait until it is applied anew.
             return outcome | Outcome(later=dict.fromkeys(latest, Unavailable(str(error))))
         return outcome | Outcome(later=dict.fromkeys(latest, Contended(f"not settled in {ROUNDS} rounds")))
 

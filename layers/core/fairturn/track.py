@@ -96,13 +96,13 @@ class Track:
                 part, again = self._round(changes, deadline)
                 outcome |= part
                 changes = gathered(again)
-        except PolicyInvalid as error:  # another version of this program has written it: all wait until it is applied
+        except (PolicyMissing, PolicyInvalid) as error:
             count(Metric.POLICY_MISSING)
             logger.error("no policy to decide by", extra={"reason": str(error)})
-            return outcome | put_off(changes, Unavailable(str(error)))
-        except PolicyMissing as error:
-            count(Metric.POLICY_MISSING)
-            logger.error("no policy to decide by", extra={"reason": str(error)})
+            if isinstance(
+                error, PolicyInvalid
+            ):  # of another version of this program: all wait until it is applied anew
+                return outcome | put_off(changes, Unavailable(str(error)))
             return outcome | Outcome(refused={lead: str(error) for change in changes for lead in change.named})
         return outcome | put_off(changes, Contended("the record kept moving"))
 

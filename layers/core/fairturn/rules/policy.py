@@ -337,8 +337,7 @@ class Policy(Stored, frozen=True):
         for _, goal in self.goals():
             skills |= goal.asked() if goal.rota == rota else set()
             skills |= {fallback.skills for fallback in goal.fallbacks if fallback.rota == rota}
-        bands = (None,) if self.leads.worth is None else self.leads.worth.names()
-        return frozenset(lane(asked, band) for asked in skills for band in bands)
+        return frozenset(lane(asked, band) for asked in skills for band in self._bands())
 
     def cells(self, rota: str) -> int:
         """How many balances the ledger of this rota may hold: its reps x its lanes."""
@@ -359,14 +358,20 @@ class Policy(Stored, frozen=True):
 
     def fallbacks(self) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
         """Yield each rota and lane that has a fallback, with the rota and lane of that."""
-        bands = (None,) if self.leads.worth is None else self.leads.worth.names()
         for _, goal in self.goals():
-            for fallback, skills, band in product(goal.fallbacks, goal.asked(), bands):
+            for fallback, skills, band in product(goal.fallbacks, goal.asked(), self._bands()):
                 yield (goal.rota, lane(skills, band)), (fallback.rota, lane(fallback.skills, band))
 
     def holidays(self, rep: str) -> frozenset[date]:
         """The public holidays of a rep, as far as they are known."""
         return self.calendars.get(self.reps[rep].holidays or "", frozenset())
+
+    def _bands(self) -> tuple[str | None, ...]:
+        return (None,) if self.leads.worth is None else self.leads.worth.names()
+
+    def teams(self) -> list[str]:
+        """The rotas that are teams: those of one fixed owner are not."""
+        return [rota for rota in self.rotas if not rota.startswith(FIXED)]
 
     def team(self, rota: str) -> str:
         """What the team of a rota is called; an owner's rota is no team."""
